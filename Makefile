@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# valcached: one plain Makefile. `make help` lists the targets.
+# Every folder is an archive of its sorted *.c files; programs are listed with the archives they need.
+
+BUILD   ?= build
+PREFIX  ?= /usr/local
+CC      ?= gcc
+VERSION := 0.1.0
+
+WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef
+OPT     ?= -O2 -g
+SAN     ?=
+CFLAGS  ?=
+ALLC    := -std=gnu11 $(OPT) $(SAN) $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread \
+           -D_GNU_SOURCE -DVALCACHED_VERSION='"$(VERSION)"' -I. $(CFLAGS)
+ALLL    := $(SAN) -pthread $(LDFLAGS)
+
+ifeq ($(V),1)
+  Q :=
+  say =
+else
+  Q := @
+  say = @printf '  %-6s %s\n' $(1) $(2);
+endif
+
+# --- libraries inside the house (arrows point down: net -> store, proto, io -> base) ------------
+base_src  := $(sort $(wildcard base/*.c))
+io_src    := $(sort $(wildcard valcached/io/*.c))
+proto_src := $(sort $(wildcard valcached/proto/*.c))
+store_src := $(sort $(wildcard valcached/store/*.c))
+net_src   := $(sort $(wildcard valcached/net/*.c))
+admin_src := $(sort $(wildcard valcached/admin/*.c))
+main_src  := $(sort $(wildcard valcached/*.c))
+ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
+bench_src := $(sort $(wildcard bench/valbench/*.c))
+null_src  := $(sort $(wildcard bench/nullserver/*.c))
+replay_src := $(sort $(wildcard bench/replay/*.c))
+micro_src := $(sort $(wildcard bench/micro/*.c))
+
+LIBS := base io proto store net admin
+obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
+
+io_libs    := -luring
+base_libs  := -lxxhash -lm
+all_libs   := -luring -lxxhash -linih -lsystemd -lm
+
+PROGRAMS := $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/nullserver $(BUILD)/replay
+
+.PHONY: all
+all: $(PROGRAMS)
+
+define archive
+$(BUILD)/obj/lib$(1).a: $(call obj,$($(1)_src))
+	$$(call say,AR,$$@) rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach l,$(LIBS),$(eval $(call archive,$(l))))
+
+$(BUILD)/obj/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$<) $(CC) $(ALLC) -MMD -MP -c -o $@ $<
+
+LINK = $(call say,LD,$@) $(CC) $(ALLL) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+
+# jemalloc serves the daemon only; sanitizers and valgrind bring allocators of their own.
+JEMALLOC ?= $(if $(SAN),,-ljemalloc)
+
+$(BUILD)/valcached: $(call obj,$(main_src)) $(call ar,net store proto io admin base)
+	@mkdir -p $(@D)
+	$(LINK) $(all_libs) $(JEMALLOC)
+$(BUILD)/valcachectl: $(call obj,$(ctl_src)) $(call ar,base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs)
+$(BUILD)/valbench: $(call obj,$(bench_src)) $(call ar,base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs)
+$(BUILD)/nullserver: $(call obj,$(null_src)) $(call ar,io base)
+	@mkdir -p $(@D)
+	$(LINK) $(io_libs) $(base_libs)
+$(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,store io base)
+	@mkdir -p $(@D)
+	$(LINK) $(io_libs) $(base_libs)
+
+# --- unit tests: tests/unit/<library>-<what>.c, linked with that library and what is below it ---
+unit_src := $(sort $(wildcard tests/unit/*.c))
+unit_bin := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(unit_src))
+base_deps  := base
+io_deps    := io base
+proto_deps := proto base
+store_deps := store io base
+net_deps   := net store proto io admin base
+admin_deps := admin net store proto io base
+
+.PHONY: unit
+unit: $(unit_bin)
+define unit_rule
+$(BUILD)/tests/$(1)-%: $(BUILD)/obj/tests/unit/$(1)-%.o $$(call ar,$$($(1)_deps))
+	@mkdir -p $$(@D)
+	$$(LINK) -lcmocka $$(all_libs)
+endef
+$(foreach l,$(LIBS),$(eval $(call unit_rule,$(l))))
+.SECONDARY:
+
+include $(wildcard $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d'))
+
+# --- targets for people -------------------------------------------------------------------------
+-include tools/targets.mk
