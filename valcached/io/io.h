@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * io.h: the one interface between valcached and the kernel, for sockets and files alike.
+ * Submit, and be called back: an engine never blocks inside a submit call and never calls done()
+ * from one; callbacks run only from io_turn(), on the thread that owns the io.
+ *
+ * Engines: "uring" (one ring per io) and "sim" (in memory, seeded, virtual time, for tests).
+ *
+ * Rules of an operation (cited as [IO-n]):
+ *  1. struct io_op is the caller's memory. From submit until the last done() it belongs to the
+ *     engine: the caller must not move, free or reuse it.
+ *  2. Every submitted op gets exactly one last done() (op->more == false), also when it was
+ *     cancelled or failed. Multishot ops get any number of done() calls with more == true first.
+ *  3. Buffers and iovecs handed to an op belong to the engine for the same time.
+ *  4. op->res is a count or descriptor >= 0, or -errno. File reads and writes are continued by the
+ *     engine until all bytes are done: a read result short of len means end of file, a write
+ *     result is always len or an error. Sends are continued likewise; a send that fails after some
+ *     bytes reports the error (the stream is lost anyway).
+ *  5. io_cancel() is a request. The op still completes, with its result or with -ECANCELED.
+ *     Before the last done() the engine sets op->kind = IO_NONE, so done() may reuse or free op.
+ *  6. Nothing here is thread-safe except io_wake().
+ *  7. At most disk_depth file operations are in the kernel at a time; more wait inside the engine
+ *     in submit order. (A full device queue would block the submitting thread.)
+ */
+#ifndef VALCACHED_IO_H
+#define VALCACHED_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+struct io;
+struct io_op;
+struct io_file;
+struct io_engine;
+
+typedef void io_done_fn(struct io_op *op);
+
+enum io_kind {
+	IO_NONE,
+	IO_READ,
+	IO_WRITE,
+	IO_SYNC,
+	IO_DISCARD,
+	IO_ACCEPT,
+	IO_RECV_MULTI,
+	IO_RECV_SOME,
+	IO_RECV,
+	IO_SEND,
+	IO_KINDS
+};
+
+struct io_op {
+	/* set by the engine for done() */
+	io_done_fn *done;
+	int32_t res;
+	bool more;          /* multishot: this was not the last call */
+	uint8_t kind;       /* enum io_kind; IO_NONE when idle */
+	uint8_t state;      /* engine's */
+	uint8_t flags;      /* engine's */
+	const void *data;   /* RECV_MULTI, RECV_SOME with res > 0: the bytes, valid until done() returns */
+	/* engine's own from here on */
+	struct io_op *next;
+	union {
+		struct {
+			struct io_file *file;
+			void *buf;
+			uint64_t off;
+			uint32_t len, did;
+		} disk;
+		struct {
+			int fd;
+			uint32_t len, did;
+			void *buf;
+			struct msghdr msg;
+		} net;
+	} u;
+};
+
+static inline bool io_op_idle(const struct io_op *op)
+{
+	return op->kind == IO_NONE;
+}
+
+/* Counters of one io, written by its thread, read by any (relaxed). */
+#define IO_COUNTERS(X)                                                                             \
+	X(enters, "system calls into the engine")                                                  \
+	X(submitted, "operations handed to the kernel")                                            \
+	X(completed, "completions received")                                                       \
+	X(reads, "file reads")                                                                     \
+	X(read_bytes, "bytes read from files")                                                     \
+	X(writes, "file writes")                                                                   \
+	X(write_bytes, "bytes written to files")                                                   \
+	X(syncs, "fdatasyncs")                                                                     \
+	X(short_reads, "file reads that were continued")                                           \
+	X(short_writes, "file writes that were continued")                                         \
+	X(short_sends, "sends that were continued")                                                \
+	X(retries, "operations resubmitted after EAGAIN or EINTR")                                 \
+	X(disk_waits, "file operations that waited for a place in the device queue")               \
+	X(recv_nobufs, "receives that found no provided buffer and were armed again")              \
+	X(overflows, "completion queue overflows")                                                 \
+	X(file_errors, "file operations that failed")
+
+struct io_counters {
+#define X(n, s) _Atomic uint64_t n;
+	IO_COUNTERS(X)
+#undef X
+};
+
+struct io_config {
+	unsigned entries;       /* submission queue, 0 = 512 */
+	unsigned disk_depth;    /* [IO-7], 0 = 128 */
+	unsigned recv_buffers;  /* provided buffers, a power of two, 0 = 64; none are made if net == false */
+	unsigned recv_buffer_size; /* bytes, 0 = 16384 */
+	bool net;               /* this io serves sockets */
+};
+
+/* ---- the engine's table; every entry is required unless marked optional ---------------------- */
+struct io_ops {
+	void (*close)(struct io *);
+	int (*turn)(struct io *, int64_t timeout_ns);
+	void (*wake)(struct io *);
+	int (*add_memory)(struct io *, void *base, size_t len);
+	int (*add_file)(struct io *, struct io_file *);
+	void (*read)(struct io *, struct io_op *);
+	void (*write)(struct io *, struct io_op *);
+	void (*sync)(struct io *, struct io_op *);
+	void (*discard)(struct io *, struct io_op *);
+	void (*accept)(struct io *, struct io_op *);
+	void (*recv_multi)(struct io *, struct io_op *);
+	void (*recv_some)(struct io *, struct io_op *);
+	void (*recv)(struct io *, struct io_op *);
+	void (*send)(struct io *, struct io_op *);
+	void (*cancel)(struct io *, struct io_op *);
+};
+
+struct io_file_info {
+	char path[256];
+	uint64_t size;      /* bytes usable */
+	uint32_t align;     /* offsets, lengths and memory of every read and write: 512 to 4096 */
+	bool direct;        /* O_DIRECT works; when false the file system refused and cause was logged */
+	bool block_device;
+	bool created;       /* was empty or absent before this open */
+};
+
+struct io_engine {
+	const char *name;
+	void *env;          /* sim: the simulated machine; NULL for uring */
+	/* Opens one loop. cause: a sentence for the operator on failure (malloc'd, caller frees). */
+	int (*open)(const struct io_engine *, const struct io_config *, struct io **, char **cause);
+	/*
+	 * Opens, locks and preallocates a store file: creates it if absent, extends and fallocates it
+	 * to size if it is smaller; a block device must have size bytes (size 0: its own). Blocking;
+	 * start-up only. The lock (flock on the descriptor that does the I/O) is waited for up to 5 s.
+	 * -EACCES, -ENOSPC, -EBUSY (in use), -ENOENT (no such folder) ... each with a sentence.
+	 */
+	int (*file_open)(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
+	    char **cause);
+	void (*file_close)(struct io_file *);
+};
+
+/* The common head of every engine's io and io_file. */
+struct io {
+	const struct io_ops *ops;
+	const struct io_engine *engine;
+	uint64_t now_ns;            /* the engine's clock at the start of this turn */
+	void (*on_wake)(void *arg); /* set by the owner; called from io_turn() after io_wake() */
+	void *wake_arg;
+	struct io_counters count;
+};
+
+struct io_file {
+	const struct io_engine *engine;
+	struct io_file_info info;
+	unsigned id;                /* small, dense, unique among open files of the process */
+};
+
+extern const struct io_engine io_uring_engine;
+
+/* ---- calls ------------------------------------------------------------------------------------ */
+
+static inline int io_open(const struct io_engine *e, const struct io_config *c, struct io **io,
+    char **cause)
+{
+	return e->open(e, c, io, cause);
+}
+
+/* All ops must be done. Empties the caller's pointer. */
+static inline void io_close(struct io **io)
+{
+	struct io *p = *io;
+
+	*io = NULL;
+	p->ops->close(p);
+}
+
+/*
+ * Submits what was prepared, waits until something completes, io_wake() is called or timeout_ns
+ * passes (-1: no limit, 0: does not wait), then runs all callbacks. Returns the number of
+ * callbacks run, or -errno if the engine itself is broken.
+ */
+static inline int io_turn(struct io *io, int64_t timeout_ns)
+{
+	return io->ops->turn(io, timeout_ns);
+}
+
+/* Any thread. Wakes io_turn(); many calls before it turns count as one. */
+static inline void io_wake(struct io *io)
+{
+	io->ops->wake(io);
+}
+
+/* The engine's monotonic clock, as of the start of this turn. */
+static inline uint64_t io_now(const struct io *io)
+{
+	return io->now_ns;
+}
+
+/*
+ * Tells the engine of memory that reads and writes will use often, before it is used. 0, or
+ * -errno: then I/O in it still works, only dearer (-ENOMEM: RLIMIT_MEMLOCK is too small).
+ */
+static inline int io_add_memory(struct io *io, void *base, size_t len)
+{
+	return io->ops->add_memory(io, base, len);
+}
+
+/* Makes a file usable on this io. 0 or -errno. */
+static inline int io_add_file(struct io *io, struct io_file *f)
+{
+	return io->ops->add_file(io, f);
+}
+
+static inline void io_disk_(struct io_op *op, enum io_kind kind, struct io_file *f, void *buf,
+    uint32_t len, uint64_t off, io_done_fn *done)
+{
+	op->kind = (uint8_t)kind;
+	op->more = false;
+	op->done = done;
+	op->u.disk.file = f;
+	op->u.disk.buf = buf;
+	op->u.disk.len = len;
+	op->u.disk.did = 0;
+	op->u.disk.off = off;
+}
+
+/* buf, len and off are multiples of file->info.align. */
+static inline void io_read(struct io *io, struct io_op *op, struct io_file *f, void *buf,
+    uint32_t len, uint64_t off, io_done_fn *done)
+{
+	io_disk_(op, IO_READ, f, buf, len, off, done);
+	io->ops->read(io, op);
+}
+
+static inline void io_write(struct io *io, struct io_op *op, struct io_file *f, const void *buf,
+    uint32_t len, uint64_t off, io_done_fn *done)
+{
+	io_disk_(op, IO_WRITE, f, (void *)(uintptr_t)buf, len, off, done);
+	io->ops->write(io, op);
+}
+
+/* fdatasync: durable is what was written by ops that were done before this submit. */
+static inline void io_sync(struct io *io, struct io_op *op, struct io_file *f, io_done_fn *done)
+{
+	io_disk_(op, IO_SYNC, f, NULL, 0, 0, done);
+	io->ops->sync(io, op);
+}
+
+/* Block devices only: the range's content is no longer needed. Elsewhere -EOPNOTSUPP. */
+static inline void io_discard(struct io *io, struct io_op *op, struct io_file *f, uint64_t off,
+    uint32_t len, io_done_fn *done)
+{
+	io_disk_(op, IO_DISCARD, f, NULL, len, off, done);
+	io->ops->discard(io, op);
+}
+
+static inline void io_net_(struct io_op *op, enum io_kind kind, int fd, void *buf, uint32_t len,
+    io_done_fn *done)
+{
+	op->kind = (uint8_t)kind;
+	op->more = false;
+	op->done = done;
+	op->u.net.fd = fd;
+	op->u.net.buf = buf;
+	op->u.net.len = len;
+	op->u.net.did = 0;
+}
+
+/* Multishot: done() with res = a new non-blocking, close-on-exec descriptor, again and again. */
+static inline void io_accept(struct io *io, struct io_op *op, int fd, io_done_fn *done)
+{
+	io_net_(op, IO_ACCEPT, fd, NULL, 0, done);
+	io->ops->accept(io, op);
+}
+
+/*
+ * Multishot receive into the engine's buffers: done() with op->data and res > 0; res == 0 is the
+ * end of the stream; an idle connection holds no buffer. When buffers run out the engine arms
+ * again by itself.
+ */
+static inline void io_recv_multi(struct io *io, struct io_op *op, int fd, io_done_fn *done)
+{
+	io_net_(op, IO_RECV_MULTI, fd, NULL, 0, done);
+	io->ops->recv_multi(io, op);
+}
+
+/* Once, at most max bytes, into an engine's buffer that is taken only when bytes are there. */
+static inline void io_recv_some(struct io *io, struct io_op *op, int fd, uint32_t max,
+    io_done_fn *done)
+{
+	io_net_(op, IO_RECV_SOME, fd, NULL, max, done);
+	io->ops->recv_some(io, op);
+}
+
+/*
+ * Fills buf completely (res == len), or res < len at the end of the stream, or an error.
+ * After io_cancel(), res is the count received before it (0: nothing), never lost bytes.
+ */
+static inline void io_recv(struct io *io, struct io_op *op, int fd, void *buf, uint32_t len,
+    io_done_fn *done)
+{
+	io_net_(op, IO_RECV, fd, buf, len, done);
+	io->ops->recv(io, op);
+}
+
+/* Sends all n pieces in order. iov is the engine's until done, and may be changed by it. */
+static inline void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n,
+    io_done_fn *done)
+{
+	io_net_(op, IO_SEND, fd, NULL, 0, done);
+	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
+	io->ops->send(io, op);
+}
+
+static inline void io_cancel(struct io *io, struct io_op *op)
+{
+	if (!io_op_idle(op))
+		io->ops->cancel(io, op);
+}
+
+#endif
