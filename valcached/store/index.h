@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The index: from a key's hash to the places on disk where its record may lie.
+ *
+ * One mapping of shared memory, position-independent: a header page and lines of 64 bytes, each a
+ * version-and-lock word and seven slots of 8 bytes:
+ *
+ *     line   | word | slot 0 | slot 1 | ... | slot 6 |
+ *     slot   63........48 47.......37 36...........2 1..0
+ *            | tag 16    | length 11 | location 35  | clock 2 |     all zero: empty
+ *
+ * location is in 512-byte units over all paths (never 0: unit 0 holds a superblock); length is a
+ * code for the record's size on disk (index_len_*); the tag is 16 bits of the key's hash. A key has
+ * two candidate lines, by partial-key hashing (Fan et al., "Cuckoo Filter", CoNEXT 2014):
+ * line2 = (H(tag) - line1) mod lines, an involution, so a slot can be moved to its other line without
+ * knowing its key.
+ *
+ * A slot says "perhaps": the record on disk carries the key, and the caller compares it.
+ *
+ * Concurrency:
+ *  [IX-1] Readers take no lock. A slot is one atomic 64-bit word and is self-contained.
+ *  [IX-2] A writer holds the lock bit of a line's word while it changes any slot's tag, length or
+ *         location, and adds 2 to the word when it is done. Clock bits change without either.
+ *  [IX-3] A slot that moves to its other line is written there before it is removed here, and both
+ *         lines are locked (lower address first) and bumped: so a reader that found nothing and saw
+ *         both words unchanged and unlocked has proof that the key was not there.
+ *  [IX-4] index_insert of a key happens under the caller's lock for that key, so a key is in at most
+ *         one slot (recovery excepted, see store).
+ *  [IX-5] Clock: a touch is an atomic OR-like raise, tested first, so hot keys do not dirty the line.
+ */
+#ifndef VALCACHED_STORE_INDEX_H
+#define VALCACHED_STORE_INDEX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define INDEX_SLOTS    7
+#define INDEX_LOC_BITS 35
+#define INDEX_LOC_MAX  ((1ull << INDEX_LOC_BITS) - 1)
+#define INDEX_UNIT     512u /* bytes */
+#define INDEX_CLOCK_MAX 3u
+#define INDEX_CANDIDATES (2 * INDEX_SLOTS)
+
+struct index;
+
+/* Where a record may be. */
+struct index_ref {
+	uint64_t loc;   /* 512-byte units */
+	uint32_t units; /* size on disk in 512-byte units, rounded up by the code: at most 1/128 more */
+	uint8_t clock;
+};
+
+/* What a lookup saw, so that a writer can tell later whether anything has changed since. */
+struct index_probe {
+	uint64_t word1, word2;                         /* versions of the two lines */
+	unsigned n;                                    /* candidates */
+	struct index_ref ref[INDEX_CANDIDATES];        /* in no particular order */
+};
+
+/* Bytes of a mapping that holds items at 85 % load. */
+size_t index_bytes(uint64_t items);
+
+/*
+ * Makes an empty index in mem (64-byte aligned, zeroed or not), or takes over what is there when
+ * attach is true: 0, or -EINVAL if header or geometry do not fit (attach checks nothing else; lines
+ * that a dead process left locked are emptied and counted in *dropped).
+ */
+int index_open(void *mem, size_t bytes, bool attach, uint64_t *dropped, struct index **out);
+/* Frees the handle, not the memory. */
+void index_close(struct index **ix);
+
+/*
+ * Candidates of a key. Lock-free, any thread. p->n == 0 is a proven miss [IX-3].
+ * Never spins for ever: a line locked for long by a descheduled writer is waited for with
+ * sched_yield().
+ */
+void index_find(const struct index *ix, uint64_t hash, struct index_probe *p);
+/* Fetches the key's two lines into the CPU's cache; for batches. */
+void index_prefetch(const struct index *ix, uint64_t hash);
+/* True if no slot of the two lines was added, removed or moved since index_find filled p. */
+bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_probe *p);
+
+/*
+ * Adds a slot. If both lines are full, one slot of either line is moved to its own other line; if
+ * that is impossible, a slot with the lowest clock is overwritten and *victim says which (victim->loc
+ * != 0), because its record on disk is now unreachable and the caller must make sure that it stays
+ * so. Clock starts at the given value. The caller holds the key's lock [IX-4].
+ */
+void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
+    struct index_ref *victim);
+
+/* Removes the slot of this key that points to exactly loc. False if there is none (any more). */
+bool index_remove(struct index *ix, uint64_t hash, uint64_t loc);
+
+/* Moves a slot from one location to another, if it still points there: for re-insertion. */
+bool index_relocate(struct index *ix, uint64_t hash, uint64_t from, uint64_t to, uint32_t units,
+    uint8_t clock);
+
+/* Raises the clock by one up to INDEX_CLOCK_MAX. False if the slot is gone. */
+bool index_touch(struct index *ix, uint64_t hash, uint64_t loc);
+/* The slot that points to exactly loc. False if there is none. */
+bool index_get(const struct index *ix, uint64_t hash, uint64_t loc, struct index_ref *out);
+
+/* Counters (sums over all threads; relaxed). */
+#define INDEX_COUNTERS(X)                                                                          \
+	X(items, "slots in use")                                                                   \
+	X(capacity, "slots in all")                                                                \
+	X(inserts, "slots added")                                                                  \
+	X(displacements, "slots moved to their other line to make room")                           \
+	X(victims, "slots overwritten because both lines were full")                               \
+	X(retries, "lookups repeated because a line changed meanwhile")
+
+struct index_stats {
+#define X(n, s) uint64_t n;
+	INDEX_COUNTERS(X)
+#undef X
+};
+void index_stats(const struct index *ix, struct index_stats *out);
+
+/*
+ * Size codes: 11 bits, exact below 128 units, then 7 bits of mantissa and 4 of exponent, rounded up.
+ */
+#define INDEX_LEN_CODES 2048u
+static inline uint32_t index_len_encode(uint32_t units)
+{
+	uint32_t exp = 0;
+
+	if (units < 128)
+		return units;
+	exp = 32u - (uint32_t)__builtin_clz(units) - 7u;         /* units >> (exp - 1) is 128..255 */
+	{
+		uint32_t m = (units + (1u << (exp - 1)) - 1) >> (exp - 1);
+
+		if (m == 256) {
+			m = 128;
+			exp++;
+		}
+		return (exp << 7) | (m - 128);
+	}
+}
+static inline uint32_t index_len_decode(uint32_t code)
+{
+	uint32_t exp = code >> 7, m = code & 127u;
+
+	return exp == 0 ? m : (m + 128u) << (exp - 1);
+}
+
+/* For a whole walk (metadump, tests): calls fn for every slot in use; not a snapshot. */
+void index_walk(const struct index *ix, bool (*fn)(void *arg, const struct index_ref *ref),
+    void *arg);
+
+#endif
