@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The table of settings. A row here is all it takes for the command line, the configuration file,
+ * --help, the man page and `stats settings` to know a setting. Constant.
+ */
+#include "valcached/options_int.h"
+
+#define AT(field) offsetof(struct options, field)
+#define KIB       1024ull
+#define MIB       (1024ull * KIB)
+#define GIB       (1024ull * MIB)
+#define TIB       (1024ull * GIB)
+#define SECOND    1000000000ull
+
+#define HEADING(text) {.help = (text)}
+#define LATER(l, n)                                                                                \
+	{                                                                                          \
+		.name = (n), .letter = (l), .kind = OPTION_REFUSED,                                \
+		.help = "is not supported in this version"                                         \
+	}
+#define NEVER(l, n, why)                                                                           \
+	{                                                                                          \
+		.name = (n), .letter = (l), .kind = OPTION_REFUSED, .help = (why)                  \
+	}
+
+static const char *const io_choices[] = {"auto", "uring", NULL};
+static const char *const admit_choices[] = {"all", "second", NULL};
+
+/* clang-format off */
+const struct option_def options__table[] = {
+	HEADING("Network"),
+	{.name = "port", .letter = 'p', .kind = OPTION_NUMBER, .offset = AT(port), .arg = "PORT",
+	 .initial = "11211", .max = 65535, .allowed = "a port from 1 to 65535, or 0 for no TCP,",
+	 .help = "TCP port; 0 switches TCP off."},
+	{.name = "listen", .letter = 'l', .kind = OPTION_LISTEN, .offset = AT(listen), .arg = "ADDR",
+	 .initial = "127.0.0.1",
+	 .allowed = "HOST, HOST:PORT, [IPV6] or [IPV6]:PORT, several separated by commas,",
+	 .help = "Address to listen on: HOST, HOST:PORT, [IPV6] or [IPV6]:PORT, or * for every "
+	         "address. Repeatable, and takes lists with commas. Without it only this host can "
+	         "connect; memcached would listen on every address."},
+	{.name = "unix-socket", .letter = 's', .kind = OPTION_STRING, .offset = AT(unix_path),
+	 .arg = "FILE", .max = 107, .allowed = "a path of 1 to 107 bytes",
+	 .help = "Listen on this unix socket. TCP is then off unless -p or -l is given too."},
+	{.name = "unix-mask", .letter = 'a', .kind = OPTION_OCTAL, .offset = AT(unix_mask),
+	 .arg = "MODE", .initial = "0700", .max = 0777, .allowed = "an octal mode from 0 to 0777",
+	 .help = "Permissions of the unix socket, in octal."},
+	{.name = "conn-limit", .letter = 'c', .kind = OPTION_NUMBER, .offset = AT(connections),
+	 .arg = "N", .initial = "1024", .min = 1, .max = 1000000,
+	 .allowed = "a number from 1 to 1000000",
+	 .help = "Connections served at a time."},
+	{.name = "listen-backlog", .letter = 'b', .kind = OPTION_NUMBER, .offset = AT(backlog),
+	 .arg = "N", .initial = "1024", .min = 1, .max = 65535, .allowed = "a number from 1 to 65535",
+	 .help = "Connections the kernel keeps waiting to be accepted."},
+	{.name = "max-reqs-per-event", .letter = 'R', .kind = OPTION_NUMBER,
+	 .offset = AT(requests_per_event), .arg = "N", .initial = "20", .min = 1, .max = 100000,
+	 .allowed = "a number from 1 to 100000",
+	 .help = "Requests of one connection served before it is another's turn."},
+	{.name = "udp-port", .letter = 'U', .kind = OPTION_OFF, .arg = "0",
+	 .allowed = "0 (there is no UDP here)",
+	 .help = "Accepted with 0 only: there is no UDP."},
+
+	HEADING("Store"),
+	{.name = "path", .kind = OPTION_LIST, .offset = AT(path), .arg = "FILE",
+	 .initial = "/var/lib/valcached/valcache", .allowed = "the name of a file or block device",
+	 .help = "File or block device that keeps the values; made if it is missing. Repeatable: "
+	         "values are spread over all paths."},
+	{.name = "size", .kind = OPTION_SIZE, .offset = AT(size), .arg = "SIZE", .initial = "1g",
+	 .min = 64 * MIB, .max = 16 * TIB,
+	 .allowed = "a size from 64m to 16t, such as 500m or 100g,",
+	 .help = "Bytes used of each path."},
+	{.name = "mean-value", .kind = OPTION_SIZE, .offset = AT(mean_value), .arg = "SIZE",
+	 .initial = "40k", .min = 64, .max = 64 * MIB, .allowed = "a size from 64 to 64m, such as 40k,",
+	 .help = "Expected mean size of a value; sizes the index, which does not grow later."},
+	{.name = "max-item-size", .letter = 'I', .kind = OPTION_SIZE, .offset = AT(item_max),
+	 .arg = "SIZE", .initial = "1m", .min = KIB, .max = 64 * MIB,
+	 .allowed = "a size from 1k to 64m",
+	 .help = "Largest value that is taken."},
+	{.name = "sync", .kind = OPTION_DURATION, .offset = AT(sync_ns), .arg = "TIME",
+	 .initial = "1s", .max = 3600 * SECOND, .allowed = "a time from 0 to 1h, such as 500ms or 1s,",
+	 .help = "Longest time until what was stored is safe from a power cut; 0 syncs each flush."},
+	{.name = "admit", .kind = OPTION_CHOICE, .offset = AT(admit), .arg = "all|second",
+	 .initial = "all", .choices = admit_choices, .allowed = "all or second",
+	 .help = "What goes to disk once the store is full: all, or what is asked for or stored a "
+	         "second time. The rest lives in RAM only and a power cut loses it."},
+	{.name = "write-budget", .kind = OPTION_SIZE, .offset = AT(write_budget), .arg = "SIZE",
+	 .initial = "0", .max = 1 * TIB, .allowed = "bytes a second as a size up to 1t, such as 50m, or 0 for no limit,",
+	 .help = "Bytes a second written to the devices, at most; 0 is no limit."},
+	{.name = "allow-flush", .kind = OPTION_BOOL, .offset = AT(allow_flush),
+	 .help = "Let flush_all empty the store; it is refused otherwise."},
+	{.name = "io", .kind = OPTION_CHOICE, .offset = AT(io), .arg = "auto|uring",
+	 .initial = "auto", .choices = io_choices, .allowed = "auto or uring",
+	 .help = "I/O engine. auto takes the best that this kernel allows."},
+
+	HEADING("Memory"),
+	{.name = "memory-limit", .letter = 'm', .kind = OPTION_MIB, .offset = AT(ram_bytes),
+	 .arg = "MIB", .initial = "64", .min = 4 * MIB, .max = 16 * TIB,
+	 .allowed = "MiB as a number, or a size with a unit, from 4m to 16t,",
+	 .help = "RAM that keeps values asked for often. A bare number is MiB."},
+	{.name = "buffers", .kind = OPTION_SIZE, .offset = AT(buffers_bytes), .arg = "SIZE",
+	 .initial = "64m", .min = 4 * MIB, .max = 1 * TIB, .allowed = "a size from 4m to 1t",
+	 .help = "RAM for values on their way in or out."},
+
+	HEADING("Process"),
+	{.name = "threads", .letter = 't', .kind = OPTION_NUMBER, .offset = AT(threads), .arg = "N",
+	 .initial = "auto", .min = 1, .max = 128, .allowed = "a number from 1 to 128",
+	 .help = "Worker threads; the default is one a processor, at most 4."},
+	{.name = "user", .letter = 'u', .kind = OPTION_STRING, .offset = AT(user), .arg = "NAME",
+	 .max = 255, .allowed = "a user name",
+	 .help = "Become this user once ports and files are open (started as root)."},
+	{.name = "daemon", .letter = 'd', .kind = OPTION_BOOL, .offset = AT(daemon),
+	 .help = "Run in the background."},
+	{.name = "pidfile", .letter = 'P', .kind = OPTION_STRING, .offset = AT(pidfile),
+	 .arg = "FILE", .max = 4095, .allowed = "a file name",
+	 .help = "Write the process id to this file."},
+	{.name = "verbose", .letter = 'v', .kind = OPTION_COUNT, .offset = AT(verbose),
+	 .initial = "0", .max = 3, .allowed = "a number from 0 to 3",
+	 .help = "Log more; -vv logs more still."},
+	{.name = "config", .kind = OPTION_CONFIG, .offset = AT(config), .arg = "FILE", .max = 4095,
+	 .allowed = "a file name",
+	 .help = "Read settings from this file first: lines of NAME = VALUE with the long names "
+	         "here. What the command line says wins."},
+	{.name = "help", .letter = 'h', .kind = OPTION_HELP, .help = "Print this and exit."},
+	{.name = "version", .letter = 'V', .kind = OPTION_VERSION,
+	 .help = "Print the version and exit."},
+
+	/* A memcached unit file may hold any of these; each deserves an answer of its own. */
+	LATER(0, "admin"),
+	LATER('S', "enable-sasl"),
+	LATER('Z', "enable-ssl"),
+	LATER('Y', "auth-file"),
+	LATER('k', "lock-memory"),
+	LATER('r', "enable-coredumps"),
+	LATER('A', "enable-shutdown"),
+	LATER('B', "protocol"),
+	LATER('X', "disable-dumping"),
+	LATER('W', "disable-watch"),
+	LATER('N', "napi-ids"),
+	NEVER('o', "extended", "is memcached's own; the settings here have long names (--help)"),
+	NEVER('M', "disable-evictions", "cannot work here: the oldest values always make room"),
+	NEVER('C', "disable-cas", "cannot work here: the CAS value is a hash and costs nothing"),
+	NEVER('F', "disable-flush-all", "is not needed: flush_all is off unless --allow-flush is given"),
+	NEVER('e', "memory-file", "is memcached's own; --path names the file that keeps the values"),
+	NEVER('f', "slab-growth-factor", "has no meaning here: there are no slabs"),
+	NEVER('n', "slab-min-size", "has no meaning here: there are no slabs"),
+	NEVER('L', "enable-largepages", "has no meaning here: there are no slabs"),
+	NEVER('D', "stats-prefix", "is not offered: stats by key prefix are not kept"),
+	{0},
+};
+/* clang-format on */

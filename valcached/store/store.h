@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store: immutable values under keys of 1 to 250 bytes, in a log of segments on NVMe files,
+ * under an index and a RAM tier. A state machine over io.h: nothing here blocks, save
+ * store_open() and store_close().
+ *
+ * Threads: a struct store is shared by all workers. Each worker (and the one slow thread that
+ * evicts, seals and syncs) has its own struct store_worker on its own io and calls with it from its
+ * own thread only. Any worker serves any key.
+ *
+ * Operations are struct store_op, memory of the caller's. A call that starts or continues one
+ * returns true if it is complete now (op's results are filled in, done() is not called), or false:
+ * done(op) will be called once, later, from io_turn() of the same thread. Until then the op is the
+ * store's. One step is under way per op at a time. Results stay valid until the next call with the op.
+ *
+ * The life of an op:
+ *     store_op_init -> store_get  -> [send value -> store_get_next ...] -> store_op_end
+ *     store_op_init -> store_set  -> [fill body  -> store_set_body ...] -> store_op_end
+ *     store_op_init -> store_delete                                     -> store_op_end
+ * store_op_end gives back every buffer that the op holds; it may be called in any state in which the
+ * op is the caller's, also half-way through a set (which aborts it) or a get.
+ */
+#ifndef VALCACHED_STORE_STORE_H
+#define VALCACHED_STORE_STORE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "valcached/io/io.h"
+#include "base/hist.h"
+
+#define STORE_KEY_MAX   250u
+#define STORE_CHUNK     (256u * 1024) /* unit of streaming and of checksums of long values */
+#define STORE_WHOLE_MAX (1024u * 1024) /* values up to here are read and sent in one piece */
+#define STORE_PATHS_MAX 16u
+#define STORE_VALUE_MAX (64u * 1024 * 1024)
+
+struct store;
+struct store_worker;
+struct store_op;
+struct buf;
+
+/* Status of an operation: enum, name, what it means. */
+#define STORE_STATUSES(X)                                                                          \
+	X(OK, "ok", "get: a value; set: stored, or the same value was there; delete: removed")     \
+	X(MISS, "miss", "no such key")                                                             \
+	X(EXISTS, "exists", "add: the same value is there already; nothing was written")           \
+	X(CONFLICT, "conflict", "the key is there with another value; nothing was written")        \
+	X(TOO_LARGE, "too large", "value_len is above the item limit")                             \
+	X(BROKEN, "broken", "get_next: the rest of the value cannot be read: close the connection") \
+	X(UNAVAILABLE, "unavailable", "set: no path accepts writes")
+
+enum store_status {
+#define X(n, s, t) STORE_##n,
+	STORE_STATUSES(X)
+#undef X
+};
+
+enum store_mode { STORE_SET, STORE_ADD };
+enum store_admit { STORE_ADMIT_ALL, STORE_ADMIT_SECOND };
+
+struct store_config {
+	const char *paths[STORE_PATHS_MAX];
+	unsigned npaths;
+	uint64_t size;           /* bytes per path */
+	uint64_t mean_value;     /* bytes; sizes the index */
+	uint64_t item_max;       /* largest value */
+	unsigned workers;        /* store_worker_open() with id 0 .. workers - 1; the slow one is extra */
+	uint64_t ram_bytes;      /* RAM tier */
+	uint64_t buffer_bytes;   /* in-flight buffers, all workers together */
+	uint64_t sync_ns;        /* power-cut promise */
+	enum store_admit admit;
+	uint64_t write_budget;   /* bytes a second over all paths, 0 = no bound */
+	bool fresh;              /* forget what the paths hold */
+	const char *shm_dir;     /* folder for named shared memory; NULL = /dev/shm */
+	uint64_t seed;           /* 0: from the kernel; tests: fixed */
+};
+
+/*
+ * Opens (or makes) the store and loads its index; blocking. *cause is one sentence for the operator
+ * with the remedy (malloc'd). Logs one line per decision.
+ */
+int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **s,
+    char **cause);
+/* All workers are closed. After a clean close the next open finds everything sealed. */
+void store_close(struct store **s);
+
+/*
+ * id < cfg.workers: a serving worker. id == cfg.workers: the slow thread's. io must outlive it.
+ * May be called from another thread than the one that will use it, before that thread starts.
+ */
+int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_worker **sw,
+    char **cause);
+/*
+ * Once every loop turn, after io_turn(): timers, flushes, quiescence. Returns when (io_now() time)
+ * it wants to be called again at the latest, UINT64_MAX for "only when something happens".
+ */
+uint64_t store_worker_turn(struct store_worker *sw);
+/* io_wake()'s handler must end here (io->on_wake is the owner's; the owner calls this). */
+void store_worker_woken(struct store_worker *sw);
+/*
+ * Begins to stop: flushes what is buffered. store_worker_idle() turns true when nothing of this
+ * worker is in flight; keep turning until then. All ops must have ended. The slow worker stops last.
+ */
+void store_worker_stop(struct store_worker *sw);
+bool store_worker_idle(const struct store_worker *sw);
+void store_worker_close(struct store_worker **sw);
+
+/* ---- operations ------------------------------------------------------------------------------- */
+
+typedef void store_done_fn(struct store_op *op);
+
+struct store_op {
+	/* the caller's */
+	store_done_fn *done;
+	void *user;
+	/* results */
+	enum store_status status;
+	bool from_ram;           /* get: no disk read was needed */
+	uint8_t key_len;
+	uint32_t flags;          /* memcached client flags */
+	uint32_t value_len;      /* whole length */
+	uint64_t cas;            /* never 0 */
+	const uint8_t *value;    /* get: value_n bytes of the value are here ... */
+	uint32_t value_n;        /* ... all of them, or the next chunk of a value > STORE_WHOLE_MAX */
+	uint32_t value_off;      /* where in the whole this chunk begins */
+	uint8_t *body;           /* set: put the next bytes here ... */
+	uint32_t body_n;         /* ... exactly this many; 0: the set is finished, see status */
+	/* the store's */
+	struct store_worker *sw;
+	uint64_t hash;
+	uint64_t start_ns;
+	struct store_op *next;   /* queue of those that wait for a buffer */
+	struct buf *buf;
+	uint8_t step, kind, tries, mode;
+	bool head, charged;
+	char key[STORE_KEY_MAX];
+	struct store_io *run;    /* state of an op that went to the disk; taken from the worker's pool */
+};
+
+void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
+    store_done_fn *done, void *user);
+void store_op_end(struct store_op *op);
+
+/*
+ * Status OK or MISS. With head only flags, value_len and cas are wanted, and value_n is 0. A value of
+ * up to STORE_WHOLE_MAX comes whole; of a longer one the first chunk, and store_get_next() gives
+ * the others in order (OK or BROKEN). The value's memory is shared and read-only; it stays until
+ * the next call with this op.
+ */
+bool store_get(struct store_op *op, bool head);
+bool store_get_next(struct store_op *op);
+/* Brings the key's index lines and RAM bucket into the CPU's cache; for pipelined requests. */
+void store_prefetch(struct store_worker *sw, const void *key, uint8_t key_len);
+
+/*
+ * Begins a set. On return true or done(): body_n > 0: fill body with exactly body_n bytes, then call
+ * store_set_body(); or body_n == 0: finished, status says how (TOO_LARGE, UNAVAILABLE come before the
+ * body: the caller swallows it). An empty value finishes at once.
+ * Finished: OK, EXISTS (add), CONFLICT, UNAVAILABLE.
+ * OK: after SIGKILL the value is there; after a power cut it may be lost for sync_ns.
+ */
+bool store_set(struct store_op *op, enum store_mode mode, uint32_t flags, uint32_t value_len);
+bool store_set_body(struct store_op *op);
+
+/* OK (was there and is gone) or MISS. After SIGKILL the key stays gone. */
+bool store_delete(struct store_op *op);
+/* Forgets everything, durably. */
+bool store_flush_all(struct store_op *op);
+
+/* ---- looking inside --------------------------------------------------------------------------- */
+
+/*
+ * A walk over all keys, for metadump: *cursor starts at 0; op is used as a get whose results are one
+ * batch of text lines in value/value_n (value_n == 0: the end). Reads the disk at low rate.
+ */
+bool store_dump(struct store_op *op, uint64_t *cursor);
+
+/* Live resize of the RAM tier (memcached's cache_memlimit). 0 or -errno. Any thread. */
+int store_set_ram(struct store *s, uint64_t bytes);
+
+/* Calls emit(arg, name, value) for each line of `stats store` (names in docs/protocol.md). */
+typedef void store_emit_fn(void *arg, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void store_stats(const struct store *s, store_emit_fn *emit, void *arg);
+/* `stats items` by size class. */
+void store_stats_items(const struct store *s, store_emit_fn *emit, void *arg);
+void store_stats_reset(struct store *s);
+
+/* Latency of one kind of operation over all workers, from start to result. */
+enum store_latency { STORE_LAT_GET_RAM, STORE_LAT_GET_DISK, STORE_LAT_MISS, STORE_LAT_SET, STORE_LATS };
+void store_latency(const struct store *s, enum store_latency which, struct hist *into);
+
+/* General counters for `stats` (sums over workers since start or reset). */
+#define STORE_COUNTERS(X)                                                                          \
+	X(get_hits_ram, "gets answered from the RAM tier")                                         \
+	X(get_hits_disk, "gets answered from the disk")                                            \
+	X(get_misses, "gets of keys that were not there")                                          \
+	X(false_reads, "disk reads of a record that had another key (tag collision)")              \
+	X(disk_reads, "disk reads for gets, sets and deletes")                                     \
+	X(stale_reads, "disk reads that found a recycled place and were tried again")              \
+	X(corrupt_reads, "records with a bad checksum")                                            \
+	X(read_errors, "disk reads that failed")                                                   \
+	X(write_errors, "disk writes that failed")                                                 \
+	X(broken_values, "long values whose later chunk was bad; the connection was closed")       \
+	X(sets_stored, "sets that wrote a record")                                                 \
+	X(sets_same, "sets of a key that had the same value")                                      \
+	X(sets_ram_only, "sets that were not admitted to the disk")                                \
+	X(admitted_later, "RAM-only records written to disk at their second touch")                \
+	X(immutable_conflicts, "sets of a key that had another value")                             \
+	X(sets_retried, "sets checked again because the key's lines changed meanwhile")            \
+	X(deletes, "keys removed")                                                                 \
+	X(delete_misses, "deletes of keys that were not there")                                    \
+	X(tombstones, "tombstones written")                                                        \
+	X(buffer_waits, "operations that waited for a buffer")                                     \
+	X(write_waits, "sets and deletes that waited for a write buffer")                          \
+	X(user_bytes, "record bytes written for sets")                                             \
+	X(disk_write_bytes, "bytes written to disk in all")
+
+struct store_counters {
+#define X(n, s) uint64_t n;
+	STORE_COUNTERS(X)
+#undef X
+};
+void store_counters(const struct store *s, struct store_counters *out);
+/* Keys in the index and in the RAM tier alone; bytes of values' records on disk. */
+void store_totals(const struct store *s, uint64_t *items, uint64_t *bytes);
+
+#endif
