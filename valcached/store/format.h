@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What lies on disk. Little-endian (asserted at build time for the host), versioned, checksummed.
+ *
+ *  path (file or block device), all offsets from its start:
+ *
+ *   0          super_size                                                        size
+ *   | superblock | segment 0 | segment 1 | ... | segment n-1 | (unused rest < one segment) |
+ *
+ *   super_size = one segment: superblock A at 0, superblock B at 4096 (the newer valid one counts),
+ *   and from 64 KiB on room reserved for recency maps (2 bits a record unit; format 1 leaves it zero).
+ *
+ *  segment (power of two, 4 to 64 MiB):
+ *
+ *   0        4096                                       table_off        size-4096   size
+ *   | header | extent | extent | ... | extent (short) |   | table entries  |  footer   |
+ *
+ *   Header: written and synced before any data of its generation [F-1]. Table and footer: written when
+ *   every extent is finished; their presence (valid, same generation) is what "sealed" means [F-2].
+ *
+ *  extent: up to 1 MiB (write buffers), or one long record; starts on a multiple of 4096:
+ *
+ *   | block | block | ... |        each block: 512-byte header, records, zero padding to 4096
+ *
+ *   A block is one write [F-3]. Recovery of an unsealed segment looks for block headers at every
+ *   multiple of 4096, so it steps over a torn one.
+ *
+ *  record: starts on a multiple of 512:
+ *
+ *   0        64      64+key      value_off              value_off+len     units*512
+ *   | header | key   | (pad, sums) | value               | zero padding     |
+ *
+ *   value_off is 8-aligned right after the key for values up to 256 KiB (one chunk, verified by the content
+ *   hash itself); longer values have one XXH3-64 per 256-KiB chunk between key and value; values above
+ *   1 MiB have value_off = 4096 - 512, so that the value starts on a 4096 boundary of the file.
+ *
+ *  [F-4] A record is believed only if its header checksum (seeded with the store's id), its segment's
+ *        generation and its own location match, and served only if the key and the chunk's checksum match.
+ *  [F-5] seq is drawn from one counter per store, grows for ever, and is kept by re-insertion.
+ *        Of two records of one key the higher seq counts; a tombstone ends all lower ones.
+ *  [F-6] A tombstone lies in a segment whose generation is not below that of the value it ends, on
+ *        the same path.
+ *  [F-7] Generations are drawn from one counter per store; a segment's content belongs to the
+ *        generation in its header, everything else in it is noise of an earlier life.
+ */
+#ifndef VALCACHED_STORE_FORMAT_H
+#define VALCACHED_STORE_FORMAT_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
+
+#define FORMAT_VERSION   1u
+#define FORMAT_UNIT      512u
+#define FORMAT_ALIGN     4096u
+#define FORMAT_EXTENT    (1024u * 1024)
+#define FORMAT_CHUNK     (256u * 1024)
+#define FORMAT_WHOLE_MAX (1024u * 1024)
+#define FORMAT_KEY_MAX   250u
+#define FORMAT_SEG_MIN   (4ull << 20)
+#define FORMAT_SEG_MAX   (64ull << 20)
+
+#define FORMAT_SUPER_MAGIC  0x31434156454c4156ull /* "VALEVAC1" */
+#define FORMAT_SEG_MAGIC    0x31474553434c4156ull /* "VALCSEG1" */
+#define FORMAT_FOOT_MAGIC   0x31424154434c4156ull /* "VALCTAB1" */
+#define FORMAT_BLOCK_MAGIC  0x4b4c4256u           /* "VBLK" */
+#define FORMAT_RECORD_MAGIC 0x43455256u           /* "VREC" */
+
+struct format_super {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t path_index;    /* which of the store's paths this is */
+	uint32_t path_count;
+	uint32_t seg_shift;     /* log2 of the segment size */
+	uint64_t seg_count;
+	uint64_t item_max;
+	uint8_t store_id[16];   /* random; the same on all paths */
+	uint64_t hash_secret;   /* seed of key hashes, random */
+	uint64_t serial;        /* of two valid copies the higher counts */
+	uint64_t delete_epoch;
+	uint64_t flags;         /* bit 0: clean */
+	uint8_t reserved[4096 - 96 - 8];
+	uint64_t sum;           /* XXH3-64 of all before */
+};
+_Static_assert(sizeof(struct format_super) == 4096, "superblock");
+
+struct format_segment {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t index;         /* number of this segment on its path */
+	uint64_t generation;
+	uint64_t prev_generation; /* of the life that ended here */
+	uint8_t store_id[16];
+	uint8_t reserved[4096 - 48 - 8];
+	uint64_t sum;
+};
+_Static_assert(sizeof(struct format_segment) == 4096, "segment header");
+
+struct format_block {
+	uint32_t magic;
+	uint32_t bytes;         /* of the whole block with this header and its padding: n * 4096 */
+	uint64_t generation;
+	uint64_t offset;        /* in the segment */
+	uint32_t used;          /* bytes up to the end of the last record */
+	uint32_t records;
+	uint8_t reserved[512 - 32 - 8];
+	uint64_t sum;           /* XXH3-64, seeded with the store's id, of this header */
+};
+_Static_assert(sizeof(struct format_block) == FORMAT_UNIT, "block header is one unit");
+
+enum format_type {
+	FORMAT_VALUE = 1,
+	FORMAT_TOMBSTONE = 2,   /* ends all records of this key with a lower seq */
+	FORMAT_DROP = 3,        /* ends one record, at drop_loc (location in units, seq drop_seq) */
+	FORMAT_FLUSH = 4,       /* ends every record of this store with a lower seq */
+};
+
+struct format_record {
+	uint32_t magic;
+	uint8_t type;           /* enum format_type */
+	uint8_t key_len;        /* 1 to 250; 0 for DROP and FLUSH */
+	uint16_t key_id;        /* reserved for an encryption key's id; 0 */
+	uint32_t flags;         /* memcached client flags */
+	uint32_t value_len;
+	uint64_t seq;
+	uint64_t content[2];    /* XXH3-128 of the value: low, high (DROP: location, seq) */
+	uint64_t generation;    /* of the segment it lies in */
+	uint32_t units_at;      /* place in the segment, in units */
+	uint32_t value_off;     /* from the start of the record */
+	uint64_t sum;           /* XXH3-64, seeded, of header up to here, key and chunk sums */
+};
+_Static_assert(sizeof(struct format_record) == 64, "record header");
+_Static_assert(offsetof(struct format_record, sum) == 56, "the checksum covers all before it");
+
+/* One per record of a sealed segment, in the order of their places. */
+struct format_entry {
+	uint64_t hash;          /* of the key, seeded; DROP: the location; FLUSH: 0 */
+	uint64_t seq;           /* DROP: seq of the dropped record */
+	uint32_t units_at;
+	uint32_t units : 24;
+	uint32_t type : 8;
+};
+_Static_assert(sizeof(struct format_entry) == 24, "table entry");
+
+struct format_footer {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t entries;
+	uint64_t generation;
+	uint64_t table_off;     /* in the segment; a multiple of 4096 */
+	uint64_t table_sum;     /* XXH3-64, seeded, of the entries */
+	uint64_t seq_max;       /* highest seq in the segment */
+	uint64_t data_bytes;    /* of records */
+	uint8_t reserved[4096 - 56 - 8];
+	uint64_t sum;
+};
+_Static_assert(sizeof(struct format_footer) == 4096, "footer");
+
+#endif
