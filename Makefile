@@ -30,14 +30,15 @@ proto_src := $(sort $(wildcard valcached/proto/*.c))
 store_src := $(sort $(wildcard valcached/store/*.c))
 net_src   := $(sort $(wildcard valcached/net/*.c))
 admin_src := $(sort $(wildcard valcached/admin/*.c))
-main_src  := $(sort $(wildcard valcached/*.c))
+options_src := $(sort $(wildcard valcached/options*.c))
+main_src  := $(filter-out $(options_src),$(sort $(wildcard valcached/*.c)))
 ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
 bench_src := $(sort $(wildcard bench/valbench/*.c))
 null_src  := $(sort $(wildcard bench/nullserver/*.c))
 replay_src := $(sort $(wildcard bench/replay/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
 
-LIBS := base io proto store net admin
+LIBS := base options io proto store net admin
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
@@ -65,7 +66,7 @@ LINK = $(call say,LD,$@) $(CC) $(ALLL) -o $@ $(filter %.o,$^) -Wl,--start-group 
 # jemalloc serves the daemon only; sanitizers and valgrind bring allocators of their own.
 JEMALLOC ?= $(if $(SAN),,-ljemalloc)
 
-$(BUILD)/valcached: $(call obj,$(main_src)) $(call ar,net store proto io admin base)
+$(BUILD)/valcached: $(call obj,$(main_src)) $(call ar,options net store proto io admin base)
 	@mkdir -p $(@D)
 	$(LINK) $(all_libs) $(JEMALLOC)
 $(BUILD)/valcachectl: $(call obj,$(ctl_src)) $(call ar,base)
@@ -85,11 +86,12 @@ $(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,store io base)
 unit_src := $(sort $(wildcard tests/unit/*.c))
 unit_bin := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(unit_src))
 base_deps  := base
+options_deps := options base
 io_deps    := io base
 proto_deps := proto base
 store_deps := store io base
-net_deps   := net store proto io admin base
-admin_deps := admin net store proto io base
+net_deps   := net options store proto io admin base
+admin_deps := admin net options store proto io base
 
 .PHONY: unit
 unit: $(unit_bin)

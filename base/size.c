@@ -82,11 +82,11 @@ int size_parse_duration(const char *text, uint64_t *ns)
 		const char *name;
 		uint64_t ns;
 	} unit[] = {
-		{"us", 1000u},
-		{"ms", 1000000u},
-		{"s", 1000000000u},
-		{"m", 60u * 1000000000u},
-		{"h", 3600u * 1000000000ull},
+	    {"us", 1000u},
+	    {"ms", 1000000u},
+	    {"s", 1000000000u},
+	    {"m", 60u * 1000000000ull},
+	    {"h", 3600u * 1000000000ull},
 	};
 	uint64_t n;
 	int ret = digits(&text, &n);
@@ -118,7 +118,7 @@ char *size_format(char *buf, size_t len, uint64_t bytes)
 		u++;
 	}
 	snprintf(buf, len, u == 0 ? "%llu" : "%llu%c", (unsigned long long)bytes,
-	    u == 0 ? 0 : unit[u - 1]);
+		 u == 0 ? 0 : unit[u - 1]);
 	return buf;
 }
 
@@ -134,7 +134,10 @@ char *size_human(char *buf, size_t len, double bytes)
 	if (u == 0)
 		snprintf(buf, len, "%.0f", bytes);
 	else
-		snprintf(buf, len, "%.*f%s", bytes < 9.995 ? 2 : bytes < 99.95 ? 1 : 0, bytes,
-		    unit[u]);
+		snprintf(buf, len, "%.*f%s",
+			 bytes < 9.995   ? 2
+			 : bytes < 99.95 ? 1
+					 : 0,
+			 bytes, unit[u]);
 	return buf;
 }

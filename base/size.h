@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 0 and *bytes, or -EINVAL (not such a text) or -ERANGE (above 2^64-1); *bytes is then untouched. */
+/* 0 and *bytes, or -EINVAL (not such a text) or -ERANGE (above 2^64-1); *bytes is then untouched.
+ */
 int size_parse(const char *text, uint64_t *bytes);
 
 /* 0 and *ns, or -EINVAL or -ERANGE as above. */

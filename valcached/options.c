@@ -76,7 +76,8 @@ static const struct option_def *find_letter(char c)
 	return NULL;
 }
 
-/* --- values ------------------------------------------------------------------------------------ */
+/* --- values ------------------------------------------------------------------------------------
+ */
 
 /* One element more for the list of *ptr and the count behind it; NULL without memory. */
 static void *list_grow(void *ptr, unsigned *n, size_t element)
@@ -250,6 +251,11 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 	case OPTION_NUMBER:
 		ret = size_parse_number(text, &n);
 		break;
+	case OPTION_THREADS:
+		n = default_threads();
+		if (strcmp(text, "auto") != 0)
+			ret = size_parse_number(text, &n);
+		break;
 	case OPTION_OCTAL:
 		ret = parse_octal(text, &n);
 		break;
@@ -295,13 +301,14 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 	case OPTION_HELP:
 	case OPTION_VERSION:
 	case OPTION_REFUSED:
-		A(!"has no value");
+		return -EINVAL;
 	}
 	if (ret != 0)
 		return ret;
 	if (n < d->min || n > d->max)
 		return -ERANGE;
-	if (d->kind == OPTION_COUNT || d->kind == OPTION_NUMBER || d->kind == OPTION_OCTAL)
+	if (d->kind == OPTION_COUNT || d->kind == OPTION_NUMBER || d->kind == OPTION_THREADS ||
+	    d->kind == OPTION_OCTAL)
 		*(unsigned *)at = (unsigned)n;
 	else
 		*(uint64_t *)at = n;
@@ -310,7 +317,7 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 
 /* set_value() with rule 2 and the sentence; flag is what the operator wrote, as in "-p". */
 static int give(struct parse *p, const struct option_def *d, enum option_from from,
-    const char *flag, const char *text)
+		const char *flag, const char *text)
 {
 	size_t row = (size_t)(d - options__table);
 	char where[1200];
@@ -336,7 +343,7 @@ static int give(struct parse *p, const struct option_def *d, enum option_from fr
 		return fail(p, ret, "%s: out of memory", where);
 	if (ret != 0)
 		return fail(p, -EINVAL, "%s is not allowed: %s is wanted", where,
-		    d->kind == OPTION_BOOL ? "yes or no" : d->allowed);
+			    d->kind == OPTION_BOOL ? "yes or no" : d->allowed);
 	return 0;
 }
 
@@ -344,14 +351,13 @@ static void set_defaults(struct parse *p)
 {
 	for (const struct option_def *d = options__table; d->help != NULL; d++) {
 		A(d - options__table < ROWS_MAX);
-		if (d->name == NULL || d->initial == NULL || strcmp(d->initial, "auto") == 0)
-			continue;
-		AZ(set_value(p->o, d, d->initial));
+		if (d->name != NULL && d->initial != NULL)
+			AZ(set_value(p->o, d, d->initial));
 	}
-	p->o->threads = default_threads();
 }
 
-/* --- the configuration file -------------------------------------------------------------------- */
+/* --- the configuration file --------------------------------------------------------------------
+ */
 
 /*
  * inih's line source. It counts lines, which inih does not tell, and drops leading blanks, which
@@ -367,8 +373,8 @@ static char *read_line(char *buf, int size, void *stream)
 	p->line++;
 	len = strlen(buf);
 	if (len + 1 == (size_t)size && buf[len - 1] != '\n') {
-		p->error = fail(p, -EINVAL, "%s line %u: the line is longer than %d bytes",
-		    p->file, p->line, size - 2);
+		p->error = fail(p, -EINVAL, "%s line %u: the line is longer than %d bytes", p->file,
+				p->line, size - 2);
 		return NULL;
 	}
 	blank = strspn(buf, " \t");
@@ -384,18 +390,19 @@ static int take_line(void *user, const char *section, const char *name, const ch
 	if (p->error != 0)
 		return 0;
 	if (*section != '\0' && strcmp(section, "valcached") != 0)
-		p->error = fail(p, -EINVAL,
+		p->error = fail(
+		    p, -EINVAL,
 		    "%s line %u: section [%s] is unknown: only [valcached], or none, is allowed",
 		    p->file, p->line, section);
 	else if (d == NULL)
-		p->error = fail(p, -EINVAL,
-		    "%s line %u: there is no setting %s; --help lists them all", p->file, p->line,
-		    name);
+		p->error =
+		    fail(p, -EINVAL, "%s line %u: there is no setting %s; --help lists them all",
+			 p->file, p->line, name);
 	else if (d->kind == OPTION_REFUSED)
 		p->error = fail(p, -EINVAL, "%s line %u: %s %s", p->file, p->line, name, d->help);
 	else if (d->kind == OPTION_CONFIG || d->kind == OPTION_HELP || d->kind == OPTION_VERSION)
 		p->error = fail(p, -EINVAL, "%s line %u: %s belongs on the command line only",
-		    p->file, p->line, name);
+				p->file, p->line, name);
 	else
 		p->error = give(p, d, FROM_CONFIG, name, value);
 	return p->error == 0;
@@ -422,14 +429,16 @@ static int read_config(struct parse *p, const char *file)
 	return p->error;
 }
 
-/* --- the command line -------------------------------------------------------------------------- */
+/* --- the command line --------------------------------------------------------------------------
+ */
 
 /*
  * Walks argv and calls fn for each setting with its value ("yes" for a switch); stops at the first
  * result that is not 0. flag is the text to name it by, valid during the call.
  */
 static int walk(struct parse *p, int argc, char **argv,
-    int (*fn)(struct parse *, const struct option_def *, const char *flag, const char *text))
+		int (*fn)(struct parse *, const struct option_def *, const char *flag,
+			  const char *text))
 {
 	for (int i = 1; i < argc; i++) {
 		const struct option_def *d;
@@ -444,8 +453,9 @@ static int walk(struct parse *p, int argc, char **argv,
 
 			d = find_name(arg + 2, len);
 			if (d == NULL || len == 0)
-				return fail(p, -EINVAL, "%.*s: there is no such flag; --help lists them all",
-				    (int)len + 2, arg);
+				return fail(p, -EINVAL,
+					    "%.*s: there is no such flag; --help lists them all",
+					    (int)len + 2, arg);
 			snprintf(flag, sizeof flag, "--%s", d->name);
 			if (d->kind == OPTION_REFUSED)
 				return fail(p, -EINVAL, "%s %s", flag, d->help);
@@ -453,10 +463,10 @@ static int walk(struct parse *p, int argc, char **argv,
 			if (takes_value(d)) {
 				if (value == NULL && (value = argv[++i]) == NULL)
 					return fail(p, -EINVAL, "%s needs a value: %s is wanted",
-					    flag, d->allowed);
+						    flag, d->allowed);
 			} else if (value != NULL && d->kind != OPTION_COUNT) {
 				return fail(p, -EINVAL, "%s takes no value, but %s was given", flag,
-				    value);
+					    value);
 			}
 			ret = fn(p, d, flag, value);
 			if (ret != 0)
@@ -468,8 +478,9 @@ static int walk(struct parse *p, int argc, char **argv,
 
 			d = find_letter(flag[1]);
 			if (d == NULL)
-				return fail(p, -EINVAL, "%s: there is no such flag; --help lists them all",
-				    flag);
+				return fail(p, -EINVAL,
+					    "%s: there is no such flag; --help lists them all",
+					    flag);
 			if (d->kind == OPTION_REFUSED)
 				return fail(p, -EINVAL, "%s (--%s) %s", flag, d->name, d->help);
 			value = NULL;
@@ -477,7 +488,7 @@ static int walk(struct parse *p, int argc, char **argv,
 				value = *c != '\0' ? c : argv[++i];
 				if (value == NULL)
 					return fail(p, -EINVAL, "%s needs a value: %s is wanted",
-					    flag, d->allowed);
+						    flag, d->allowed);
 				c = "";
 			}
 			ret = fn(p, d, flag, value);
@@ -556,7 +567,8 @@ static int settle(struct parse *p)
 	}
 	o->listen_n = kept;
 	if (o->listen_n == 0 && o->unix_path == NULL)
-		return fail(p, -EINVAL, "-p 0 leaves nothing to listen on: give -s FILE, or a port");
+		return fail(p, -EINVAL,
+			    "-p 0 leaves nothing to listen on: give -s FILE, or a port");
 	return 0;
 }
 

@@ -29,17 +29,17 @@ struct options {
 	/* network */
 	struct options_addr *listen; /* TCP; empty if TCP is off (-p 0, or -s alone) */
 	unsigned listen_n;
-	unsigned port; /* -p; of those in listen without a port of their own */
-	char *unix_path; /* NULL: none */
+	unsigned port;      /* -p; of those in listen without a port of their own */
+	char *unix_path;    /* NULL: none */
 	unsigned unix_mask; /* permissions of the socket file, as in chmod: 0700 */
 	unsigned connections, backlog, requests_per_event;
 
 	/* store */
 	char **path;
 	unsigned path_n; /* at least 1 */
-	uint64_t size; /* bytes, each path */
+	uint64_t size;   /* bytes, each path */
 	uint64_t mean_value, item_max;
-	uint64_t sync_ns; /* 0: after each flush */
+	uint64_t sync_ns;      /* 0: after each flush */
 	uint64_t write_budget; /* bytes a second; 0: no limit */
 	enum options_admit admit;
 	enum options_io io;
@@ -51,9 +51,9 @@ struct options {
 	/* process */
 	unsigned threads;
 	unsigned verbose;
-	char *user; /* NULL: stay who we are */
+	char *user;    /* NULL: stay who we are */
 	char *pidfile; /* NULL: none */
-	char *config; /* NULL: none */
+	char *config;  /* NULL: none */
 	bool daemon;
 };
 
@@ -69,11 +69,11 @@ void options_free(struct options *o);
 
 /* Other forms of the same table. */
 void options_print_help(FILE *to);
-void options_print_man(FILE *to); /* troff (man) paragraphs, one an option */
+void options_print_man(FILE *to);  /* troff (man) paragraphs, one an option */
 void options_print_conf(FILE *to); /* a configuration file with every default, commented out */
 
 /* Each setting in effect as (long name, value), in table order; a list gives one pair an entry. */
 void options_each(const struct options *o,
-    void (*fn)(void *user, const char *name, const char *value), void *user);
+		  void (*fn)(void *user, const char *name, const char *value), void *user);
 
 #endif

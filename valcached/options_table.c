@@ -12,7 +12,10 @@
 #define TIB       (1024ull * GIB)
 #define SECOND    1000000000ull
 
-#define HEADING(text) {.help = (text)}
+#define HEADING(text)                                                                              \
+	{                                                                                          \
+		.help = (text)                                                                     \
+	}
 #define LATER(l, n)                                                                                \
 	{                                                                                          \
 		.name = (n), .letter = (l), .kind = OPTION_REFUSED,                                \
@@ -101,9 +104,9 @@ const struct option_def options__table[] = {
 	 .help = "RAM for values on their way in or out."},
 
 	HEADING("Process"),
-	{.name = "threads", .letter = 't', .kind = OPTION_NUMBER, .offset = AT(threads), .arg = "N",
-	 .initial = "auto", .min = 1, .max = 128, .allowed = "a number from 1 to 128",
-	 .help = "Worker threads; the default is one a processor, at most 4."},
+	{.name = "threads", .letter = 't', .kind = OPTION_THREADS, .offset = AT(threads), .arg = "N",
+	 .initial = "auto", .min = 1, .max = 128, .allowed = "a number from 1 to 128, or auto,",
+	 .help = "Worker threads; auto is one a processor, at most 4."},
 	{.name = "user", .letter = 'u', .kind = OPTION_STRING, .offset = AT(user), .arg = "NAME",
 	 .max = 255, .allowed = "a user name",
 	 .help = "Become this user once ports and files are open (started as root)."},

@@ -17,18 +17,18 @@ static void print_wrapped(FILE *to, const char *text, int column, int width, con
 	while (*text != '\0') {
 		int len = (int)strcspn(text, " ");
 
-		if (used + len > width && used > column) {
+		if (used > column && used + 1 + len > width) {
 			fprintf(to, "\n%s", prefix);
 			used = column;
 		}
-		fprintf(to, "%.*s", len, text);
-		text += len;
-		used += len;
-		text += strspn(text, " ");
-		if (*text != '\0' && used + 1 + (int)strcspn(text, " ") <= width) {
+		if (used > column) {
 			putc(' ', to);
 			used++;
 		}
+		fprintf(to, "%.*s", len, text);
+		used += len;
+		text += len;
+		text += strspn(text, " ");
 	}
 	putc('\n', to);
 }
@@ -45,7 +45,7 @@ void options_print_help(FILE *to)
 	memset(prefix, ' ', HELP_INDENT);
 	prefix[HELP_INDENT] = '\0';
 	fprintf(to, "Usage: valcached [FLAGS]\n"
-	            "A memcached-speaking cache of immutable values on NVMe files.\n");
+		    "A memcached-speaking cache of immutable values on NVMe files.\n");
 	for (const struct option_def *d = options__table; d->help != NULL; d++) {
 		char head[80], text[600];
 		int n;
@@ -57,19 +57,19 @@ void options_print_help(FILE *to)
 		if (!shown(d))
 			continue;
 		n = snprintf(head, sizeof head, "  %c%c%s --%s%s%s", d->letter ? '-' : ' ',
-		    d->letter ? d->letter : ' ', d->letter ? "," : " ", d->name,
-		    d->arg != NULL ? "=" : "", d->arg != NULL ? d->arg : "");
-		snprintf(text, sizeof text, "%s%s%s%s", d->help,
-		    d->initial != NULL ? " [" : "", d->initial != NULL ? d->initial : "",
-		    d->initial != NULL ? "]" : "");
+			     d->letter ? d->letter : ' ', d->letter ? "," : " ", d->name,
+			     d->arg != NULL ? "=" : "", d->arg != NULL ? d->arg : "");
+		snprintf(text, sizeof text, "%s%s%s%s", d->help, d->initial != NULL ? " [" : "",
+			 d->initial != NULL ? d->initial : "", d->initial != NULL ? "]" : "");
 		if (n < HELP_INDENT)
 			fprintf(to, "%-*s", HELP_INDENT, head);
 		else
 			fprintf(to, "%s\n%s", head, prefix);
 		print_wrapped(to, text, HELP_INDENT, HELP_WIDTH, prefix);
 	}
-	fprintf(to, "\nSizes take k, m, g or t (powers of 1024), times us, ms, s, m or h.\n"
-	            "Defaults are in brackets. memcached's short flags mean what they mean there.\n");
+	fprintf(to,
+		"\nSizes take k, m, g or t (powers of 1024), times us, ms, s, m or h.\n"
+		"Defaults are in brackets. memcached's short flags mean what they mean there.\n");
 }
 
 void options_print_man(FILE *to)
@@ -98,10 +98,11 @@ void options_print_man(FILE *to)
 
 void options_print_conf(FILE *to)
 {
-	fprintf(to,
-	    "# valcached's settings, read with --config=FILE. A line is NAME = VALUE; the names are\n"
-	    "# the long flags of valcached(8), and a flag on the command line wins. Lines that begin\n"
-	    "# with # show the defaults.\n");
+	fprintf(to, "# valcached's settings, read with --config=FILE. A line is NAME = VALUE; the "
+		    "names are\n"
+		    "# the long flags of valcached(8), and a flag on the command line wins. Lines "
+		    "that begin\n"
+		    "# with # show the defaults.\n");
 	for (const struct option_def *d = options__table; d->help != NULL; d++) {
 		if (d->name == NULL) {
 			fprintf(to, "\n# --- %s ---\n", d->help);
@@ -120,7 +121,7 @@ void options_print_conf(FILE *to)
 }
 
 bool options__value(const struct options *o, const struct option_def *d, unsigned i, char *buf,
-    size_t len)
+		    size_t len)
 {
 	const void *at = (const char *)o + d->offset;
 	uint64_t ns;
@@ -133,6 +134,7 @@ bool options__value(const struct options *o, const struct option_def *d, unsigne
 		return true;
 	case OPTION_COUNT:
 	case OPTION_NUMBER:
+	case OPTION_THREADS:
 		snprintf(buf, len, "%u", *(const unsigned *)at);
 		return true;
 	case OPTION_OCTAL:
@@ -166,7 +168,7 @@ bool options__value(const struct options *o, const struct option_def *d, unsigne
 		if (i >= o->listen_n)
 			return false;
 		snprintf(buf, len, strchr(o->listen[i].host, ':') ? "[%s]:%u" : "%s:%u",
-		    o->listen[i].host, (unsigned)o->listen[i].port);
+			 o->listen[i].host, (unsigned)o->listen[i].port);
 		return true;
 	case OPTION_CHOICE:
 		snprintf(buf, len, "%s", d->choices[*(const unsigned *)at]);
@@ -181,7 +183,7 @@ bool options__value(const struct options *o, const struct option_def *d, unsigne
 }
 
 void options_each(const struct options *o,
-    void (*fn)(void *user, const char *name, const char *value), void *user)
+		  void (*fn)(void *user, const char *name, const char *value), void *user)
 {
 	char value[4400];
 
