@@ -81,7 +81,7 @@ struct format_super {
 	uint64_t serial;        /* of two valid copies the higher counts */
 	uint64_t delete_epoch;
 	uint64_t flags;         /* bit 0: clean */
-	uint8_t reserved[4096 - 96 - 8];
+	uint8_t reserved[4096 - 88 - 8];
 	uint64_t sum;           /* XXH3-64 of all before */
 };
 _Static_assert(sizeof(struct format_super) == 4096, "superblock");
