@@ -46,7 +46,8 @@ io_libs    := -luring
 base_libs  := -lxxhash -lm
 all_libs   := -luring -lxxhash -linih -lsystemd -lm
 
-PROGRAMS := $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/nullserver $(BUILD)/replay
+PROGRAMS := $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/nullserver $(BUILD)/replay \
+            $(BUILD)/micro
 
 .PHONY: all
 all: $(PROGRAMS)
@@ -81,6 +82,16 @@ $(BUILD)/nullserver: $(call obj,$(null_src)) $(call ar,io base)
 $(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,store io base)
 	@mkdir -p $(@D)
 	$(LINK) $(io_libs) $(base_libs)
+
+# Google Benchmark is C++: one file of ours speaks it, the benchmarks are C.
+CXX ?= g++
+$(BUILD)/obj/bench/micro/harness.o: bench/micro/harness.cc Makefile
+	@mkdir -p $(@D)
+	$(call say,CXX,$<) $(CXX) -std=gnu++17 $(OPT) $(SAN) -Wall -Wextra -pthread -I. -MMD -MP -c -o $@ $<
+$(BUILD)/micro: $(call obj,$(micro_src)) $(BUILD)/obj/bench/micro/harness.o $(call ar,store proto io base)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CXX) $(ALLL) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
+	    -lbenchmark $(all_libs)
 
 # --- unit tests: tests/unit/<library>-<what>.c, linked with that library and what is below it ---
 unit_src := $(sort $(wildcard tests/unit/*.c))
