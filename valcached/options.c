@@ -510,6 +510,7 @@ static int look(struct parse *p, const struct option_def *d, const char *flag, c
 		printf("valcached %s\n", VALCACHED_VERSION);
 		return 1;
 	case OPTION_CONFIG:
+		AN(text); /* takes_value() */
 		return give(p, d, FROM_COMMAND_LINE, flag, text);
 	default:
 		return 0;

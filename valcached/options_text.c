@@ -116,7 +116,8 @@ void options_print_conf(FILE *to)
 		if (d->kind == OPTION_BOOL)
 			fprintf(to, "#%s = no\n", d->name);
 		else
-			fprintf(to, "#%s = %s\n", d->name, d->initial != NULL ? d->initial : "");
+			fprintf(to, "#%s =%s%s\n", d->name, d->initial != NULL ? " " : "",
+				d->initial != NULL ? d->initial : "");
 	}
 }
 

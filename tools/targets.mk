@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# Targets for people: testing, checking, installing. The Makefile includes this; `make help` lists it.
+
+DESTDIR    ?=
+SYSCONFDIR ?= /etc
+bindir     := $(DESTDIR)$(PREFIX)/bin
+mandir     := $(DESTDIR)$(PREFIX)/share/man
+unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
+sysusers   := $(DESTDIR)$(PREFIX)/lib/sysusers.d
+confdir    := $(DESTDIR)$(SYSCONFDIR)/valcached
+
+.PHONY: help
+help:
+	@echo 'make [BUILD=build] [CC=gcc] [V=1]'
+	@echo
+	@echo '  all (default)  every program into $$(BUILD)'
+	@echo '  unit           the unit test programs into $$(BUILD)/tests'
+	@echo '  test           tests/run: every test of the full set'
+	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
+	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
+	@echo '  valgrind       unit tests under valgrind memcheck'
+	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each'
+	@echo '  coverage       line coverage of the full set into build/coverage/html'
+	@echo '  bench          the comparison of bench/ (long)'
+	@echo '  format         clang-format in place; format-check only looks'
+	@echo '  lint           headers alone, SPDX lines, clang-tidy'
+	@echo '  docs           man pages and the example configuration into $$(BUILD)'
+	@echo '  install        programs, man pages, systemd unit, configuration'
+	@echo '                 (PREFIX=$(PREFIX), DESTDIR, SYSCONFDIR=$(SYSCONFDIR))'
+	@echo '  clean          removes $$(BUILD)'
+
+# --- tests ----------------------------------------------------------------------------------------
+
+.PHONY: test check
+test check:
+	tests/run --build $(BUILD)
+
+# The sanitizers keep our assertions and switch on the costly ones.
+ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+TSAN_FLAGS := -fsanitize=thread
+
+.PHONY: asan tsan valgrind
+asan:
+	+$(MAKE) BUILD=build/asan OPT='-O1 -g' SAN='$(ASAN_FLAGS)' CFLAGS=-DDIAGNOSTIC all unit
+	tests/run --no-make --build build/asan --kind unit,wire $(TESTS)
+
+# clang: gcc 12 warns of every atomic_thread_fence() in a TSan build.
+# setarch -R: the runtime gives up where the kernel randomises more address bits than it knows.
+tsan:
+	+$(MAKE) BUILD=build/tsan CC=clang OPT='-O1 -g' SAN='$(TSAN_FLAGS)' CFLAGS=-DDIAGNOSTIC all unit
+	setarch -R tests/run --no-make --build build/tsan --threaded $(TESTS)
+
+VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+valgrind: all unit
+	tests/run --no-make --build $(BUILD) --kind unit --wrap '$(VALGRIND)' $(TESTS)
+
+# --- fuzzing: tests/fuzz/<library>-<what>.c with LLVMFuzzerTestOneInput, <what>.dict beside it -----
+
+fuzz_src := $(sort $(wildcard tests/fuzz/*.c))
+fuzz_bin := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
+FUZZ_SECONDS ?= 30
+
+.PHONY: fuzz fuzzers
+fuzzers: $(fuzz_bin)
+define fuzz_rule
+$(BUILD)/fuzz/$(1)-%: $(BUILD)/obj/tests/fuzz/$(1)-%.o $$(call ar,$$($(1)_deps))
+	@mkdir -p $$(@D)
+	$$(LINK) -fsanitize=fuzzer $$(all_libs)
+endef
+$(foreach l,$(LIBS),$(eval $(call fuzz_rule,$(l))))
+
+fuzz:
+	+$(MAKE) BUILD=build/fuzz CC=clang OPT='-O1 -g' CFLAGS=-DDIAGNOSTIC \
+	    SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
+	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz $(FUZZ)
+
+# --- checks of the source ---------------------------------------------------------------------------
+
+c_files = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+
+.PHONY: format format-check lint
+format:
+	clang-format -i $(c_files)
+format-check:
+	@clang-format --dry-run -Werror $(c_files) && echo 'format: clean'
+lint:
+	CC=$(CC) tools/lint
+
+.PHONY: coverage
+coverage:
+	+$(MAKE) BUILD=build/coverage OPT='-O0 -g' SAN=--coverage all unit
+	tests/run --no-make --build build/coverage
+	lcov -q -c -d build/coverage -o build/coverage/all.info
+	lcov -q -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/valcached/*' \
+	    '$(CURDIR)/tools/*' -o build/coverage/ours.info
+	genhtml -q -o build/coverage/html build/coverage/ours.info
+	lcov -l build/coverage/ours.info
+
+.PHONY: bench
+bench: all
+	bench/compare
+
+.PHONY: clean
+clean:
+	rm -rf $(BUILD)
+
+# --- documents and installing -------------------------------------------------------------------------
+
+optdoc_src := $(sort $(wildcard tools/optionsdoc/*.c))
+OPTDOC     := $(BUILD)/obj/options-doc
+MAN1       := $(patsubst docs/man/%,$(BUILD)/man/%,$(wildcard docs/man/*.1))
+MAN8       := $(BUILD)/man/valcached.8
+
+$(OPTDOC): $(call obj,$(optdoc_src)) $(call ar,options base)
+	$(LINK) -linih $(base_libs)
+$(BUILD)/man/%.8: docs/man/%.8.in $(OPTDOC)
+	@mkdir -p $(@D)
+	$(call say,DOC,$@) $(OPTDOC) man <$< >$@.tmp && mv $@.tmp $@
+$(BUILD)/man/%.1: docs/man/%.1
+	@mkdir -p $(@D)
+	$(call say,DOC,$@) cp $< $@
+$(BUILD)/valcached.conf: $(OPTDOC)
+	$(call say,DOC,$@) $(OPTDOC) conf >$@.tmp && mv $@.tmp $@
+$(BUILD)/valcached.service: systemd/valcached.service.in Makefile
+	@mkdir -p $(@D)
+	$(call say,DOC,$@) sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@.tmp && mv $@.tmp $@
+
+.PHONY: docs install
+docs: $(MAN1) $(MAN8) $(BUILD)/valcached.conf $(BUILD)/valcached.service
+
+install: all docs
+	install -d $(bindir) $(mandir)/man1 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)
+	install -m 755 $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(bindir)
+	install -m 644 $(MAN1) $(mandir)/man1
+	install -m 644 $(MAN8) $(mandir)/man8
+	install -m 644 $(BUILD)/valcached.service $(unitdir)/valcached.service
+	install -m 644 systemd/valcached.sysusers $(sysusers)/valcached.conf
+	@# a configuration that is there is the operator's
+	test -e $(confdir)/valcached.conf || \
+	    install -m 644 $(BUILD)/valcached.conf $(confdir)/valcached.conf
+	@echo 'To start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now valcached'
