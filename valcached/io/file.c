@@ -1,0 +1,417 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a store file or block device: O_DIRECT, locked, preallocated. Start-up only; it blocks.
+ *
+ * The lock is flock(2) on the descriptor that does the I/O. The kernel keeps it until the last
+ * request of a dying process is over, so whoever holds the lock is alone on the file.
+ *
+ * Fallocated but unwritten extents are left as they are: on ext4 and xfs an O_DIRECT write into
+ * them stays asynchronous, while one that extends the file does not.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/size.h"
+#include "valcached/io/io_int.h"
+
+#define ALIGN_MIN    512u
+#define ALIGN_MAX    4096u
+#define LOCK_WAIT_NS (5 * NS_PER_S)
+#define LOCK_STEP_NS (20 * NS_PER_MS)
+
+static const char *fs_name(long type)
+{
+	switch (type) {
+	case TMPFS_MAGIC:
+		return "tmpfs";
+	case OVERLAYFS_SUPER_MAGIC:
+		return "overlayfs";
+	case EXT4_SUPER_MAGIC:
+		return "ext4";
+	case XFS_SUPER_MAGIC:
+		return "xfs";
+	case BTRFS_SUPER_MAGIC:
+		return "btrfs";
+	case NFS_SUPER_MAGIC:
+		return "nfs";
+	case FUSE_SUPER_MAGIC:
+		return "fuse";
+	case V9FS_MAGIC:
+		return "9p";
+	case 0x2fc12fc1:
+		return "zfs";
+	default:
+		return "unknown";
+	}
+}
+
+static void open_cause(int err, const char *path, char **cause)
+{
+	char dir[PATH_MAX + 1], own[64] = "";
+	const struct passwd *me = getpwuid(geteuid());
+	struct stat st;
+
+	snprintf(dir, sizeof dir, "%s", path);
+	memmove(dir, dirname(dir), strlen(dirname(dir)) + 1);
+	switch (err) {
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		if (stat(path, &st) == 0 || stat(dir, &st) == 0)
+			snprintf(own, sizeof own, ", owner uid %u, mode %04o", (unsigned)st.st_uid,
+			    (unsigned)st.st_mode & 07777);
+		io_cause(cause,
+		    "%s: cannot be opened for writing: %s. This process is user %s (uid %u)%s: give "
+		    "that user the file and its folder, or choose another --path",
+		    path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(), own);
+		break;
+	case ENOENT:
+		io_cause(cause, "%s: the folder %s does not exist: create it with mkdir -p %s", path, dir,
+		    dir);
+		break;
+	case ENOTDIR:
+		io_cause(cause, "%s: %s is not a folder", path, dir);
+		break;
+	case EISDIR:
+		io_cause(cause, "%s: is a folder: --path must name a file in it, such as %s/valcache",
+		    path, path);
+		break;
+	case EBUSY:
+		io_cause(cause,
+		    "%s: the device is mounted or in use by the kernel: unmount it, or choose another "
+		    "--path",
+		    path);
+		break;
+	case ENXIO:
+	case ENODEV:
+		io_cause(cause, "%s: there is no such device", path);
+		break;
+	case EMFILE:
+	case ENFILE:
+		io_cause(cause, "%s: no descriptor left: raise LimitNOFILE, or ulimit -n", path);
+		break;
+	default:
+		io_cause(cause, "%s: cannot be opened: %s", path, strerror(err));
+		break;
+	}
+}
+
+/* Opens, O_DIRECT if it can be had. Descriptor or -errno. */
+static int open_direct(const char *path, bool block, bool *direct)
+{
+	int flags = O_RDWR | O_CLOEXEC | (block ? O_EXCL : O_CREAT);
+	int fd;
+
+	*direct = true;
+	fd = open(path, flags | O_DIRECT, 0600);
+	if (fd < 0 && errno == EINVAL) {
+		*direct = false;
+		fd = open(path, flags, 0600);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+/* The process that holds the lock, by /proc/locks; 0 if that cannot be told. */
+static long lock_holder(const struct stat *st)
+{
+	char line[256], want[64];
+	long pid = 0;
+	FILE *f = fopen("/proc/locks", "re");
+
+	if (f == NULL)
+		return 0;
+	snprintf(want, sizeof want, "%02x:%02x:%llu", major(st->st_dev), minor(st->st_dev),
+	    (unsigned long long)st->st_ino);
+	while (pid == 0 && fgets(line, sizeof line, f) != NULL) {
+		char kind[16], mode[16], access[16], at[64];
+		long p;
+
+		if (sscanf(line, "%*s %15s %15s %15s %ld %63s", kind, mode, access, &p, at) == 5 &&
+		    strcmp(kind, "FLOCK") == 0 && strcmp(at, want) == 0)
+			pid = p;
+	}
+	fclose(f);
+	return pid;
+}
+
+static int lock(int fd, const char *path, const struct stat *st, char **cause)
+{
+	uint64_t until = clock_ns() + LOCK_WAIT_NS;
+	char who[64] = "";
+	long pid;
+
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		const struct timespec step = {.tv_nsec = (long)LOCK_STEP_NS};
+
+		if (errno != EWOULDBLOCK && errno != EINTR) {
+			int err = errno;
+
+			io_cause(cause, "%s: cannot be locked: %s", path, strerror(err));
+			return -err;
+		}
+		if (clock_ns() >= until) {
+			pid = lock_holder(st);
+			if (pid > 0)
+				snprintf(who, sizeof who, " (process %ld)", pid);
+			io_cause(cause,
+			    "%s: the store is in use by another process%s: stop that one first, or "
+			    "choose another --path",
+			    path, who);
+			return -EBUSY;
+		}
+		nanosleep(&step, NULL);
+	}
+	return 0;
+}
+
+/* What reads and writes must be aligned to; 0: O_DIRECT does not work here. */
+static uint32_t alignment(int fd, bool block)
+{
+	uint32_t a = 0;
+	int sector;
+
+#ifdef STATX_DIOALIGN
+	struct statx sx;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+	    sx.stx_mask & STATX_DIOALIGN) {
+		a = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align :
+		                                                     sx.stx_dio_offset_align;
+		if (a == 0)
+			return 0;
+	}
+#endif
+	if (a == 0 && block && ioctl(fd, BLKSSZGET, &sector) == 0)
+		a = (uint32_t)sector;
+	if (a == 0)
+		a = ALIGN_MAX;
+	return a < ALIGN_MIN ? ALIGN_MIN : a;
+}
+
+/* Some file systems take O_DIRECT at open and refuse the I/O. */
+static bool direct_reads(int fd, uint32_t align)
+{
+	void *p;
+	ssize_t r;
+	int err;
+
+	if (align == 0 || align > ALIGN_MAX || posix_memalign(&p, ALIGN_MAX, ALIGN_MAX) != 0)
+		return false;
+	r = pread(fd, p, ALIGN_MAX, 0);
+	err = errno;
+	free(p);
+	return r >= 0 || err == EIO; /* a bad sector is the store's to handle */
+}
+
+static int preallocate(int fd, const char *path, const struct stat *st, uint64_t size, char **cause)
+{
+	uint64_t have = (uint64_t)st->st_blocks * 512, space = 0;
+	char want[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
+	struct statfs fs;
+	int err;
+
+	if ((uint64_t)st->st_size >= size && have >= size)
+		return 0;
+	if (fstatfs(fd, &fs) == 0)
+		space = (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_bsize;
+	else
+		memset(&fs, 0, sizeof fs);
+	size_human(want, sizeof want, (double)size);
+	size_human(room, sizeof room, (double)(space + have));
+	if (size > have && size - have > space && fs.f_bsize > 0) {
+		err = ENOSPC;
+		goto full;
+	}
+	while (fallocate(fd, 0, 0, (off_t)size) < 0) {
+		err = errno;
+		if (err == EINTR)
+			continue;
+		if (err == EOPNOTSUPP) {
+			log_warn("%s: this file system (%s) cannot set space aside: the store may meet a "
+			         "full disk later, and its first lap of writes is slow",
+			    path, fs_name((long)fs.f_type));
+			if ((uint64_t)st->st_size >= size || ftruncate(fd, (off_t)size) == 0)
+				break;
+			err = errno;
+		}
+		/* As it was before: a store that cannot start takes no space. */
+		if (ftruncate(fd, st->st_size) < 0)
+			log_warn("%s: cannot be cut back to its old size: %s", path, strerror(errno));
+		goto full;
+	}
+	if (fsync(fd) < 0) {
+		err = errno;
+		io_cause(cause, "%s: cannot be synced: %s", path, strerror(err));
+		return -err;
+	}
+	return 0;
+
+full:
+	if (err == ENOSPC || err == EDQUOT)
+		io_cause(cause,
+		    "%s: --size=%s is larger than the space for it, %s: choose a smaller --size or "
+		    "make room",
+		    path, want, room);
+	else if (err == EFBIG)
+		io_cause(cause,
+		    "%s: --size=%s is more than this file system (%s) or the limit of the process "
+		    "(ulimit -f) allows for one file",
+		    path, want, fs_name((long)fs.f_type));
+	else
+		io_cause(cause, "%s: %s cannot be set aside: %s", path, want, strerror(err));
+	return -err;
+}
+
+static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, char **cause)
+{
+	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
+	uint64_t have;
+
+	if (ioctl(fd, BLKGETSIZE64, &have) < 0) {
+		int err = errno;
+
+		io_cause(cause, "%s: its size cannot be read: %s", path, strerror(err));
+		return -err;
+	}
+	if (want > have) {
+		io_cause(cause, "%s: the device has %s, less than --size=%s: choose a smaller --size",
+		    path, size_human(a, sizeof a, (double)have), size_human(b, sizeof b, (double)want));
+		return -ENOSPC;
+	}
+	*size = want != 0 ? want : have;
+	return 0;
+}
+
+int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
+    struct io_file **out, char **cause)
+{
+	struct io_file_info info = {.size = size};
+	struct statfs fs;
+	struct stat st;
+	struct file *f;
+	bool block = false, existed;
+	int fd = -1, id = -1, r;
+
+	if (cause != NULL)
+		*cause = NULL;
+	if (strlen(path) >= sizeof info.path) {
+		io_cause(cause, "%s: a path may have at most %zu bytes", path, sizeof info.path - 1);
+		return -ENAMETOOLONG;
+	}
+	memcpy(info.path, path, strlen(path) + 1);
+	existed = stat(path, &st) == 0;
+	if (existed) {
+		if (S_ISDIR(st.st_mode)) {
+			open_cause(EISDIR, path, cause);
+			return -EISDIR;
+		}
+		block = S_ISBLK(st.st_mode);
+		if (!block && !S_ISREG(st.st_mode)) {
+			io_cause(cause, "%s: is neither a file nor a block device", path);
+			return -EINVAL;
+		}
+	}
+	info.block_device = block;
+	fd = r = open_direct(path, block, &info.direct);
+	if (fd < 0) {
+		open_cause(-r, path, cause);
+		goto fail;
+	}
+	if (fstat(fd, &st) < 0) {
+		r = -errno;
+		open_cause(-r, path, cause);
+		goto fail;
+	}
+	r = lock(fd, path, &st, cause);
+	if (r < 0)
+		goto fail;
+	if (fstat(fd, &st) < 0) { /* its last owner may have changed it while we waited */
+		r = -errno;
+		open_cause(-r, path, cause);
+		goto fail;
+	}
+	info.created = !block && st.st_size == 0;
+
+	info.align = info.direct ? alignment(fd, block) : ALIGN_MAX;
+	if (info.direct && !direct_reads(fd, info.align)) {
+		info.direct = false;
+		info.align = ALIGN_MAX;
+		if (fcntl(fd, F_SETFL, 0) < 0) {
+			r = -errno;
+			open_cause(-r, path, cause);
+			goto fail;
+		}
+	}
+	if (!info.direct && fstatfs(fd, &fs) == 0)
+		log_warn("%s: the file system (%s) does not support O_DIRECT: going on with buffered I/O, "
+		         "which costs more CPU and fills the page cache",
+		    path, fs_name((long)fs.f_type));
+
+	if (block)
+		r = device_size(fd, path, size, &info.size, cause);
+	else if (size == 0 && st.st_size == 0) {
+		io_cause(cause, "%s: a new store needs a --size", path);
+		r = -EINVAL;
+	} else {
+		if (size == 0)
+			info.size = (uint64_t)st.st_size;
+		r = preallocate(fd, path, &st, info.size, cause);
+	}
+	if (r < 0)
+		goto fail;
+	info.size -= info.size % info.align;
+
+	id = r = io_file_id_get();
+	if (id < 0) {
+		io_cause(cause, "%s: at most %d stores can be open", path, IO_FILES_MAX);
+		goto fail;
+	}
+	f = calloc(1, sizeof *f);
+	if (f == NULL) {
+		io_cause(cause, "%s: no memory", path);
+		io_file_id_put((unsigned)id);
+		r = -ENOMEM;
+		goto fail;
+	}
+	f->pub.engine = engine;
+	f->pub.info = info;
+	f->pub.id = (unsigned)id;
+	f->fd = fd;
+	*out = &f->pub;
+	return 0;
+
+fail:
+	if (fd >= 0) {
+		if (!existed)
+			unlink(path);
+		close(fd);
+	}
+	return r;
+}
+
+void io_real_file_close(struct io_file *pub)
+{
+	struct file *f = container_of(pub, struct file, pub);
+
+	/* A ring that knows the file keeps it open a little longer; the lock must not wait for that. */
+	flock(f->fd, LOCK_UN);
+	close(f->fd);
+	io_file_id_put(pub->id);
+	free(f);
+}

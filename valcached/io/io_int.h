@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to valcached/io: what the engines share.
+ *
+ * States of an operation (op->state), the same in every engine:
+ *
+ *     submit ---> OP_KERNEL ----------------> last done()
+ *        |            ^          ^
+ *        |            |          |
+ *        +-> OP_WAIT -+ (disk queue is full) [IO-7]
+ *        +-> OP_BACKLOG (the submission queue is full)
+ *        +-> OP_LOCAL (decided here: bad arguments, nothing to do, cancelled before the kernel saw
+ *                      it); done() comes from the next turn
+ */
+#ifndef VALCACHED_IO_INT_H
+#define VALCACHED_IO_INT_H
+
+#include <stdatomic.h>
+
+#include "base/assert.h"
+#include "valcached/io/io.h"
+
+enum op_state { OP_IDLE, OP_KERNEL, OP_WAIT, OP_BACKLOG, OP_LOCAL };
+
+/* op->flags: one bit and a count of resubmissions */
+#define OP_CANCELLED   1u
+#define OP_RETRY_ONE   8u
+#define OP_RETRY_SPENT 0xf8u
+
+struct op_list {
+	struct io_op *head, **tail;
+};
+
+static inline void op_list_init(struct op_list *l)
+{
+	l->head = NULL;
+	l->tail = &l->head;
+}
+
+static inline void op_list_append(struct op_list *l, struct io_op *op)
+{
+	op->next = NULL;
+	*l->tail = op;
+	l->tail = &op->next;
+}
+
+static inline struct io_op *op_list_pop(struct op_list *l)
+{
+	struct io_op *op = l->head;
+
+	if (op != NULL) {
+		l->head = op->next;
+		if (l->head == NULL)
+			l->tail = &l->head;
+	}
+	return op;
+}
+
+/* Linear; only for cancels. Returns whether op was there. */
+static inline bool op_list_remove(struct op_list *l, struct io_op *op)
+{
+	for (struct io_op **p = &l->head; *p != NULL; p = &(*p)->next)
+		if (*p == op) {
+			*p = op->next;
+			if (l->tail == &op->next)
+				l->tail = p;
+			return true;
+		}
+	return false;
+}
+
+/* One writer, so a plain load and store; readers of other threads see a whole value. */
+static inline void io_count(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+	    memory_order_relaxed);
+}
+
+/* Counts one more resubmission of op; false when it has had its share. */
+static inline bool op_retry(struct io *io, struct io_op *op)
+{
+	if ((op->flags & OP_RETRY_SPENT) == OP_RETRY_SPENT)
+		return false;
+	op->flags = (uint8_t)(op->flags + OP_RETRY_ONE);
+	io_count(&io->count.retries, 1);
+	return true;
+}
+
+/* A disk op's arguments: 0, or -EINVAL. */
+int io_disk_check(const struct io_op *op);
+
+/*
+ * What a file op's result means: true when op is done and *res is its final result, false when
+ * the rest (from u.disk.did on) must be submitted. Counts.
+ */
+bool io_disk_result(struct io *io, struct io_op *op, int32_t *res);
+
+/* Takes n bytes off the front of an iovec list. */
+void io_iov_advance(struct msghdr *msg, size_t n);
+/* Sum of the pieces; at most INT32_MAX, asserted. */
+uint32_t io_iov_len(const struct msghdr *msg);
+
+/* Dense ids of open files: a small number, or -ENFILE. Any thread. */
+#define IO_FILES_MAX 64
+int io_file_id_get(void);
+void io_file_id_put(unsigned id);
+
+/* A sentence for the operator; NULL cause is allowed, an out-of-memory leaves NULL. */
+void io_cause(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* The uring engine's file. */
+struct file {
+	struct io_file pub;
+	int fd;
+};
+
+int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
+    char **cause);
+void io_real_file_close(struct io_file *);
+
+#endif
