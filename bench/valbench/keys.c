@@ -269,6 +269,7 @@ int keyspace_open(struct keyspace *ks, const char *trace, char **cause)
 	*cause = NULL;
 	if (ks->dist == KEYS_TRACE)
 		return trace_load(ks, trace, cause);
+	atomic_store(&ks->written, ks->n);
 	/* Popular ranks are spread over the space, else they would lie together on the disk. */
 	ks->scatter = (uint64_t)((double)ks->n * 0.6180339887498949) | 1;
 	while (gcd(ks->scatter, ks->n) != 1)
@@ -297,7 +298,7 @@ struct key keyspace_nth(const struct keyspace *ks, uint64_t i)
 	return k;
 }
 
-struct key keyspace_next(struct keyspace *ks, struct key_cursor *c)
+struct key keyspace_next(struct keyspace *ks, struct key_cursor *c, bool write)
 {
 	uint64_t i = 0;
 
@@ -311,6 +312,15 @@ struct key keyspace_next(struct keyspace *ks, struct key_cursor *c)
 	case KEYS_SEQ:
 		i = c->next;
 		c->next = c->next + 1 == ks->n ? 0 : c->next + 1;
+		break;
+	case KEYS_RECENT:
+		if (write) {
+			i = atomic_fetch_add_explicit(&ks->written, 1, memory_order_relaxed);
+		} else {
+			i = atomic_load_explicit(&ks->written, memory_order_relaxed);
+			i -= 1 + below(key_random(c), ks->n);
+			i -= i >= ks->in_flight ? ks->in_flight : i;
+		}
 		break;
 	case KEYS_TRACE:
 		i = atomic_fetch_add_explicit(&ks->trace_next, 1, memory_order_relaxed);

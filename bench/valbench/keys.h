@@ -6,18 +6,22 @@
  * hash, its length and flags are functions of the hash (of the first sight, for a trace). So two
  * runs, or two machines, with the same options speak of the same data.
  *
- * Threads: a keyspace is built before threads start; afterwards only `trace_next` changes
+ * The distribution `recent` is a log: a set writes a new key, never seen before, and a get asks
+ * for one of the last n. So a store stays full, and recycles, while every get should hit.
+ *
+ * Threads: a keyspace is built before threads start; afterwards only its counters change
  * (atomic). A cursor belongs to one connection.
  */
 #ifndef VALBENCH_KEYS_H
 #define VALBENCH_KEYS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define KEY_LEN 36
 
-enum key_dist { KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQ, KEYS_TRACE };
+enum key_dist { KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQ, KEYS_RECENT, KEYS_TRACE };
 enum size_dist { SIZE_RANGE, SIZE_LIST, SIZE_LOGNORMAL };
 
 #define SIZE_LIST_MAX 16
@@ -40,6 +44,7 @@ struct keyspace {
 	/* configuration, fixed after keyspace_open() */
 	enum key_dist dist;
 	uint64_t n, first;
+	uint64_t in_flight; /* recent: how many of the newest may not be stored yet */
 	double theta;
 	struct size_spec size;
 	double zipf_h_x1, zipf_h_n, zipf_s;
@@ -50,6 +55,7 @@ struct keyspace {
 	struct key *distinct;
 	/* state */
 	_Atomic uint64_t trace_next;
+	_Atomic uint64_t written; /* recent: the number of the next new key */
 };
 
 struct key_cursor {
@@ -66,8 +72,8 @@ void keyspace_close(struct keyspace *ks);
 
 /* The i-th key of the space, i < n; for loading. */
 struct key keyspace_nth(const struct keyspace *ks, uint64_t i);
-/* The next key of this connection. */
-struct key keyspace_next(struct keyspace *ks, struct key_cursor *c);
+/* The next key of this connection, to be read or to be written. */
+struct key keyspace_next(struct keyspace *ks, struct key_cursor *c, bool write);
 void key_cursor_init(struct key_cursor *c, const struct keyspace *ks, uint64_t seed, unsigned nth,
 		     unsigned of);
 /* 36 characters, no terminator. */

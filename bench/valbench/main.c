@@ -18,6 +18,7 @@
 #include "bench/valbench/idle.h"
 #include "bench/valbench/report.h"
 #include "bench/valbench/value.h"
+#include "bench/valbench/wakeup.h"
 #include "bench/valbench/worker.h"
 
 #define TICK_MS 20
@@ -287,7 +288,12 @@ int main(int argc, char **argv)
 	raise_file_limit();
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
-	rc = o.idle > 0 ? idle_run(&o, &a, json) : bench(&o, &a, json, argc, argv);
+	if (o.wakeup)
+		rc = wakeup_run(&o, json);
+	else if (o.idle > 0)
+		rc = idle_run(&o, &a, json);
+	else
+		rc = bench(&o, &a, json, argc, argv);
 	if (json != NULL && json != stdout && fclose(json) != 0) {
 		fprintf(stderr, "valbench: cannot write %s: %s\n", o.json, strerror(errno));
 		rc = rc == 0 ? 2 : rc;

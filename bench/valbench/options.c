@@ -25,8 +25,10 @@ static const char help_text[] =
     "what\n"
     "  --keys N                 number of keys (10000)\n"
     "  --first-key N            number of the first key (0); keys never written make misses\n"
-    "  --key-dist D             uniform | zipf:THETA | seq | trace:FILE (uniform)\n"
+    "  --key-dist D             uniform | zipf:THETA | seq | recent | trace:FILE\n"
+    "                           (uniform)\n"
     "                           seq: each connection walks the keys from its own start\n"
+    "                           recent: sets write new keys, gets ask for one of the last N\n"
     "                           trace: lines of `key,bytes`, read through zcat when *.gz; the\n"
     "                           first size of a key holds; replayed in order, again and again\n"
     "  --size S                 32k | 1k-64k | list:1k:50,32k:40,200k:10 |\n"
@@ -55,6 +57,7 @@ static const char help_text[] =
     "instead\n"
     "  --idle N                 open N connections, hold them for --duration, check that all\n"
     "                           still answer; shows RSS and CPU of --server-pid\n"
+    "  --wakeup                 measure how long a sleeping thread takes to wake on this machine\n"
     "\n"
     "exit: 0 all answers right; 1 a wrong byte, an error answer or a lost connection;\n"
     "      2 bad flags; 3 cannot connect\n";
@@ -87,6 +90,7 @@ enum {
 	OPT_JSON,
 	OPT_QUIET,
 	OPT_IDLE,
+	OPT_WAKEUP,
 };
 
 static const struct option long_options[] = {
@@ -117,6 +121,7 @@ static const struct option long_options[] = {
     {"json", required_argument, NULL, OPT_JSON},
     {"quiet", no_argument, NULL, OPT_QUIET},
     {"idle", required_argument, NULL, OPT_IDLE},
+    {"wakeup", no_argument, NULL, OPT_WAKEUP},
     {NULL, 0, NULL, 0},
 };
 
@@ -246,6 +251,8 @@ static int parse_key_dist(const char *s, struct options *o)
 		ks->dist = KEYS_UNIFORM;
 	} else if (strcmp(s, "seq") == 0) {
 		ks->dist = KEYS_SEQ;
+	} else if (strcmp(s, "recent") == 0) {
+		ks->dist = KEYS_RECENT;
 	} else if (strncmp(s, "zipf:", 5) == 0) {
 		ks->dist = KEYS_ZIPF;
 		return parse_real(s + 5, &ks->theta) == 0 && ks->theta > 0 ? 0 : -EINVAL;
@@ -353,6 +360,9 @@ static int parse_one(struct options *o, int opt, const char *arg)
 	case OPT_QUIET:
 		o->quiet = true;
 		return 0;
+	case OPT_WAKEUP:
+		o->wakeup = true;
+		return 0;
 	case OPT_IDLE:
 		return parse_unsigned(arg, 1, 1000000, &o->idle);
 	}
@@ -397,6 +407,7 @@ int options_parse(struct options *o, int argc, char **argv, char **cause)
 	if (o->threads > o->connections)
 		return complain(cause, "--threads %u is more than --connections %u", o->threads,
 				o->connections);
+	o->keys.in_flight = (uint64_t)o->connections * o->depth;
 	if (o->idle == 0 && o->duration_s <= 0 && o->ops == 0 && o->keys.dist != KEYS_TRACE &&
 	    o->run)
 		return complain(cause, "give --duration or --ops above 0");

@@ -14,7 +14,7 @@ struct options {
 	struct keyspace keys;
 	const char *trace;
 	unsigned get_share, set_share; /* of get_share + set_share */
-	bool load, fill, run, verify, meta, tolerate, quiet;
+	bool load, fill, run, verify, meta, tolerate, quiet, wakeup;
 	double rate; /* operations a second over all connections; 0: as fast as answers come */
 	double warmup_s, duration_s;
 	uint64_t ops;     /* instead of a duration; 0 when timed */

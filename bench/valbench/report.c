@@ -195,6 +195,9 @@ void report_json(const struct report *r, FILE *f, int argc, char **argv)
 	fprintf(f, "],\n  \"threads\": %u, \"connections\": %u, \"depth\": %u, \"keys\": %llu,\n",
 		r->opt->threads, r->opt->connections, r->opt->depth,
 		(unsigned long long)r->opt->keys.n);
+	if (r->opt->keys.dist == KEYS_RECENT)
+		fprintf(f, "  \"next_key\": %llu,\n",
+			(unsigned long long)(r->opt->keys.first + get(&r->opt->keys.written)));
 	fprintf(f, "  \"verify\": \"%s\", \"mode\": \"%s\",\n", r->opt->verify ? "full" : "frame",
 		r->opt->meta ? "meta" : "text");
 	fprintf(f, "  \"loaded\": %llu, \"load_s\": %.4f,\n", (unsigned long long)r->loaded,

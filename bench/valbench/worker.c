@@ -70,11 +70,11 @@ static bool issue_one(struct worker *w, struct conn *c, uint64_t start_ns)
 			key = c->fills[c->fill_head++ & c->mask];
 			break;
 		}
-		key = keyspace_next(&w->run->opt->keys, &c->cursor);
 		if (o->set_share == 0 ||
 		    (o->get_share > 0 &&
 		     key_random(&c->cursor) % (o->get_share + o->set_share) < o->get_share))
 			kind = OP_GET;
+		key = keyspace_next(&w->run->opt->keys, &c->cursor, kind == OP_SET);
 		break;
 	default:
 		return false;
