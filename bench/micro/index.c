@@ -138,22 +138,24 @@ static inline uint64_t lookup_single(uint64_t n, uint64_t base)
 	return v;
 }
 
+/* Three stages a batch apart: fetch home, fetch other where needed, look up. */
 static inline uint64_t lookup_batch(uint64_t n, uint64_t base)
 {
 	struct index_probe p;
-	uint64_t x = B.rng, sum = 0, at[2][BATCH], i, k = 0;
+	uint64_t x = B.rng, sum = 0, at[4 * BATCH], i;
 
-	for (i = 0; i < BATCH; i++) {
-		at[0][i] = hash_of(base + below(next(&x), B.items));
-		index_prefetch(B.ix, at[0][i]);
-	}
-	for (; n >= BATCH; n -= BATCH, k = !k)
-		for (i = 0; i < BATCH; i++) {
-			at[!k][i] = hash_of(base + below(next(&x), B.items));
-			index_prefetch(B.ix, at[!k][i]);
-			index_find(B.ix, at[k][i], &p);
+	for (i = 0; i < n + 2 * BATCH; i++) {
+		if (i < n) {
+			at[i % (4 * BATCH)] = hash_of(base + below(next(&x), B.items));
+			index_prefetch(B.ix, at[i % (4 * BATCH)]);
+		}
+		if (i >= BATCH && i < n + BATCH)
+			index_prefetch_other(B.ix, at[(i - BATCH) % (4 * BATCH)]);
+		if (i >= 2 * BATCH) {
+			index_find(B.ix, at[(i - 2 * BATCH) % (4 * BATCH)], &p);
 			sum += p.n;
 		}
+	}
 	B.rng = x;
 	return sum;
 }

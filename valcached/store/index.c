@@ -32,6 +32,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 #include "valcached/store/index.h"
@@ -43,6 +46,15 @@
 #define HANDLE_MAGIC   0x1d7a11e5u
 #define LANES          16u
 #define SPINS          128u
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TSAN_FEATURE 1
+#endif
+#endif
+#ifndef TSAN_FEATURE
+#define TSAN_FEATURE 0
+#endif
 
 struct header {
 	uint64_t magic;
@@ -157,16 +169,22 @@ static inline uint64_t home_of(const struct index *ix, uint64_t hash)
 /* The other line of a slot with this tag in line l: an involution, and always of other parity. */
 static inline uint64_t other_of(const struct index *ix, uint64_t tag, uint64_t l)
 {
-	uint64_t h = (tag + 1) * 0x9e3779b97f4a7c15ull, sum;
+	uint64_t h = (tag + 1) * 0x9e3779b97f4a7c15ull, d;
 
 	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
-	sum = 2 * fastrange(h, ix->half) + 1;
-	return sum >= l ? sum - l : sum + ix->lines - l;
+	d = 2 * fastrange(h, ix->half) + 1 - l;
+	return d + (ix->lines & (0 - (d >> 63))); /* a branch would be a coin toss */
 }
 
 static inline bool is_home(uint64_t tag, uint64_t l)
 {
 	return ((tag ^ l) & 1) == 0;
+}
+
+/* The line to look at after home: other, or home again if nothing of this class is away. */
+static inline uint64_t second_of(const struct index *ix, uint64_t tag, uint64_t l, bool away)
+{
+	return l ^ ((l ^ other_of(ix, tag, l)) & (0 - (uint64_t)away));
 }
 
 static inline unsigned away_shift(uint64_t tag)
@@ -423,54 +441,105 @@ void index_close(struct index **ix)
 
 /* ---- looking up ------------------------------------------------------------------------------ */
 
-static inline unsigned line_scan(const struct line *l, uint64_t tag, struct index_ref *out)
+/*
+ * Bit 4 * i + 7 is set if slot i has this tag; no branches, for where a key is in its line cannot be
+ * predicted. Tag 0 matches empty slots too.
+ *
+ * The SSE2 form looks at slots two at a time with plain loads: x86 keeps loads in order, the signal
+ * fences keep the compiler from moving them, and whoever matches is loaded again as an atomic. The
+ * thread sanitizer cannot know that and gets the portable form.
+ */
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !TSAN_FEATURE
+static inline uint32_t line_match(const struct line *l, uint64_t tag)
 {
-	unsigned i, n = 0;
+	const __m128i *v = (const __m128i *)(const void *)l;
+	__m128i t = _mm_set1_epi16((short)tag), a, b;
 
-	for (i = 0; i < INDEX_SLOTS; i++) {
-		uint64_t s = slot_load(l, i);
-
-		if (unlikely(slot_tag(s) == tag && s != 0))
-			out[n++] = slot_ref(s);
-	}
-	return n;
+	atomic_signal_fence(memory_order_acq_rel);
+	/* 16-bit lanes that equal the tag, as bytes; of each slot's four lanes the last is its tag. */
+	a = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v)),
+	    _mm_cmpeq_epi16(t, _mm_load_si128(v + 1)));
+	b = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v + 2)),
+	    _mm_cmpeq_epi16(t, _mm_load_si128(v + 3)));
+	atomic_signal_fence(memory_order_acq_rel);
+	return ((uint32_t)_mm_movemask_epi8(a) | (uint32_t)_mm_movemask_epi8(b) << 16) &
+	    0x88888880u;
 }
-
-/* One attempt; false if a line was locked or changed meanwhile. */
-static inline bool try_find(const struct index *ix, uint64_t hash, struct index_probe *p)
+#else
+static inline uint32_t line_match(const struct line *l, uint64_t tag)
 {
-	uint64_t tag = hash_tag(hash), l = home_of(ix, hash), w1, w2 = 0;
+	uint32_t i, match = 0;
+
+#pragma GCC unroll 7
+	for (i = 0; i < INDEX_SLOTS; i++)
+		match |= (uint32_t)(slot_tag(slot_load(l, i)) == tag) << (4 * i + 7);
+	return match;
+}
+#endif
+
+/*
+ * One attempt; false if a line was locked or changed meanwhile. Which of the two lines has the key
+ * is as unpredictable as the slot, so there is no branch here either (measured: 17 against 21 ns
+ * in batches): when nothing is away, home is looked at twice and the second look masked.
+ */
+static inline __attribute__((always_inline)) bool try_find(const struct index *ix, uint64_t hash,
+    struct index_probe *p)
+{
+	uint64_t tag = hash_tag(hash), l = home_of(ix, hash), match, w1, w2;
 	const struct line *home = &ix->line[l], *other;
+	struct index_ref *r = p->ref;
+	bool away;
 
 	w1 = atomic_load_explicit(&home->word, memory_order_acquire);
-	p->n = line_scan(home, tag, p->ref);
-	if (away_count(w1, tag) != 0) {
-		other = &ix->line[other_of(ix, tag, l)];
-		w2 = atomic_load_explicit(&other->word, memory_order_acquire);
-		p->n += line_scan(other, tag, p->ref + p->n);
-		if (unlikely((w2 & WORD_LOCK) ||
-		        atomic_load_explicit(&other->word, memory_order_acquire) != w2))
-			return false;
-	}
+	match = line_match(home, tag);
+	away = away_count(w1, tag) != 0;
+	other = &ix->line[second_of(ix, tag, l, away)];
+	w2 = atomic_load_explicit(&other->word, memory_order_acquire);
+	match |= ((uint64_t)line_match(other, tag) << 32) & (0 - (uint64_t)away);
 	p->word1 = w1;
 	p->word2 = w2;
-	return likely((w1 & WORD_LOCK) == 0 &&
+	for (; match != 0; match &= match - 1) {
+		unsigned at = (unsigned)__builtin_ctzll(match) / 4;
+		uint64_t s = slot_load(at & 8 ? other : home, (at & 7) - 1);
+
+		/* Tag 0 matches empty slots; and a slot may have changed between the looks. */
+		if (likely(s != 0 && slot_tag(s) == tag))
+			*r++ = slot_ref(s);
+	}
+	p->n = (unsigned)(r - p->ref);
+	return likely(((w1 | w2) & WORD_LOCK) == 0 &&
+	    atomic_load_explicit(&other->word, memory_order_acquire) == w2 &&
 	    atomic_load_explicit(&home->word, memory_order_acquire) == w1);
+}
+
+static __attribute__((noinline, cold)) void find_again(const struct index *ix, uint64_t hash,
+    struct index_probe *p)
+{
+	unsigned spins = 0;
+
+	do {
+		count(ix, C_RETRIES);
+		back_off(&spins);
+	} while (!try_find(ix, hash, p));
 }
 
 void index_find(const struct index *ix, uint64_t hash, struct index_probe *p)
 {
-	unsigned spins = 0;
-
-	while (unlikely(!try_find(ix, hash, p))) {
-		count(ix, C_RETRIES);
-		back_off(&spins);
-	}
+	if (unlikely(!try_find(ix, hash, p)))
+		find_again(ix, hash, p);
 }
 
 void index_prefetch(const struct index *ix, uint64_t hash)
 {
 	__builtin_prefetch(&ix->line[home_of(ix, hash)]);
+}
+
+void index_prefetch_other(const struct index *ix, uint64_t hash)
+{
+	uint64_t tag = hash_tag(hash), l = home_of(ix, hash);
+	uint64_t w = atomic_load_explicit(&ix->line[l].word, memory_order_relaxed);
+
+	__builtin_prefetch(&ix->line[second_of(ix, tag, l, away_count(w, tag) != 0)]);
 }
 
 bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_probe *p)
@@ -479,7 +548,7 @@ bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_p
 
 	if (atomic_load_explicit(&ix->line[l].word, memory_order_acquire) != p->word1)
 		return false;
-	return away_count(p->word1, tag) == 0 ||
+	return away_count(p->word1, tag) == 0 || /* then other was not looked at */
 	    atomic_load_explicit(&ix->line[other_of(ix, tag, l)].word, memory_order_acquire) ==
 	        p->word2;
 }
@@ -621,34 +690,66 @@ static enum moved slot_copy_out(struct index *ix, const struct pair *p, unsigned
 	return MOVED;
 }
 
+/* Copies out some slot of line l[k] that is a resident there (or a guest); *i says which. */
+static enum moved line_copy_out(struct index *ix, const struct pair *p, unsigned k, bool resident,
+    unsigned *i, struct line **to)
+{
+	enum moved r, result = NO_ROOM;
+	uint64_t tag[INDEX_SLOTS];
+
+	for (*i = 0; *i < INDEX_SLOTS; (*i)++) {
+		tag[*i] = slot_tag(slot_load(p->line[k], *i));
+		if (is_home(tag[*i], p->l[k]) == resident)
+			__builtin_prefetch(&ix->line[other_of(ix, tag[*i], p->l[k])]);
+	}
+	for (*i = 0; *i < INDEX_SLOTS; (*i)++) {
+		if (is_home(tag[*i], p->l[k]) != resident)
+			continue;
+		r = slot_copy_out(ix, p, k, *i, to);
+		if (r == MOVED)
+			return r;
+		if (r == BUSY)
+			result = BUSY;
+	}
+	return result;
+}
+
 /*
- * Finds a slot of the pair that can move, and copies it out. The order keeps keys at home, where a
- * lookup finds them first: a guest of home goes home; a guest of other goes home; a resident of
- * home leaves; a resident of other leaves.
+ * Finds a place for a key: its line l[*k], slot *i, on MOVED. The order keeps keys at home, where a
+ * lookup finds them first; the second step halves the number of guests in a long-lived index.
  */
 static enum moved pair_make_room(struct index *ix, const struct pair *p, unsigned *k, unsigned *i,
     struct line **to)
 {
 	enum moved r, result = NO_ROOM;
-	unsigned order;
+	unsigned step;
 
-	for (*k = 0; *k < 2; (*k)++)
-		for (*i = 0; *i < INDEX_SLOTS; (*i)++)
-			__builtin_prefetch(&ix->line[other_of(ix,
-			    slot_tag(slot_load(p->line[*k], *i)), p->l[*k])]);
-	for (order = 0; order < 4; order++) {
-		*k = order & 1;
-		for (*i = 0; *i < INDEX_SLOTS; (*i)++) {
-			uint64_t tag = slot_tag(slot_load(p->line[*k], *i));
-
-			if (is_home(tag, p->l[*k]) != (order >= 2))
-				continue;
-			r = slot_copy_out(ix, p, *k, *i, to);
-			if (r == MOVED)
-				return r;
-			if (r == BUSY)
-				result = BUSY;
+	*to = NULL;
+	for (step = 0; step < 6; step++) {
+		r = NO_ROOM;
+		switch (step) {
+		case 0: /* home has room */
+		case 2: /* other has room */
+			*k = step / 2;
+			*i = line_empty_slot(p->line[*k]);
+			if (*i != INDEX_SLOTS)
+				return MOVED;
+			break;
+		case 1: /* a guest of home goes home */
+		case 3: /* a guest of other goes home */
+			*k = step / 2;
+			r = line_copy_out(ix, p, *k, false, i, to);
+			break;
+		case 4: /* a resident of home leaves */
+		case 5: /* a resident of other leaves */
+			*k = step - 4;
+			r = line_copy_out(ix, p, *k, true, i, to);
+			break;
 		}
+		if (r == MOVED)
+			return r;
+		if (r == BUSY)
+			result = BUSY;
 	}
 	return result;
 }
@@ -709,11 +810,6 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 	p.line[1] = &ix->line[p.l[1]];
 	for (;;) {
 		(void)line_lock_second(p.line[0], p.line[1]);
-		for (k = 0; k < 2; k++) {
-			i = line_empty_slot(p.line[k]);
-			if (i != INDEX_SLOTS)
-				goto put;
-		}
 		r = pair_make_room(ix, &p, &k, &i, &third);
 		if (r != BUSY)
 			break;
@@ -722,15 +818,14 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 		back_off(&spins);
 		line_lock(p.line[0]);
 	}
-	if (r == MOVED) {
+	if (third != NULL) {
 		count(ix, C_DISPLACEMENTS);
-	} else {
+	} else if (r == NO_ROOM) {
 		pair_victim(&p, hash, &k, &i);
 		old = slot_load(p.line[k], i);
 		*victim = slot_ref(old);
 		count(ix, C_VICTIMS);
 	}
-put:
 	slot_store(p.line[k], i, s);
 	if (k == 1)
 		away_add(p.line[0], tag);

@@ -76,8 +76,12 @@ void index_close(struct index **ix);
  * sched_yield().
  */
 void index_find(const struct index *ix, uint64_t hash, struct index_probe *p);
-/* Fetches the key's two lines into the CPU's cache; for batches. */
+/*
+ * For batches: index_prefetch fetches the key's home line into the CPU's cache; index_prefetch_other,
+ * some 100 ns later, the other line too if home says that it will be looked at (one lookup in four).
+ */
 void index_prefetch(const struct index *ix, uint64_t hash);
+void index_prefetch_other(const struct index *ix, uint64_t hash);
 /* True if no slot of the two lines was added, removed or moved since index_find filled p. */
 bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_probe *p);
 
@@ -141,9 +145,9 @@ static inline uint32_t index_len_encode(uint32_t units)
 }
 static inline uint32_t index_len_decode(uint32_t code)
 {
-	uint32_t exp = code >> 7, m = code & 127u;
+	uint32_t exp = code >> 7, m = code & 127u, big = exp != 0;
 
-	return exp == 0 ? m : (m + 128u) << (exp - 1);
+	return (m | big << 7) << (exp - big); /* no branch: it is in every lookup */
 }
 
 /* For a whole walk (metadump, tests): calls fn for every slot in use; not a snapshot. */
