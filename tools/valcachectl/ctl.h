@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to valcachectl: what the commands share. One thread. */
+#ifndef VALCACHECTL_CTL_H
+#define VALCACHECTL_CTL_H
+
+#include "tools/valcachectl/conn.h"
+
+struct ctl {
+	const char *server;
+	int timeout_ms;
+};
+
+/*
+ * A command gets the words behind its name and returns the exit status: 0 done, 1 the answer is no
+ * (not there, not stored), 2 bad usage, 3 the server cannot be reached or answered nonsense.
+ */
+#define CTL_OK     0
+#define CTL_NO     1
+#define CTL_USAGE  2
+#define CTL_SERVER 3
+
+int ctl_ping(const struct ctl *ctl, int argc, char **argv);
+int ctl_stats(const struct ctl *ctl, int argc, char **argv);
+int ctl_get(const struct ctl *ctl, int argc, char **argv);
+int ctl_put(const struct ctl *ctl, int argc, char **argv);
+int ctl_del(const struct ctl *ctl, int argc, char **argv);
+int ctl_top(const struct ctl *ctl, int argc, char **argv);
+
+/* Connects or says why not; false then. */
+struct conn *ctl_connect(const struct ctl *ctl);
+void ctl_disconnect(struct conn **c);
+
+/* "valcachectl: text" on stderr; returns status. */
+int ctl_fail(int status, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Is this a key memcached takes? Says what is wrong if not. */
+int ctl_check_key(const char *key);
+
+#endif

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reading `stats`; see stats.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tools/valcachectl/stats.h"
+
+#define LINES_MAX 100000u /* an answer without end is not an answer */
+
+static int add(struct stats *s, const char *name, const char *value)
+{
+	struct stat_line *grown;
+
+	if (s->n >= LINES_MAX)
+		return -EPROTO;
+	grown = reallocarray(s->line, s->n + 1, sizeof *grown);
+	if (grown == NULL)
+		return -ENOMEM;
+	s->line = grown;
+	grown[s->n].name = strdup(name);
+	grown[s->n].value = strdup(value);
+	if (grown[s->n].name == NULL || grown[s->n].value == NULL) {
+		free(grown[s->n].name);
+		free(grown[s->n].value);
+		return -ENOMEM;
+	}
+	s->n++;
+	return 0;
+}
+
+int stats_fetch(struct conn *c, const char *what, struct stats *s)
+{
+	char line[4096];
+	int ret;
+
+	memset(s, 0, sizeof *s);
+	ret = snprintf(line, sizeof line, "stats%s%s\r\n", what != NULL ? " " : "",
+		       what != NULL ? what : "");
+	if (ret >= (int)sizeof line)
+		return -EINVAL;
+	ret = conn_send(c, line, (size_t)ret);
+	while (ret == 0) {
+		char *name, *value;
+
+		ret = conn_line(c, line, sizeof line);
+		if (ret < 0)
+			break;
+		if (strcmp(line, "END") == 0 || strcmp(line, "RESET") == 0)
+			return 0;
+		ret = 0;
+		if (strncmp(line, "STAT ", 5) != 0) {
+			if (s->n > 0) {
+				ret = -EPROTO;
+				break;
+			}
+			snprintf(s->refused, sizeof s->refused, "%.*s", (int)sizeof s->refused - 1,
+				 line);
+			return 0;
+		}
+		name = line + 5;
+		value = strchr(name, ' ');
+		if (value != NULL)
+			*value++ = '\0';
+		ret = add(s, name, value != NULL ? value : "");
+	}
+	stats_free(s);
+	return ret;
+}
+
+void stats_free(struct stats *s)
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		free(s->line[i].name);
+		free(s->line[i].value);
+	}
+	free(s->line);
+	s->line = NULL;
+	s->n = 0;
+}
+
+const char *stats_text(const struct stats *s, const char *name)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (strcmp(s->line[i].name, name) == 0)
+			return s->line[i].value;
+	return NULL;
+}
+
+bool stats_number(const struct stats *s, const char *name, double *value)
+{
+	const char *text = stats_text(s, name);
+	char *end;
+	double v;
+
+	if (text == NULL)
+		return false;
+	v = strtod(text, &end);
+	if (end == text || *end != '\0')
+		return false;
+	*value = v;
+	return true;
+}
