@@ -288,7 +288,7 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 	case OPTION_LIST: {
 		char **element;
 
-		if (*text == '\0')
+		if (*text == '\0' || o->path_n >= d->max)
 			return -EINVAL;
 		element = list_grow(&o->path, &o->path_n, sizeof *element);
 		if (element == NULL)

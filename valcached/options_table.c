@@ -64,7 +64,8 @@ const struct option_def options__table[] = {
 
 	HEADING("Store"),
 	{.name = "path", .kind = OPTION_LIST, .offset = AT(path), .arg = "FILE",
-	 .initial = "/var/lib/valcached/valcache", .allowed = "the name of a file or block device",
+	 .initial = "/var/lib/valcached/valcache", .max = 16,
+	 .allowed = "the name of a file or block device, 16 of them at most,",
 	 .help = "File or block device that keeps the values; made if it is missing. Repeatable: "
 	         "values are spread over all paths."},
 	{.name = "size", .kind = OPTION_SIZE, .offset = AT(size), .arg = "SIZE", .initial = "1g",

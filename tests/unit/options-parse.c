@@ -141,6 +141,25 @@ static void own_flags(void **state)
 	options_free(&o);
 }
 
+static void sixteen_paths_at_most(void **state)
+{
+	char *argv[19] = {(char *)"valcached"}, path[] = "--path=/a", *cause;
+	struct options o;
+
+	(void)state;
+	for (int i = 1; i <= 17; i++)
+		argv[i] = path;
+	assert_int_equal(options_parse(&o, 17, argv, &cause), 0);
+	assert_int_equal(o.path_n, 16);
+	options_free(&o);
+	assert_int_equal(options_parse(&o, 18, argv, &cause), -EINVAL);
+	assert_string_equal(
+	    cause,
+	    "--path=/a is not allowed: the name of a file or block device, 16 of them at most, is "
+	    "wanted");
+	free(cause);
+}
+
 static void addresses(void **state)
 {
 	static const struct {
@@ -222,8 +241,12 @@ static void refused(void **state)
 	REFUSE("-m 0 is not allowed: MiB as a number, or a size with a unit, from 4m to 16t, is "
 	       "wanted",
 	       "-m", "0");
-	REFUSE("--path= is not allowed: the name of a file or block device is wanted", "--path=");
-	REFUSE("--path needs a value: the name of a file or block device is wanted", "--path");
+	REFUSE("--path= is not allowed: the name of a file or block device, 16 of them at most, is "
+	       "wanted",
+	       "--path=");
+	REFUSE("--path needs a value: the name of a file or block device, 16 of them at most, is "
+	       "wanted",
+	       "--path");
 	REFUSE(
 	    "-m needs a value: MiB as a number, or a size with a unit, from 4m to 16t, is wanted",
 	    "-m");
@@ -353,7 +376,8 @@ static void bad_files(void **state)
 	     " line 1: allow-flush = maybe is not allowed: yes or no is wanted"},
 	    {"config = /x\n", " line 1: config belongs on the command line only"},
 	    {"enable-sasl = yes\n", " line 1: enable-sasl is not supported in this version"},
-	    {"path =\n", " line 1: path =  is not allowed: the name of a file or block device is "
+	    {"path =\n", " line 1: path =  is not allowed: the name of a file or block device, 16 "
+			 "of them at most, is "
 			 "wanted"},
 	};
 	char longest[400], want[400];
