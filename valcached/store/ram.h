@@ -35,18 +35,21 @@ struct ram;
 #define RAM_OBJECT_MAX ((1u << 20) + 16384u)
 
 struct buf {
-	uint8_t *mem;           /* aligned to 4096 if size >= 4096, else to 512 */
+	/* Aligned to 4096 if size is a multiple of it (as every size above 32 KiB is), else to 512. */
+	uint8_t *mem;
 	uint32_t size;          /* bytes of the object: the class's size */
 	uint32_t rec_off;       /* where the record's header (format_record) begins in mem */
 	uint64_t hash;          /* resident: the key's */
-	uint64_t loc;           /* resident: the record's place on disk in units, 0: RAM only */
-	_Atomic uint32_t refs;
+	_Atomic uint64_t loc;   /* resident: the record's place on disk in units, 0: RAM only */
+	_Atomic uint32_t refs;  /* the tier's hold on a resident one is one of them */
 	_Atomic uint8_t freq;   /* resident: touches since it came or was reinserted, 0 to 3 */
 	uint8_t queue;          /* resident: which queue */
 	uint16_t class_id;
-	/* ram's own links follow; see ram.c */
+	/* ram's own follow; see ram_int.h */
 	uint32_t chunk;
 	uint32_t chain, prev, next;
+	uint32_t born_s;        /* resident: when it came, coarse monotonic seconds */
+	uint32_t reserved;
 };
 
 struct ram_config {
@@ -60,6 +63,12 @@ int ram_open(const struct ram_config *cfg, struct ram **r, char **cause);
 void ram_close(struct ram **r);
 /* The arena, for io_add_memory(): base and the length in use now (ram + buffers). */
 void ram_arena(const struct ram *r, void **base, size_t *len);
+/*
+ * Bytes from the arena's base whose pages have been the same since ram_open(). Above it a ram_resize() to
+ * less gave pages back, so a registration (io_add_memory) made before that points to pages which
+ * are no longer the arena's: I/O there must not use it.
+ */
+size_t ram_arena_steady(struct ram *r);
 /* New budget. 0, -EINVAL above ram_bytes_max. Evicts at once; memory is given back to the system. */
 int ram_resize(struct ram *r, uint64_t ram_bytes);
 
