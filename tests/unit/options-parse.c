@@ -490,6 +490,7 @@ int main(void)
 	    cmocka_unit_test(defaults),
 	    cmocka_unit_test(memcached_spellings),
 	    cmocka_unit_test(own_flags),
+	    cmocka_unit_test(sixteen_paths_at_most),
 	    cmocka_unit_test(addresses),
 	    cmocka_unit_test(unix_socket_alone_has_no_tcp),
 	    cmocka_unit_test(refused),
