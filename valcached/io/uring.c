@@ -160,11 +160,12 @@ static void prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sq
 	struct file *f = container_of(op->u.disk.file, struct file, pub);
 	uint32_t did = op->u.disk.did, len = op->u.disk.len - did;
 	uint64_t off = op->u.disk.off + did;
-	char *buf = (char *)op->u.disk.buf + did;
+	char *buf = op->u.disk.buf;
 	struct region *r;
 
 	switch (op->kind) {
 	case IO_READ:
+		buf += did;
 		r = region_find(u, buf, len);
 		if (likely(r != NULL))
 			io_uring_prep_read_fixed(sqe, f->fd, buf, len, off, (int)r->index);
@@ -172,6 +173,7 @@ static void prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sq
 			io_uring_prep_read(sqe, f->fd, buf, len, off);
 		break;
 	case IO_WRITE:
+		buf += did;
 		r = region_find(u, buf, len);
 		if (likely(r != NULL))
 			io_uring_prep_write_fixed(sqe, f->fd, buf, len, off, (int)r->index);

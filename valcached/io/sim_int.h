@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to the simulated engine: sim.c (time, ios, operations) and sim_disk.c (contents). */
+#ifndef VALCACHED_IO_SIM_INT_H
+#define VALCACHED_IO_SIM_INT_H
+
+#include "valcached/io/io_int.h"
+#include "valcached/io/sim.h"
+
+#define SIM_PAGE   4096u
+#define SIM_SECTOR 512u
+#define SIM_FAULTS 64u
+
+/* A completed write that is not yet durable. */
+struct sim_write {
+	struct sim_write *next;
+	uint64_t seq, off;
+	uint32_t len;
+	unsigned char data[];
+};
+
+/* Pages are NULL until written: zeros. */
+struct sim_image {
+	unsigned char **page;
+};
+
+struct sim_disk {
+	struct sim_disk *next;
+	char *path;
+	uint64_t size;
+	bool block_device;
+	struct sim_file *open;     /* holds the lock */
+	struct sim_image now, durable;
+	struct sim_write *writes, **writes_tail; /* in order of completion */
+	struct {
+		uint64_t off, len;
+		enum sim_fault fault;
+	} fault[SIM_FAULTS];
+	unsigned faults;
+};
+
+struct sim_file {
+	struct io_file pub;
+	struct sim_env *env;
+	struct sim_disk *disk;
+	bool dead;
+};
+
+struct sim_env {
+	struct io_engine engine;
+	struct sim_config config;
+	struct sim_counters count;
+	uint64_t now, seq;
+	uint64_t rng[2];
+	struct sim_io *ios;
+	struct sim_disk *disks;
+};
+
+uint64_t sim_random(struct sim_env *, uint64_t below);
+bool sim_chance(struct sim_env *, uint32_t in_a_million);
+
+struct sim_disk *sim_disk_find(struct sim_env *, const char *path);
+struct sim_disk *sim_disk_new(struct sim_env *, const char *path, uint64_t size);
+void sim_disk_grow(struct sim_disk *, uint64_t size);
+void sim_disk_free(struct sim_disk *);
+enum sim_fault sim_disk_faulty(const struct sim_disk *, uint64_t off, uint64_t len);
+void sim_image_get(const struct sim_image *, uint64_t off, void *buf, size_t len);
+void sim_image_put(struct sim_image *, uint64_t off, const void *buf, size_t len);
+void sim_disk_write(struct sim_env *, struct sim_disk *, uint64_t off, const void *buf, uint32_t len);
+/* Writes up to seq are durable. */
+void sim_disk_sync(struct sim_disk *, uint64_t seq);
+void sim_disk_power_loss(struct sim_env *, struct sim_disk *);
+struct sim_write *sim_write_new(uint64_t seq, uint64_t off, const void *buf, uint32_t len);
+void sim_disk_queue(struct sim_disk *, struct sim_write *);
+
+#endif
