@@ -67,7 +67,7 @@ enum proto_op {
 	PROTO_SET,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict) */
 	PROTO_ADD,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict or there already) */
 	PROTO_DELETE, /* PROTO_DELETED or PROTO_NOT_FOUND */
-	PROTO_FLUSH_ALL, /* req.delay_s; without --allow-flush PROTO_FLUSH_REFUSED; else PROTO_OK */
+	PROTO_FLUSH_ALL, /* without --allow-flush FLUSH_REFUSED; req.delay_s > 0: FLUSH_DELAY; else OK */
 	PROTO_VERSION,   /* PROTO_VERSION_LINE */
 	PROTO_VERBOSITY, /* req.number; PROTO_OK */
 	PROTO_STATS,     /* req.args: the words after "stats", single-spaced or not; may be empty */
@@ -101,7 +101,7 @@ struct proto_request {
 	uint8_t key_len;
 	bool first, last;   /* rule 5; both set on everything that is not a get or gat */
 	bool noreply;       /* text: no answer of any kind, also not an error */
-	bool expire;        /* negative expiry (set, add, touch, gat, ms, mg): remove the key */
+	bool expire;        /* negative expiry (set, add, touch, gat, ms, mg): remove the key, see rule 4c */
 	bool value;         /* mg: v was given */
 	bool add;           /* ms: mode E */
 	bool has_cas;       /* md: C */
@@ -109,7 +109,7 @@ struct proto_request {
 	uint32_t flags;     /* set, add, ms: client flags */
 	uint32_t body_len;  /* set, add, ms: at most INT32_MAX - 2 */
 	uint32_t number;    /* verbosity, cache_memlimit */
-	int32_t delay_s;    /* flush_all */
+	int64_t delay_s;    /* flush_all */
 	uint64_t cas;
 	const char *args;
 	uint32_t args_len;
@@ -124,7 +124,6 @@ struct proto {
 	uint8_t state;
 	uint8_t op;       /* list: which command; drain: what to answer */
 	bool begun;       /* a byte of the connection has been seen */
-	bool checked;     /* list: validated up to its end */
 	bool expire;      /* list: gat with a negative expiry */
 	bool unfinished;  /* list: first has been given */
 	bool noreply;
@@ -139,7 +138,10 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 /* Between two calls of proto_parse() only (rule 4). */
 void proto_swallow(struct proto *p, uint64_t n);
 void proto_drain(struct proto *p, uint32_t body_len);
-/* No request has been begun: a connection in this state and without answers due may be closed. */
+/*
+ * Between requests: not in a key list nor dropping bytes. With an empty window and no answers due, the
+ * connection may be closed without cutting anything off.
+ */
 bool proto_idle(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
@@ -172,6 +174,7 @@ struct proto_line {
 	X(UNAVAILABLE, "SERVER_ERROR no path accepts writes\r\n")                                  \
 	X(OUT_OF_MEMORY, "SERVER_ERROR out of memory\r\n")                                         \
 	X(FLUSH_REFUSED, "CLIENT_ERROR flush_all not allowed\r\n")                                 \
+	X(FLUSH_DELAY, "CLIENT_ERROR flush_all with a delay is not supported\r\n")                 \
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
 	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")           \
 	X(MEMLIMIT_BAD, "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n")            \
@@ -203,7 +206,7 @@ size_t proto_put_value(char *out, const char *key, uint8_t key_len, const struct
 /* A hit of mg: "VA <len> ..." if value, else "HD ...". */
 size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const char *key,
     uint8_t key_len, const struct proto_item *it);
-/* Any other meta answer. it is NULL, or (ms stored) what was stored, for c and s. */
+/* Any other meta answer. it is NULL, or (ms stored) what was stored, for c and s; without it c is 0. */
 size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, const char *key,
     uint8_t key_len, const struct proto_item *it);
 size_t proto_put_me(char *out, const struct proto_meta *m, const char *key, uint8_t key_len,
@@ -213,7 +216,7 @@ size_t proto_put_stat(char *out, size_t n, const char *name, const char *value);
 /* Decimal digits, no terminator; at most 10 and 20. */
 size_t proto_put_u32(char *out, uint32_t v);
 size_t proto_put_u64(char *out, uint64_t v);
-/* q: mg hides EN, ms hides HD, md hides HD and NF. Errors are never hidden. */
+/* What q hides: mg EN, ms HD, md HD. Errors, BAD_CHUNK and TOO_LARGE among them, are never hidden. */
 bool proto_quiet(enum proto_op op, enum proto_rc rc);
 
 #endif
