@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
+ * test: threads=yes
+ *
  * The index under threads: readers look for keys that are always there, while writers insert,
  * remove, relocate and displace around them, in an index so small and full that every line is
  * always in motion. A false miss fails. INDEX_OPS sets the work of each writer.

@@ -517,8 +517,8 @@ static __attribute__((noinline, cold)) void find_again(const struct index *ix, u
 {
 	unsigned spins = 0;
 
+	count(ix, C_RETRIES); /* the lookup, however often it is repeated */
 	do {
-		count(ix, C_RETRIES);
 		back_off(&spins);
 	} while (!try_find(ix, hash, p));
 }
@@ -564,7 +564,9 @@ static struct line *slot_seek(const struct index *ix, uint64_t hash, uint64_t lo
 	struct line *home = &ix->line[l], *other;
 	unsigned spins = 0;
 
-	for (;; count(ix, C_RETRIES), back_off(&spins)) {
+	for (;; back_off(&spins)) {
+		if (spins == 1)
+			count(ix, C_RETRIES);
 		w1 = atomic_load_explicit(&home->word, memory_order_acquire);
 		*slot = line_slot_of(home, tag, loc, held);
 		if (*slot != INDEX_SLOTS)
