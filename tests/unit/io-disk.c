@@ -7,11 +7,13 @@
 #include <sys/stat.h>
 
 #include "tests/unit/io_test.h"
+#include "valcached/io/sim.h"
 
 #define FILE_BYTES (8u << 20)
 
 struct world {
 	const struct io_engine *engine;
+	struct sim_env *env; /* NULL: a real machine */
 	struct io *io;
 	struct io_file *file;
 	char dir[64], path[128];
@@ -29,13 +31,14 @@ static void world_open(struct world *w, const struct io_config *c)
 	assert_int_equal(io_add_file(w->io, w->file), 0);
 }
 
-static int setup_uring(void **state)
+static int setup(void **state, struct sim_env *env)
 {
 	struct world *w = calloc(1, sizeof *w);
 	struct io_config c = {0};
 
 	assert_non_null(w);
-	w->engine = &io_uring_engine;
+	w->env = env;
+	w->engine = env != NULL ? sim_env_engine(env) : &io_uring_engine;
 	strcpy(w->dir, "io-disk-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof w->path, "%s/store", w->dir);
@@ -47,6 +50,24 @@ static int setup_uring(void **state)
 	return 0;
 }
 
+static int setup_uring(void **state)
+{
+	return setup(state, NULL);
+}
+
+static int setup_sim(void **state)
+{
+	return setup(state, sim_env_new(1, NULL));
+}
+
+/* A disk on which much must be tried twice. */
+static int setup_sim_rough(void **state)
+{
+	struct sim_config c = {.short_io = 300000, .again = 100000};
+
+	return setup(state, sim_env_new(2, &c));
+}
+
 static int teardown(void **state)
 {
 	struct world *w = *state;
@@ -55,6 +76,8 @@ static int teardown(void **state)
 	assert_null(w->io);
 	w->engine->file_close(w->file);
 	munmap(w->mem, MEM_BYTES);
+	if (w->env != NULL)
+		sim_env_free(&w->env);
 	unlink(w->path);
 	rmdir(w->dir);
 	free(w);
@@ -312,20 +335,37 @@ static void no_workers(void **state)
 	assert_int_equal(seen, 0);
 }
 
+/* The rough disk was rough, and nobody saw it. */
+static void continued(void **state)
+{
+	struct world *w = *state;
+
+	write_read(state);
+	many(state);
+	assert_true(counter(&w->io->count.short_reads) > 0);
+	assert_true(counter(&w->io->count.short_writes) > 0);
+	assert_true(counter(&w->io->count.retries) > 0);
+	assert_int_equal(counter(&w->io->count.file_errors), 0);
+}
+
 #define on_uring(f) cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
+#define on_sim(f)   cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
+#define on_rough(f) cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
+#define on_all(f)   on_uring(f), on_sim(f), on_rough(f)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on_uring(no_workers),
-	    on_uring(write_read),
-	    on_uring(unregistered_memory),
-	    on_uring(bad_alignment),
-	    on_uring(past_the_end),
-	    on_uring(discard_on_a_file),
-	    on_uring(many),
-	    on_uring(cancel_disk),
-	    on_uring(resubmit_from_done),
+	    on_uring(no_workers), /* first: a worker lives on for seconds */
+	    on_all(write_read),
+	    on_all(unregistered_memory),
+	    on_all(bad_alignment),
+	    on_all(past_the_end),
+	    on_all(discard_on_a_file),
+	    on_all(many),
+	    on_all(cancel_disk),
+	    on_all(resubmit_from_done),
+	    on_rough(continued),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
