@@ -74,8 +74,8 @@ static int setup(void **state)
 	index_stats(B.ix, &st);
 	B.lines = st.capacity / INDEX_SLOTS;
 	fprintf(stderr, "index: %llu items, %.2f bytes an item, load %.1f %%\n",
-	    (unsigned long long)st.items, (double)B.bytes / (double)B.items,
-	    100.0 * (double)st.items / (double)st.capacity);
+		(unsigned long long)st.items, (double)B.bytes / (double)B.items,
+		100.0 * (double)st.items / (double)st.capacity);
 	return 0;
 }
 
@@ -100,7 +100,8 @@ static uint64_t load_single(void *state, uint64_t n)
 
 	(void)state;
 	while (n-- > 0)
-		v = *(const volatile uint64_t *)line_at(below(hash_of(next(&x) ^ (v & 1)), B.lines));
+		v = *(const volatile uint64_t *)line_at(
+		    below(hash_of(next(&x) ^ (v & 1)), B.lines));
 	B.rng = x;
 	return v;
 }

@@ -19,11 +19,11 @@ extern "C" {
 #endif
 
 struct micro {
-	const char *name;  /* "index/hit"; also what --benchmark_filter matches */
-	const char *peer;  /* name of the benchmark this one is compared with, or NULL */
-	double ratio_max;  /* the goal for time / peer's time; 0: none */
-	uint64_t batch;    /* operations per call of run; enough to hide the call, > 100 ns */
-	uint64_t bytes;    /* per operation, for a bytes/s column; 0: none */
+	const char *name; /* "index/hit"; also what --benchmark_filter matches */
+	const char *peer; /* name of the benchmark this one is compared with, or NULL */
+	double ratio_max; /* the goal for time / peer's time; 0: none */
+	uint64_t batch;   /* operations per call of run; enough to hide the call, > 100 ns */
+	uint64_t bytes;   /* per operation, for a bytes/s column; 0: none */
 	/* Before the first round; 0 or -errno. Tables may share what they set up. */
 	int (*setup)(void **state);
 	/* Does n operations. Returns something that depends on all results. */

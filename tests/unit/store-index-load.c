@@ -122,11 +122,12 @@ static void test_load(void **state)
 	t1 = clock_ns();
 	index_stats(ix, &a);
 	print_message("fill:  %llu items, %.2f bytes an item, load %.3f, %.0f ns an insert; %llu "
-	              "displacements (%.2f %%), %llu victims (%.5f %%)\n",
-	    (unsigned long long)a.items, (double)bytes / (double)items,
-	    (double)a.items / (double)a.capacity, (double)(t1 - t0) / (double)items,
-	    (unsigned long long)a.displacements, 100.0 * (double)a.displacements / (double)items,
-	    (unsigned long long)a.victims, 100.0 * (double)a.victims / (double)items);
+		      "displacements (%.2f %%), %llu victims (%.5f %%)\n",
+		      (unsigned long long)a.items, (double)bytes / (double)items,
+		      (double)a.items / (double)a.capacity, (double)(t1 - t0) / (double)items,
+		      (unsigned long long)a.displacements,
+		      100.0 * (double)a.displacements / (double)items,
+		      (unsigned long long)a.victims, 100.0 * (double)a.victims / (double)items);
 	assert_true((double)bytes / (double)items <= 12.0);
 	assert_int_equal(a.inserts, items);
 	assert_int_equal(a.victims, victims);
@@ -141,13 +142,14 @@ static void test_load(void **state)
 	t1 = clock_ns();
 	share = (double)s.others / (double)s.lookups;
 	print_message("hits:  %llu, %.0f ns each; other candidates %.5f %%\n",
-	    (unsigned long long)s.found, (double)(t1 - t0) / (double)items, 100.0 * share);
+		      (unsigned long long)s.found, (double)(t1 - t0) / (double)items,
+		      100.0 * share);
 	assert_int_equal(s.found, items - victims);
 	assert_true(share <= 0.0003);
 	s = look(1ull << 33, (1ull << 33) + items);
 	share = (double)s.others / (double)s.lookups;
 	print_message("misses: %llu, of them with a candidate %.5f %%\n",
-	    (unsigned long long)s.lookups, 100.0 * share);
+		      (unsigned long long)s.lookups, 100.0 * share);
 	assert_int_equal(s.found, 0);
 	assert_true(share <= 0.0003); /* the goal for device reads of a miss */
 
@@ -158,8 +160,9 @@ static void test_load(void **state)
 	atomic_store(&stop, true);
 	pthread_join(reader, NULL);
 	index_stats(ix, &b);
-	print_message("churn: %llu replaced, %.0f ns each; %.2f %% displacements, %llu victims (%.5f %%); "
-	              "%llu lookups beside it, %llu retries (%.6f %%)\n",
+	print_message(
+	    "churn: %llu replaced, %.0f ns each; %.2f %% displacements, %llu victims (%.5f %%); "
+	    "%llu lookups beside it, %llu retries (%.6f %%)\n",
 	    (unsigned long long)churn, (double)(t1 - t0) / (double)churn,
 	    100.0 * (double)(b.displacements - a.displacements) / (double)churn,
 	    (unsigned long long)victims, 100.0 * (double)victims / (double)churn,

@@ -89,7 +89,8 @@ static void *reader(void *arg)
 	return NULL;
 }
 
-/* Each writer owns its transients, and the residents whose number is its own modulo WRITERS [IX-4]. */
+/* Each writer owns its transients, and the residents whose number is its own modulo WRITERS [IX-4].
+ */
 static void *writer(void *arg)
 {
 	uint64_t w = (uintptr_t)arg, s = w * 104729 + 3, n, loc;
@@ -104,7 +105,8 @@ static void *writer(void *arg)
 
 		i = (unsigned)(x >> 16) % TRANSIENTS;
 		if (key[i] != 0)
-			(void)index_remove(ix, hash_of(key[i]), key[i]); /* may have been a victim */
+			(void)index_remove(ix, hash_of(key[i]),
+					   key[i]); /* may have been a victim */
 		key[i] = base + n;
 		index_insert(ix, hash_of(key[i]), key[i], 1, 0, &v);
 		if (v.loc != 0 && v.loc < 1ull << 32)
@@ -148,7 +150,8 @@ static void test_no_false_miss(void **state)
 	for (i = 0; i < RESIDENTS; i++)
 		index_insert(ix, hash_of(i), i + 1, 1, INDEX_CLOCK_MAX, &v);
 	for (i = 0; i < READERS; i++)
-		assert_int_equal(pthread_create(&t[WRITERS + i], NULL, reader, (void *)(uintptr_t)i), 0);
+		assert_int_equal(
+		    pthread_create(&t[WRITERS + i], NULL, reader, (void *)(uintptr_t)i), 0);
 	for (i = 0; i < WRITERS; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, writer, (void *)(uintptr_t)i), 0);
 	for (i = 0; i < WRITERS; i++)
@@ -157,8 +160,9 @@ static void test_no_false_miss(void **state)
 	for (i = 0; i < READERS; i++)
 		pthread_join(t[WRITERS + i], NULL);
 	index_stats(ix, &st);
-	print_message("%llu lookups, %llu misses proven, %llu disproved; %llu inserts, %llu displacements, "
-	              "%llu victims, %llu retries\n",
+	print_message(
+	    "%llu lookups, %llu misses proven, %llu disproved; %llu inserts, %llu displacements, "
+	    "%llu victims, %llu retries\n",
 	    (unsigned long long)found, (unsigned long long)proven, (unsigned long long)disproved,
 	    (unsigned long long)st.inserts, (unsigned long long)st.displacements,
 	    (unsigned long long)st.victims, (unsigned long long)st.retries);

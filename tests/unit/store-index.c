@@ -2,7 +2,7 @@
 /*
  * The index, one thread: size codes, geometry, comparison with a plain model over millions of
  * random operations, and what attach makes of a process that was killed in the middle.
- * It includes index.c to see slots and lines.
+ * It includes the index to see slots and lines.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "valcached/store/index.c"
+#include "valcached/store/index_change.c"
 
 static uint64_t rng = 88172645463325252ull;
 
@@ -157,7 +158,7 @@ static void test_limits(void **state)
 	size_t bytes;
 	void *mem;
 	struct index *ix = make(&mem, &bytes, 5); /* four are used */
-	uint64_t h = 0xffffffffffff0000ull;      /* tag 0, like an empty slot */
+	uint64_t h = 0xffffffffffff0000ull;       /* tag 0, like an empty slot */
 	uint32_t top = index_len_decode(INDEX_LEN_CODES - 1);
 	uint64_t w;
 
@@ -214,7 +215,7 @@ static bool count_slot(void *arg, const struct index_ref *ref)
 }
 
 static void check_key(const struct index *ix, const struct entry *m, const uint32_t *key_at,
-    unsigned key)
+		      unsigned key)
 {
 	uint64_t h = hash_of(key);
 	struct index_probe p;
@@ -223,7 +224,8 @@ static void check_key(const struct index *ix, const struct entry *m, const uint3
 	index_find(ix, h, &p);
 	for (i = 0; i < p.n; i++) {
 		if (p.ref[i].loc == m[key].loc) {
-			assert_int_equal(p.ref[i].units, index_len_decode(index_len_encode(m[key].units)));
+			assert_int_equal(p.ref[i].units,
+					 index_len_decode(index_len_encode(m[key].units)));
 			assert_int_equal(p.ref[i].clock, m[key].clock);
 			found++;
 		} else {
@@ -262,7 +264,8 @@ static void model_run(uint64_t lines, unsigned keys, unsigned ops)
 		case 1:
 		case 2: /* insert, or move */
 			if (loc == 0) {
-				m[key] = (struct entry){next, (uint32_t)(x >> 8) % 300 + 1, x >> 20 & 3};
+				m[key] =
+				    (struct entry){next, (uint32_t)(x >> 8) % 300 + 1, x >> 20 & 3};
 				key_at[next] = key;
 				index_insert(ix, h, next, m[key].units, m[key].clock, &v);
 				next++;
@@ -276,9 +279,11 @@ static void model_run(uint64_t lines, unsigned keys, unsigned ops)
 					victims++;
 				}
 			} else {
-				m[key] = (struct entry){next, (uint32_t)(x >> 8) % 3000 + 1, x >> 20 & 3};
+				m[key] = (struct entry){next, (uint32_t)(x >> 8) % 3000 + 1,
+							x >> 20 & 3};
 				key_at[next] = key;
-				assert_true(index_relocate(ix, h, loc, next, m[key].units, m[key].clock));
+				assert_true(
+				    index_relocate(ix, h, loc, next, m[key].units, m[key].clock));
 				next++;
 			}
 			break;
@@ -314,8 +319,9 @@ static void model_run(uint64_t lines, unsigned keys, unsigned ops)
 	assert_int_equal(st.victims, victims);
 	assert_int_equal(st.capacity, (lines & ~1ull) * INDEX_SLOTS);
 	assert_int_equal(st.retries, 0);
-	print_message("%u ops, %llu lines, load %.2f: %llu inserts, %llu displacements, %llu victims\n",
-	    ops, (unsigned long long)lines, (double)items / (double)st.capacity,
+	print_message(
+	    "%u ops, %llu lines, load %.2f: %llu inserts, %llu displacements, %llu victims\n", ops,
+	    (unsigned long long)lines, (double)items / (double)st.capacity,
 	    (unsigned long long)inserts, (unsigned long long)st.displacements,
 	    (unsigned long long)victims);
 	if (keys > st.capacity && lines > 2)
@@ -339,7 +345,7 @@ static void test_model(void **state)
 {
 	(void)state;
 	model_run(2, 40, 200000);
-	model_run(6, 60, 300000);      /* half of it odd */
+	model_run(6, 60, 300000); /* half of it odd */
 	model_run(46, 400, 500000);
 	model_run(401, 4000, 1500000); /* above its capacity */
 	model_run(701, 4000, 1000000);
@@ -389,7 +395,8 @@ static void test_attach_torn_move(void **state)
 		for (i = 0; i < 300; i++)
 			index_insert(ix, hash_of(i), i + 1, 1, 0, &v);
 		{
-			uint64_t h = hash_of(k), l = home_of(ix, h), o = other_of(ix, hash_tag(h), l), s;
+			uint64_t h = hash_of(k), l = home_of(ix, h),
+				 o = other_of(ix, hash_tag(h), l), s;
 			unsigned from = line_slot_of(&ix->line[l], hash_tag(h), k + 1, &s), to;
 
 			to = line_empty_slot(&ix->line[o]);
@@ -403,8 +410,7 @@ static void test_attach_torn_move(void **state)
 			}
 			index_close(&ix);
 			assert_int_equal(index_open(mem, bytes, true, &dropped, &ix), 0);
-			assert_int_equal(dropped,
-			    from != INDEX_SLOTS && to != INDEX_SLOTS ? 2 : 0);
+			assert_int_equal(dropped, from != INDEX_SLOTS && to != INDEX_SLOTS ? 2 : 0);
 		}
 		check_counts(ix, false);
 		for (i = 0; i < 300; i++) {
@@ -452,7 +458,8 @@ static void test_attach_killed(void **state)
 				q[n % OTHERS] = n;
 				index_insert(ix, hash_of(n), n + 1, 1, 0, &v);
 				if (v.loc != 0 && v.loc <= FIXED)
-					_exit(1); /* 14 fixed keys in two lines: choose another seed */
+					_exit(1); /* 14 fixed keys in two lines: choose another seed
+						   */
 			}
 		}
 		usleep((useconds_t)(200 + rnd() % 1500));
@@ -497,10 +504,14 @@ static void test_attach_killed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_len_codes),       cmocka_unit_test(test_geometry),
-	    cmocka_unit_test(test_involution),      cmocka_unit_test(test_limits),
-	    cmocka_unit_test(test_model),           cmocka_unit_test(test_attach_header),
-	    cmocka_unit_test(test_attach_torn_move), cmocka_unit_test(test_attach_killed),
+	    cmocka_unit_test(test_len_codes),
+	    cmocka_unit_test(test_geometry),
+	    cmocka_unit_test(test_involution),
+	    cmocka_unit_test(test_limits),
+	    cmocka_unit_test(test_model),
+	    cmocka_unit_test(test_attach_header),
+	    cmocka_unit_test(test_attach_torn_move),
+	    cmocka_unit_test(test_attach_killed),
 	};
 
 	return cmocka_run_group_tests_name("store-index", tests, NULL, NULL);

@@ -11,9 +11,10 @@
  *
  * location is in 512-byte units over all paths (never 0: unit 0 holds a superblock); length is a
  * code for the record's size on disk (index_len_*); the tag is 16 bits of the key's hash. A key has
- * two candidate lines, by partial-key hashing (Fan et al., "Cuckoo Filter", CoNEXT 2014):
- * line2 = (H(tag) - line1) mod lines, an involution, so a slot can be moved to its other line without
- * knowing its key.
+ * two candidate lines, home and other, by partial-key hashing (Fan et al., "Cuckoo Filter", CoNEXT
+ * 2014): other = (H(tag) - home) mod lines, an involution, so a slot can be moved to its other line
+ * without knowing its key. Home counts what lives in other, so most lookups read one line
+ * (index_int.h).
  *
  * A slot says "perhaps": the record on disk carries the key, and the caller compares it.
  *
@@ -22,8 +23,8 @@
  *  [IX-2] A writer holds the lock bit of a line's word while it changes any slot's tag, length or
  *         location, and adds 2 to the word when it is done. Clock bits change without either.
  *  [IX-3] A slot that moves to its other line is written there before it is removed here, and both
- *         lines are locked (lower address first) and bumped: so a reader that found nothing and saw
- *         both words unchanged and unlocked has proof that the key was not there.
+ *         lines are locked and bumped: so a reader that found nothing and saw both words unchanged
+ *         and unlocked has proof that the key was not there.
  *  [IX-4] index_insert of a key happens under the caller's lock for that key, so a key is in at most
  *         one slot (recovery excepted, see store).
  *  [IX-5] Clock: a touch is an atomic OR-like raise, tested first, so hot keys do not dirty the line.
@@ -53,7 +54,7 @@ struct index_ref {
 
 /* What a lookup saw, so that a writer can tell later whether anything has changed since. */
 struct index_probe {
-	uint64_t word1, word2;                         /* versions of the two lines */
+	uint64_t word1, word2;                         /* versions of the lines that were read */
 	unsigned n;                                    /* candidates */
 	struct index_ref ref[INDEX_CANDIDATES];        /* in no particular order */
 };
@@ -63,8 +64,9 @@ size_t index_bytes(uint64_t items);
 
 /*
  * Makes an empty index in mem (64-byte aligned, zeroed or not), or takes over what is there when
- * attach is true: 0, or -EINVAL if header or geometry do not fit (attach checks nothing else; lines
- * that a dead process left locked are emptied and counted in *dropped).
+ * attach is true: 0, or -EINVAL if header or geometry do not fit. Attach checks nothing else; lines
+ * that a dead process left locked are repaired without loss of a slot and counted in *dropped (may
+ * be NULL). Nobody else may change the index meanwhile.
  */
 int index_open(void *mem, size_t bytes, bool attach, uint64_t *dropped, struct index **out);
 /* Frees the handle, not the memory. */
@@ -82,7 +84,7 @@ void index_find(const struct index *ix, uint64_t hash, struct index_probe *p);
  */
 void index_prefetch(const struct index *ix, uint64_t hash);
 void index_prefetch_other(const struct index *ix, uint64_t hash);
-/* True if no slot of the two lines was added, removed or moved since index_find filled p. */
+/* True if nothing that could hold this key was added, removed or moved since index_find filled p. */
 bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_probe *p);
 
 /*
