@@ -15,8 +15,8 @@
 #define LINES_FIRST   64u
 #define LINES_CHUNK   (RAM_SLOTS / RAM_LINE_LOAD) /* lines that a chunk of the smallest objects fills */
 #define EVICT_BATCH   64u                         /* evictions before others get the lock */
+#define DEBT_STEP     (RAM_CHUNK / 16)            /* a look for the cheapest chunk is not cheap */
 #define GHOST_MEAN    1024u                       /* one ghost entry per so many bytes of RAM */
-#define ALLOC_EVICT   (2u * RAM_CHUNK)
 
 static size_t round_up(uint64_t n, uint64_t to)
 {
@@ -222,42 +222,57 @@ out:
 	return ret;
 }
 
+/* Has the class paid for a chunk? Then one is free now. */
+static bool debt_due(struct ram *r, struct ram_class *cl)
+{
+	if (cl->debt < cl->debt_asked + DEBT_STEP)
+		return false;
+	cl->debt_asked = cl->debt;
+	return ram__chunk_empty(r, cl->debt);
+}
+
 struct buf *ram_alloc(struct ram *r, uint32_t size)
 {
 	unsigned c, n = 0;
-	uint64_t cost = 0;
+	struct ram_class *cl;
 	struct buf *b;
 
 	MAGIC_OK(r, RAM_MAGIC);
 	A(size <= RAM_OBJECT_MAX);
 	c = r->class_of[ram__step(size)];
+	cl = &r->cls[c];
 	ram_lock(&r->lock);
 	b = ram__take(r, c);
 	/*
-	 * Nothing free: move a sparse chunk's residents away, or evict in order until an object of
-	 * the class or a chunk is free. Should that go on for too long (a size that is rare here), empty
-	 * a chunk whatever it holds; should even that fail, chunks are pinned here and there: take
-	 * what there is.
+	 * Nothing free. By turns, until one of these helps: move a sparse chunk's residents away; take an
+	 * object of the next class, then of one further; evict the next in order; and once that has
+	 * cost the class as much as the cheapest chunk holds, empty that.
 	 */
-	while (b == NULL && cost < ALLOC_EVICT && cost <= r->limit / 8) {
+	while (b == NULL) {
 		uint64_t had = ram__resident(r);
 
-		if (!ram__chunk_empty(r, false)) {
-			if (!ram__evict(r))
-				break;
-			cost += had - ram__resident(r);
-			breathe(r, &n);
+		if (ram__chunk_join(r) || debt_due(r, cl)) {
+			b = ram__take(r, c);
+			break;
 		}
+		b = ram__take_larger(r, c, n < RAM_REACH ? n + 1 : RAM_REACH);
+		if (b != NULL)
+			cl->debt += b->size - cl->size;
+		if (b != NULL || !ram__evict(r))
+			break;
+		cl->debt += had - ram__resident(r);
+		breathe(r, &n);
 		b = ram__take(r, c);
 	}
-	if (b == NULL && ram__chunk_empty(r, true))
+	/* Next to nothing is resident, or chunks are pinned here and there: take what there is. */
+	if (b == NULL && ram__chunk_empty(r, UINT64_MAX))
 		b = ram__take(r, c);
 	if (b == NULL)
-		b = ram__take_larger(r, c);
+		b = ram__take_larger(r, c, RAM_CLASSES);
 	if (b == NULL && ram__evict_class(r, c)) {
 		b = ram__take(r, c);
 		if (b == NULL)
-			b = ram__take_larger(r, c);
+			b = ram__take_larger(r, c, RAM_CLASSES);
 	}
 	if (b == NULL)
 		r->alloc_failures++;

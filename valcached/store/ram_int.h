@@ -35,6 +35,7 @@
 #define RAM_CLASSES   80u                /* at most */
 #define RAM_WAYS      8u                 /* entries of a line */
 #define RAM_FREQ_MAX  3u
+#define RAM_REACH     4u                 /* classes that may stand in for the next smaller: +50 % */
 #define RAM_LINE_LOAD 4u                 /* residents a line, on average, before the table grows */
 
 _Static_assert(sizeof(struct buf) == 64, "one cache line of metadata an object");
@@ -104,6 +105,11 @@ struct ram_class {
 	uint32_t cost;         /* what an object counts: its part of the chunk and its metadata */
 	uint32_t head, tail;   /* partial chunks; those that were full last are at the head */
 	uint64_t chunks, used, resident, evicted;
+	/*
+	 * Bytes evicted, and bytes too large that were given, for want of an own chunk since it got one:
+	 * when they reach what the cheapest chunk to empty holds, that is emptied.
+	 */
+	uint64_t debt, debt_asked;
 };
 
 struct ram {
@@ -149,20 +155,23 @@ static inline uint32_t ram__id(const struct ram *r, const struct buf *b)
 
 /* ram_pool.c, all under r->lock */
 unsigned ram__classes(struct ram_class *cls, uint8_t *class_of);
-struct buf *ram__take_larger(struct ram *r, unsigned c);
 unsigned ram__step(uint32_t size);
 /* A free object, from the class's chunks or from a free chunk; refs 1. NULL: none. */
 struct buf *ram__take(struct ram *r, unsigned c);
+/* A free object of the next larger classes, up to reach of them. */
+struct buf *ram__take_larger(struct ram *r, unsigned c, unsigned reach);
 void ram__free(struct ram *r, struct buf *b);
 /* A chunk without a class comes into use, or back into use with what it holds. */
 void ram__chunk_open(struct ram *r, uint32_t chunk);
 /* Chunks above nchunks: no more objects from them; memory goes back when the last is free. */
 void ram__chunks_close(struct ram *r);
+/* Empties a chunk whose residents find room in others of its class. False if there is none. */
+bool ram__chunk_join(struct ram *r);
 /*
- * Empties a chunk, so that it may change class. evict false: only one whose residents find room in the
- * other chunks of its class. True: they are evicted if they find none. False if there is none.
+ * Empties a chunk at the price of evictions where larger classes have no room either; not one
+ * where more than cost_max bytes are used. UINT64_MAX: any chunk without a pin, looked for everywhere.
  */
-bool ram__chunk_empty(struct ram *r, bool evict);
+bool ram__chunk_empty(struct ram *r, uint64_t cost_max);
 /* Evicts some unpinned resident of class c or a larger one. */
 bool ram__evict_class(struct ram *r, unsigned c);
 /* Moves or evicts what can be moved or evicted out of a chunk. */
@@ -191,7 +200,7 @@ void ram__drop(struct ram *r, struct buf *b);
 bool ram__evict(struct ram *r);
 /* Evicts this one, if nobody else is removing it. */
 bool ram__evict_buf(struct ram *r, struct buf *b);
-/* Gives the resident `from` the memory of `to`, if nobody holds it; from is free then. */
+/* Gives the resident `from` the memory of `to`, if nobody holds it and the budget allows; from is free then. */
 bool ram__move(struct ram *r, struct buf *from, struct buf *to);
 
 #endif

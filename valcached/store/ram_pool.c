@@ -176,6 +176,8 @@ static bool chunk_assign(struct ram *r, unsigned c)
 	ch->free = 0;
 	ch->assigned = 1;
 	r->cls[c].chunks++;
+	r->cls[c].debt = 0;
+	r->cls[c].debt_asked = 0;
 	partial_add(r, chunk, true);
 	return true;
 }
@@ -215,11 +217,11 @@ struct buf *ram__take(struct ram *r, unsigned c)
 	return b;
 }
 
-struct buf *ram__take_larger(struct ram *r, unsigned c)
+struct buf *ram__take_larger(struct ram *r, unsigned c, unsigned reach)
 {
-	while (++c < r->nclasses) {
-		if (r->cls[c].head != 0)
-			return ram__take(r, c);
+	for (unsigned d = c + 1; d <= c + reach && d < r->nclasses; d++) {
+		if (r->cls[d].head != 0)
+			return ram__take(r, d);
 	}
 	return NULL;
 }
@@ -255,6 +257,8 @@ void ram__chunk_drain(struct ram *r, uint32_t chunk, bool evict)
 		if (b->queue == RAM_NONE)
 			continue;
 		to = ram__take(r, ch->class_id);
+		if (to == NULL && evict)
+			to = ram__take_larger(r, ch->class_id, RAM_REACH);
 		if (to != NULL) {
 			if (ram__move(r, b, to))
 				continue;
@@ -298,41 +302,55 @@ static uint32_t sparsest(const struct ram *r, unsigned c)
 	return best;
 }
 
-bool ram__chunk_empty(struct ram *r, bool evict)
+/* The cheapest chunk to empty of those without a pin, and what is used of it; 0: there is none. */
+static uint32_t cheapest(const struct ram *r, bool movable, uint64_t *cost_min)
 {
 	uint32_t best = 0;
-	uint64_t cost, cost_min = UINT64_MAX;
 
+	*cost_min = UINT64_MAX;
 	for (unsigned c = 0; c < r->nclasses; c++) {
 		const struct ram_class *cl = &r->cls[c];
 		uint32_t chunk;
+		uint64_t cost;
 
-		if (cl->head == 0 || (!evict && cl->chunks * cl->per_chunk < cl->used + cl->per_chunk))
+		if (cl->head == 0 || (movable && cl->chunks * cl->per_chunk < cl->used + cl->per_chunk))
 			continue;
 		chunk = sparsest(r, c);
 		if (chunk == 0)
 			continue;
 		cost = (uint64_t)r->chunks[chunk].used * cl->size;
-		if (cost < cost_min) {
-			cost_min = cost;
+		if (cost < *cost_min) {
+			*cost_min = cost;
 			best = chunk;
 		}
 	}
-	if (best != 0) {
-		ram__chunk_drain(r, best, evict);
-		if (r->free_head != 0)
-			return true;
-	}
-	if (!evict)
-		return false;
-	for (uint32_t i = 1; i <= r->chunks_top; i++) {
-		if (r->chunks[i].assigned && !r->chunks[i].closed && !chunk_pinned(r, i)) {
+	return best;
+}
+
+bool ram__chunk_join(struct ram *r)
+{
+	uint64_t cost;
+	uint32_t chunk = cheapest(r, true, &cost);
+
+	if (chunk != 0)
+		ram__chunk_drain(r, chunk, false);
+	return r->free_head != 0;
+}
+
+bool ram__chunk_empty(struct ram *r, uint64_t cost_max)
+{
+	uint64_t cost;
+	uint32_t chunk = cheapest(r, false, &cost);
+
+	if (chunk != 0 && cost <= cost_max)
+		ram__chunk_drain(r, chunk, true);
+	if (r->free_head != 0 || cost_max < UINT64_MAX)
+		return r->free_head != 0;
+	for (uint32_t i = 1; i <= r->chunks_top && r->free_head == 0; i++) {
+		if (r->chunks[i].assigned && !r->chunks[i].closed && !chunk_pinned(r, i))
 			ram__chunk_drain(r, i, true);
-			if (r->free_head != 0)
-				return true;
-		}
 	}
-	return false;
+	return r->free_head != 0;
 }
 
 bool ram__evict_class(struct ram *r, unsigned c)

@@ -154,16 +154,20 @@ bool ram__evict(struct ram *r)
 
 bool ram__move(struct ram *r, struct buf *from, struct buf *to)
 {
-	struct ram_line *l = ram__line(r, from->hash);
+	uint64_t more = r->cls[to->class_id].cost - r->cls[from->class_id].cost;
 	struct ram_fifo *f = &r->fifo[from->queue];
 	uint32_t id = ram__id(r, to);
+	struct ram_line *l;
 
+	A(to->class_id >= from->class_id);
+	if (ram__resident(r) + more > r->limit)
+		return false;
+	l = ram__line(r, from->hash);
 	if (atomic_load_explicit(&from->refs, memory_order_acquire) != 1 ||
 	    !ram__leave(r, l, from)) {
 		ram_unlock(&l->lock);
 		return false;
 	}
-	A(to->class_id == from->class_id);
 	memcpy(to->mem, from->mem, from->size); /* nobody else can get at it: [RI-3] */
 	to->rec_off = from->rec_off;
 	to->hash = from->hash;
@@ -173,7 +177,7 @@ bool ram__move(struct ram *r, struct buf *from, struct buf *to)
 	ram__enter(r, l, to);
 	ram_unlock(&l->lock);
 
-	/* The place of from in its queue; counters stay, save the chunks' own. */
+	/* Into from's place in its queue. */
 	to->queue = from->queue;
 	to->prev = from->prev;
 	to->next = from->next;
@@ -185,9 +189,13 @@ bool ram__move(struct ram *r, struct buf *from, struct buf *to)
 		ram__buf(r, to->next)->prev = id;
 	else
 		f->tail = id;
+	from->queue = RAM_NONE;
+	f->bytes += more;
+	r->resident_size += to->size - from->size;
+	r->cls[to->class_id].resident++;
+	r->cls[from->class_id].resident--;
 	r->chunks[to->chunk].inflight--;
 	r->chunks[from->chunk].inflight++;
-	from->queue = RAM_NONE;
 	ram__drop(r, from);
 	return true;
 }
