@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * valcached: reads its settings, opens the port, the store and the workers, waits for the signal to
+ * stop, and undoes it all in reverse.
+ *
+ * Order of the start, each step one log line or one sentence of failure:
+ *   settings -> background (before any thread or ring exists) -> limits -> port -> pid file -> store
+ *   -> user -> workers -> readiness
+ * The port opens before the store is loaded, so that clients wait instead of failing; they are
+ * served after.
+ *
+ * Threads: main waits in sigwait(); SIGTERM and SIGINT are blocked everywhere else.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "valcached/admin/admin.h"
+#include "valcached/io/io.h"
+#include "valcached/net/net.h"
+#include "valcached/options.h"
+#include "valcached/store/store.h"
+
+#define STALL_NS (10 * NS_PER_S)
+#define DRAIN_NS (5 * NS_PER_S)
+/* Descriptors besides those of connections: listeners, rings, stores, logs, libraries'. */
+#define SPARE_FILES 128u
+
+struct daemon {
+	struct options opt;
+	struct net_addr *addr;
+	struct net *net;
+	struct store *store;
+	struct admin admin;
+	bool pidfile_made;
+	int ready_pipe; /* -d: the parent waits at the other end; -1: none */
+};
+
+static int fail(const char *what, char *cause, int rc)
+{
+	log_error("%s", cause != NULL ? cause : strerror(-rc));
+	if (cause == NULL)
+		log_error("(while %s)", what);
+	free(cause);
+	return -1;
+}
+
+/* ---- the process ------------------------------------------------------------------------------ */
+
+/*
+ * The parent stays until the child serves or has failed, and its exit code says which; so a script
+ * may connect as soon as `valcached -d` returns. Before any thread: rings do not survive a fork.
+ */
+static int to_background(struct daemon *d)
+{
+	int fd[2], null;
+	char ok = 0;
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) != 0 || (pid = fork()) < 0) {
+		log_error("cannot run in the background: %s; run without -d", strerror(errno));
+		return -1;
+	}
+	if (pid > 0) {
+		close(fd[1]);
+		_exit(read(fd[0], &ok, 1) == 1 && ok == 1 ? 0 : 1);
+	}
+	close(fd[0]);
+	d->ready_pipe = fd[1];
+	setsid();
+	/* the folder stays: relative names of the settings mean what they meant when written */
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		close(null);
+	}
+	return 0;
+}
+
+static void say_ready(struct daemon *d)
+{
+	int null;
+
+	sd_notify(0, "READY=1");
+	if (d->ready_pipe < 0)
+		return;
+	if (write(d->ready_pipe, "\1", 1) != 1)
+		log_warn("the process that started this one is gone");
+	close(d->ready_pipe);
+	d->ready_pipe = -1;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0 && d->opt.verbose == 0)
+		dup2(null, STDERR_FILENO);
+	if (null >= 0)
+		close(null);
+}
+
+static int raise_files(const struct options *o)
+{
+	struct rlimit lim;
+	rlim_t want = (rlim_t)o->connections + o->path_n + 8 * (rlim_t)o->threads + SPARE_FILES;
+
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0 || lim.rlim_cur >= want)
+		return 0;
+	if (lim.rlim_max < want) {
+		struct rlimit more = {want, want};
+
+		if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+			return 0;
+		log_error("%u connections need %llu open files, but the limit is %llu; raise it "
+			  "(LimitNOFILE=, ulimit -Hn) or lower -c",
+		    o->connections, (unsigned long long)want, (unsigned long long)lim.rlim_max);
+		return -1;
+	}
+	lim.rlim_cur = want;
+	if (setrlimit(RLIMIT_NOFILE, &lim) != 0) {
+		log_error("cannot raise the limit of open files to %llu: %s",
+		    (unsigned long long)want, strerror(errno));
+		return -1;
+	}
+	return 0;
+}
+
+/* Becomes -u's user; the files that were opened stay open. */
+static int become_user(const char *name)
+{
+	const struct passwd *pw;
+
+	if (name == NULL)
+		return 0;
+	if (geteuid() != 0) {
+		log_info("-u %s is not needed: not started as root", name);
+		return 0;
+	}
+	errno = 0;
+	pw = getpwnam(name);
+	if (pw == NULL) {
+		log_error("there is no user \"%s\"; make it with `adduser --system %s`, or give -u "
+			  "another",
+		    name, name);
+		return -1;
+	}
+	if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
+		log_error("cannot become user \"%s\": %s", name, strerror(errno));
+		return -1;
+	}
+	log_info("running as user %s", name);
+	return 0;
+}
+
+static int write_pidfile(struct daemon *d)
+{
+	FILE *f;
+
+	if (d->opt.pidfile == NULL)
+		return 0;
+	f = fopen(d->opt.pidfile, "we");
+	if (f == NULL || fprintf(f, "%d\n", (int)getpid()) < 0 || fclose(f) != 0) {
+		log_error("cannot write the process id to %s: %s; choose another file with -P",
+		    d->opt.pidfile, strerror(errno));
+		return -1;
+	}
+	d->pidfile_made = true;
+	return 0;
+}
+
+/* ---- the parts -------------------------------------------------------------------------------- */
+
+static int open_net(struct daemon *d)
+{
+	const struct options *o = &d->opt;
+	struct net_config cfg = {
+	    .addr_n = o->listen_n,
+	    .unix_path = o->unix_path,
+	    .unix_mode = o->unix_mask,
+	    .backlog = o->backlog,
+	    .connections = o->connections,
+	    .turn_requests = o->requests_per_event,
+	    .workers = o->threads,
+	    .allow_flush = o->allow_flush,
+	    .stall_ns = STALL_NS,
+	    .stats = admin_stats,
+	    .stats_arg = &d->admin,
+	};
+	char *cause = NULL;
+	int rc;
+
+	d->addr = calloc(o->listen_n + 1, sizeof *d->addr);
+	if (d->addr == NULL)
+		return fail("starting", NULL, -ENOMEM);
+	for (unsigned i = 0; i < o->listen_n; i++)
+		d->addr[i] = (struct net_addr){o->listen[i].host, o->listen[i].port};
+	cfg.addr = d->addr;
+	rc = net_open(&cfg, &d->net, &cause);
+	if (rc != 0)
+		return fail("opening the port", cause, rc);
+	return 0;
+}
+
+static int open_store(struct daemon *d, const struct io_engine *engine)
+{
+	const struct options *o = &d->opt;
+	struct store_config cfg = {
+	    .npaths = o->path_n,
+	    .size = o->size,
+	    .mean_value = o->mean_value,
+	    .item_max = o->item_max,
+	    .workers = o->threads,
+	    .ram_bytes = o->ram_bytes,
+	    .buffer_bytes = o->buffers_bytes,
+	    .sync_ns = o->sync_ns,
+	    .admit = o->admit == OPTIONS_ADMIT_SECOND ? STORE_ADMIT_SECOND : STORE_ADMIT_ALL,
+	    .write_budget = o->write_budget,
+	};
+	char *cause = NULL;
+	int rc;
+
+	if (o->path_n > STORE_PATHS_MAX) {
+		log_error("%u paths are given, but at most %u are supported; leave some --path out",
+		    o->path_n, STORE_PATHS_MAX);
+		return -1;
+	}
+	for (unsigned i = 0; i < o->path_n; i++)
+		cfg.paths[i] = o->path[i];
+	rc = store_open(&cfg, engine, &d->store, &cause);
+	if (rc != 0)
+		return fail("opening the store", cause, rc);
+	return 0;
+}
+
+static int start(struct daemon *d, const struct io_engine *engine)
+{
+	char *cause = NULL;
+	int rc;
+
+	if (raise_files(&d->opt) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
+	    open_store(d, engine) != 0 || become_user(d->opt.user) != 0)
+		return -1;
+	d->admin.net = d->net;
+	d->admin.options = &d->opt;
+	d->admin.engine = engine->name;
+	rc = net_start(d->net, engine, d->store, &cause);
+	if (rc != 0)
+		return fail("starting the workers", cause, rc);
+	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
+	    d->opt.threads == 1 ? "" : "s", engine->name, d->opt.connections);
+	return 0;
+}
+
+static void undo(struct daemon *d)
+{
+	if (d->net != NULL)
+		net_stop(d->net, DRAIN_NS);
+	if (d->store != NULL)
+		store_close(&d->store);
+	if (d->net != NULL)
+		net_close(&d->net);
+	if (d->pidfile_made)
+		unlink(d->opt.pidfile);
+	free(d->addr);
+	options_free(&d->opt);
+}
+
+int main(int argc, char **argv)
+{
+	struct daemon d = {.ready_pipe = -1};
+	char *cause = NULL;
+	sigset_t stop;
+	int rc, sig = 0;
+
+	rc = options_parse(&d.opt, argc, argv, &cause);
+	if (rc > 0)
+		return 0;
+	if (rc < 0) {
+		fail("reading the settings", cause, rc);
+		return 2;
+	}
+	if (d.opt.verbose > 0)
+		log_set_level(LOG_DEBUG);
+	log_info("valcached %s", VALCACHED_VERSION);
+	if (d.opt.daemon && to_background(&d) != 0)
+		return 1;
+	signal(SIGPIPE, SIG_IGN);
+	/* before any thread exists, so that all inherit it */
+	sigemptyset(&stop);
+	sigaddset(&stop, SIGTERM);
+	sigaddset(&stop, SIGINT);
+	AZ(pthread_sigmask(SIG_BLOCK, &stop, NULL));
+
+	rc = start(&d, &io_uring_engine);
+	if (rc == 0) {
+		say_ready(&d);
+		while (sigwait(&stop, &sig) != 0)
+			;
+		sd_notify(0, "STOPPING=1");
+		log_info("stopping on %s", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+	}
+	undo(&d);
+	if (rc == 0)
+		log_info("stopped cleanly");
+	return rc == 0 ? 0 : 1;
+}

@@ -1,0 +1,420 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A connection: what arrives, what leaves, and its end.
+ *
+ * Every event (bytes, an operation of the store that is done, a send that is done) only changes state
+ * and marks the connection; once all events of a turn are in, conn__settle() acts: answers
+ * what is ready, understands what is left, sends, receives, closes. So many events of one turn
+ * cost one send.
+ *
+ * The input (c->in):
+ *
+ *              read begun, constant answered
+ *                 +----+
+ *                 v    |        set                       whole body
+ *   begin ----> IN_LINE ------> IN_HOLD <-----+            in place
+ *                 ^ ^  \          |           | chunk   +------------> IN_END
+ *                 | |   \         | a place   | full    |                | "\r\n" or not
+ *                 | |    \        v for body  |         |                |
+ *                 | |     \     IN_BODY ------+---------+                |
+ *                 | |      \                                             |
+ *                 | |       +-> IN_HOLD (delete, md, gat -1, flush_all)  |
+ *                 | +--------------/ store's step done                   |
+ *                 +---------------------- IN_HOLD <----------------------+
+ *                        stored          (commit)      bad: IN_LINE at once
+ *
+ *   state    event                                 function                 next
+ *   IN_LINE  read or constant                      begin_read, reply        IN_LINE
+ *   IN_LINE  set, add, ms                          begin_set                IN_HOLD, IN_END if empty
+ *   IN_LINE  delete, md, ...                       begin_held               IN_HOLD
+ *   IN_LINE  set with a negative expiry            begin_set, block_drained IN_LINE, then IN_HOLD
+ *   IN_HOLD  the store gives a place for the body  body_wanted              IN_BODY
+ *   IN_HOLD  the store refuses (too large)         body_wanted              IN_LINE, swallowing
+ *   IN_BODY  the place is full, more to come       request__body_came       IN_HOLD
+ *   IN_BODY  the last byte                         request__body_came       IN_END
+ *   IN_END   "\r\n"                                input_end                IN_HOLD (commit)
+ *   IN_END   anything else                         input_end                IN_LINE
+ *   IN_HOLD  the step that ends the request        stored, deleted, ...     IN_LINE
+ *   any      end of the stream                     conn__settle             closing
+ *   closing  all answers sent                      conn__die                dead
+ *   dead     kernel and store have let go          reap                     (freed)
+ *
+ * The receive (c->rx), re-armed in receive() only:
+ *
+ *   multishot          the rule. Bytes arrive in the engine's buffers; an idle connection has none.
+ *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet
+ *   direct             the rest of a body, into its place, when more than DIRECT_MIN is to come
+ *   none               back-pressure: LEFT_MAX bytes wait here, the others in the socket
+ *
+ * A bulk body ends multishot mode (by cancelling it); BULK_RUN requests without one bring it back.
+ *
+ * Rules
+ *  1. A connection is freed when rx and tx are idle and busy == 0: the kernel and the store hold pointers
+ *     into it and its requests.
+ *  2. left holds bytes only while they cannot be taken; it goes back to the worker when empty.
+ *
+ * Threads: the connection's worker.
+ */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <linux/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "valcached/net/net_int.h"
+
+static void conn_assert(const struct conn *c)
+{
+	MAGIC_OK(c, CONN_MAGIC);
+	A((c->queue == NULL) == (c->queue_n == 0));
+	A(c->stream == NULL || c->stream == c->queue);
+	A(c->out != NULL || (c->out_bytes == 0 && io_op_idle(&c->tx)));
+	A(c->left != NULL || c->left_n == 0);
+	if (c->dead)
+		return;
+	switch ((enum conn_in)c->in) {
+	case IN_LINE: /* cur: a set with a negative expiry, whose block is being dropped */
+		A(c->cur == NULL || c->cur->expire);
+		break;
+	case IN_BODY:
+		AN(c->cur);
+		A(!c->cur->busy && c->filled < c->cur->op.body_n && c->body_left > 0);
+		break;
+	case IN_END:
+		AN(c->cur);
+		A(!c->cur->busy && c->body_left == 0 && c->end_seen < 2);
+		break;
+	case IN_HOLD:
+		AN(c->cur);
+		A(c->cur->busy || c->wait_gets);
+		break;
+	}
+}
+
+/* ---- bytes that wait -------------------------------------------------------------------------- */
+
+static void left_add(struct conn *c, const char *bytes, size_t n)
+{
+	uint32_t room;
+	char *to;
+
+	if (n == 0)
+		return;
+	if (c->left != NULL && c->left_at > 0 && c->left_at + c->left_n + n > c->left_room) {
+		memmove(c->left, c->left + c->left_at, c->left_n);
+		c->left_at = 0;
+	}
+	if (c->left == NULL || c->left_n + n > c->left_room) {
+		to = worker__left(c->w, c->left_n + (uint32_t)n, &room);
+		if (c->left != NULL) {
+			memcpy(to, c->left + c->left_at, c->left_n);
+			worker__left_free(c->w, c->left, c->left_room);
+		}
+		c->left = to;
+		c->left_at = 0;
+		c->left_room = room;
+	}
+	memcpy(c->left + c->left_at + c->left_n, bytes, n);
+	c->left_n += (uint32_t)n;
+}
+
+static void left_drop(struct conn *c)
+{
+	if (c->left != NULL)
+		worker__left_free(c->w, c->left, c->left_room);
+	c->left = NULL;
+	c->left_at = c->left_n = c->left_room = 0;
+}
+
+/* Understands what can be understood of the bytes that wait. */
+static void left_input(struct conn *c)
+{
+	uint32_t did;
+
+	if (c->left_n == 0 || c->dead)
+		return;
+	did = (uint32_t)request__input(c, c->left + c->left_at, c->left_n);
+	c->left_at += did;
+	c->left_n -= did;
+	if (c->left_n == 0)
+		left_drop(c);
+}
+
+/* ---- receiving -------------------------------------------------------------------------------- */
+
+static void bytes_came(struct conn *c, const char *bytes, size_t n)
+{
+	size_t did = 0;
+
+	if (c->dead || c->closing)
+		return;
+	if (c->left_n == 0)
+		did = request__input(c, bytes, n);
+	left_add(c, bytes + did, n - did);
+}
+
+static void received(struct io_op *op)
+{
+	struct conn *c = container_of(op, struct conn, rx);
+	struct worker *w = c->w;
+	bool direct = c->rx_direct, cancelled = c->rx_cancel;
+
+	MAGIC_OK(c, CONN_MAGIC);
+	if (!op->more)
+		c->rx_direct = c->rx_cancel = false;
+	conn__dirty(c);
+	if (op->res > 0) {
+		count_add(&w->count.receives, 1);
+		count_add(&w->count.bytes_read, (uint64_t)op->res);
+	}
+	if (direct && !c->dead) {
+		uint32_t got = op->res > 0 ? (uint32_t)op->res : 0;
+
+		if (c->watched)
+			worker__unwatch(w, c); /* progress */
+		if (got < op->u.net.len && !cancelled)
+			c->eof = true;
+		if (got > 0)
+			request__body_came(c, got);
+	} else if (op->res > 0) {
+		if (c->watched && io_op_idle(&c->tx))
+			worker__unwatch(w, c);
+		bytes_came(c, op->data, (size_t)op->res);
+	}
+	if (op->res == 0 && !direct)
+		c->eof = true;
+	else if (op->res < 0 && op->res != -ECANCELED && !c->dead)
+		conn__die(c); /* reset by the client, or its host is gone */
+}
+
+/* The rest of a body is long enough to go straight to its place. */
+static bool direct_wanted(const struct conn *c)
+{
+	return c->in == IN_BODY && c->left_n == 0 && c->cur->op.body_n - c->filled > DIRECT_MIN;
+}
+
+static void stop_receiving(struct conn *c)
+{
+	if (io_op_idle(&c->rx) || c->rx_cancel)
+		return;
+	c->rx_cancel = true;
+	io_cancel(c->w->io, &c->rx);
+}
+
+/* Arms the receive that the state asks for, or ends the one that it no longer wants. */
+static void receive(struct conn *c)
+{
+	struct io *io = c->w->io;
+	bool direct = direct_wanted(c);
+
+	if (direct) {
+		c->bulk = true;
+		c->small_run = 0;
+	}
+	if (!io_op_idle(&c->rx)) {
+		if (c->rx.kind == IO_RECV_MULTI && (direct || c->left_n > LEFT_MAX)) {
+			if (!direct && !c->rx_cancel)
+				count_add(&c->w->count.input_pauses, 1);
+			stop_receiving(c);
+		}
+		return;
+	}
+	if (c->eof)
+		return;
+	if (direct) {
+		c->rx_direct = true;
+		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, c->cur->op.body_n - c->filled,
+		    received);
+		return;
+	}
+	if (c->left_n > LEFT_MAX / 2)
+		return; /* what is here comes first */
+	if (!c->bulk) {
+		io_recv_multi(io, &c->rx, c->fd, received);
+		return;
+	}
+	if (c->left_n > PROTO_LINE_MAX || c->in == IN_HOLD)
+		return; /* bulk mode asks for little, and only when it can be used */
+	io_recv_some(io, &c->rx, c->fd, c->in == IN_BODY ? c->cur->op.body_n - c->filled + 2 : HEAD_MAX,
+	    received);
+}
+
+/* ---- the end ---------------------------------------------------------------------------------- */
+
+void conn__die(struct conn *c)
+{
+	if (c->dead)
+		return;
+	c->dead = true;
+	left_drop(c);
+	if (!io_op_idle(&c->tx))
+		io_cancel(c->w->io, &c->tx);
+	conn__dirty(c);
+}
+
+/* Frees what nobody else holds; the connection itself when that is everything. */
+static void reap(struct conn *c)
+{
+	struct worker *w = c->w;
+
+	/* the body is the kernel's while it is received into [IO-3] */
+	stop_receiving(c);
+	if (!c->rx_direct)
+		request__free_all(c);
+	output__free_all(c);
+	/* dirty: the list of those to settle has it, and it comes here again */
+	if (!io_op_idle(&c->rx) || !io_op_idle(&c->tx) || c->busy > 0 || c->dirty)
+		return;
+	A(c->cur == NULL && c->queue == NULL && c->out == NULL && c->left == NULL);
+	worker__unwatch(w, c);
+	if (c->prev != NULL)
+		c->prev->next = c->next;
+	else
+		w->conns = c->next;
+	if (c->next != NULL)
+		c->next->prev = c->prev;
+	close(c->fd);
+	c->magic = 0;
+	free(c);
+	atomic_fetch_sub_explicit(&w->conn_n, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&w->net->conn_n, 1, memory_order_relaxed);
+	count_add(&w->count.closed_connections, 1);
+	accept__freed(&w->net->worker[0]);
+}
+
+/* Nothing is asked, nothing is owed. */
+static bool at_rest(const struct conn *c)
+{
+	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
+	    c->left_n == 0 && proto_idle(&c->proto);
+}
+
+/* All input is understood that ever can be. */
+static bool input_over(const struct conn *c)
+{
+	if (!c->eof || c->closing)
+		return c->closing;
+	switch ((enum conn_in)c->in) {
+	case IN_LINE:
+		return c->served < c->w->net->cfg.turn_requests && request__may_begin(c);
+	case IN_BODY:
+	case IN_END:
+		return c->left_n == 0;
+	case IN_HOLD:
+		break;
+	}
+	return false;
+}
+
+void conn__settle(struct conn *c)
+{
+	struct worker *w = c->w;
+	bool owed;
+
+	conn_assert(c);
+	if (!c->dead) {
+		request__emit(c);
+		request__resume(c);
+		left_input(c);
+		if (input_over(c)) {
+			c->closing = true;
+			request__abort(c);
+			left_drop(c);
+		}
+		output__send(c);
+		if ((c->closing && c->cur == NULL && c->queue == NULL && c->out == NULL) ||
+		    (w->draining && at_rest(c)) || w->killed)
+			conn__die(c);
+	}
+	if (c->dead) {
+		reap(c);
+		return;
+	}
+	if (!c->closing)
+		receive(c);
+	owed = !io_op_idle(&c->tx) || c->in == IN_BODY || c->in == IN_END;
+	if (owed && !c->watched)
+		worker__watch(w, c);
+	else if (!owed && c->watched)
+		worker__unwatch(w, c);
+	if (c->served >= w->net->cfg.turn_requests) {
+		count_add(&w->count.yields, 1);
+		conn__dirty(c); /* others first; then again */
+	}
+	c->served = 0;
+	conn_assert(c);
+}
+
+/*
+ * A number that changes when the client takes or gives bytes: of TCP what was acknowledged and
+ * received, of a unix socket what it has not yet taken or we not yet read.
+ */
+static uint64_t progress_mark(const struct conn *c)
+{
+	struct tcp_info ti = {0};
+	socklen_t len = sizeof ti;
+	int out = 0, in = 0;
+
+	if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0)
+		return ti.tcpi_bytes_acked + ti.tcpi_bytes_received;
+	ioctl(c->fd, SIOCOUTQ, &out);
+	ioctl(c->fd, SIOCINQ, &in);
+	return ((uint64_t)(unsigned)out << 32 | (unsigned)in) + c->rx.u.net.did;
+}
+
+bool conn__look(struct conn *c)
+{
+	static struct log_limit limit;
+	uint64_t mark = progress_mark(c);
+
+	/* the first look has nothing to compare with, but a period has passed */
+	if (c->watch_idle == 0 || mark != c->watch_mark) {
+		c->watch_idle = 1;
+		c->watch_mark = mark;
+		return false;
+	}
+	if (++c->watch_idle < WATCH_LOOKS)
+		return false;
+	count_add(&c->w->count.stalled_connections, 1);
+	log_limited(&limit, LOG_INFO, "closed a connection whose client %s for %llu s",
+	    io_op_idle(&c->tx) ? "did not send the rest of a value" : "took no output",
+	    (unsigned long long)(c->w->net->cfg.stall_ns / 1000000000u));
+	worker__unwatch(c->w, c);
+	conn__die(c);
+	return true;
+}
+
+/* ---- the beginning ---------------------------------------------------------------------------- */
+
+struct conn *conn__new(int fd)
+{
+	struct conn *c = calloc(1, sizeof *c);
+
+	_Static_assert(sizeof(struct conn) <= 1024, "an idle connection takes at most 1 kB");
+	if (c == NULL)
+		return NULL;
+	c->magic = CONN_MAGIC;
+	c->fd = fd;
+	c->queue_end = &c->queue;
+	return c;
+}
+
+/* On its worker's thread, once. */
+void conn__begin(struct worker *w, struct conn *c)
+{
+	MAGIC_OK(c, CONN_MAGIC);
+	c->w = w;
+	c->prev = NULL;
+	c->next = w->conns;
+	if (c->next != NULL)
+		c->next->prev = c;
+	w->conns = c;
+	count_add(&w->count.total_connections, 1);
+	conn__dirty(c);
+}

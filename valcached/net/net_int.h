@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to net/. The structures of the daemon's network side and who owns them:
+ *
+ *   struct net      main's; after net_start() read-only but for the atomics
+ *   struct worker   its thread's; others touch only mailbox, conn_n, counters (relaxed)
+ *   struct conn     its worker's, from the moment it is taken out of the mailbox
+ *   struct req      one request of a connection while the store or the socket needs it
+ *   struct out      a piece of output: text of ours in order with values of the store's
+ *
+ * Requests, output pieces and input buffers come from free lists of the worker and go back there;
+ * a connection that waits for its next request has none of them.
+ */
+#ifndef VALCACHED_NET_INT_H
+#define VALCACHED_NET_INT_H
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+#include "valcached/io/io.h"
+#include "valcached/net/net.h"
+#include "valcached/net/text.h"
+#include "valcached/proto/proto.h"
+#include "valcached/store/store.h"
+
+#define NET_MAGIC    0x6e657430u
+#define WORKER_MAGIC 0x776f726bu
+#define CONN_MAGIC   0x636f6e6eu
+
+/* Values up to here are copied into the output block: cheaper than a piece of an iovec each. */
+#define COPY_MAX 1024u
+#define OUT_BLOCK (16u * 1024)
+#define OUT_IOV 64u
+/* Reads of one connection under way or waiting for their turn to be sent. */
+#define WINDOW_REQS 32u
+/* No further request is begun while so many bytes of answers wait, are sent or are expected. */
+#define WINDOW_BYTES (1024u * 1024)
+/* Received and not yet understood bytes: at this mark the connection is not read from any more. */
+#define LEFT_MAX (64u * 1024)
+/* A body with more than this to come is received straight into its place. */
+#define DIRECT_MIN 8192u
+/* In bulk mode, what is asked for when a header is expected. */
+#define HEAD_MAX 1024u
+/* Requests without a bulk body until a connection leaves bulk mode. */
+#define BULK_RUN 16u
+
+#define LEFT_CLASSES 10u /* 512 B to 256 KiB */
+
+struct worker;
+struct conn;
+
+/* One request, from the store's first step to the end of the send that needs its value. */
+struct req {
+	struct req *next; /* in the connection's order, or in out.held, or in the free list */
+	struct conn *conn;
+	void (*then)(struct req *); /* when the store's step is complete */
+	uint8_t kind;               /* enum proto_op */
+	bool open;                  /* op is between store_op_init and store_op_end */
+	bool busy;                  /* the store has op */
+	bool ready;                 /* the answer may be given once it is this one's turn */
+	bool last, noreply, expire, value, add, has_cas;
+	bool dumps;                 /* holds net.dumping */
+	enum proto_rc rc;           /* of a meta answer other than a hit */
+	uint32_t flags, body_len;
+	uint64_t cas, cursor;
+	const struct proto_line *line; /* the whole answer, if it is a constant */
+	struct proto_line constant;    /* ... that is not one of proto_lines */
+	struct text text;              /* the whole answer, if it is made up (stats) */
+	struct proto_meta meta;
+	struct store_op op;
+};
+
+struct out {
+	struct out *next;
+	struct req *held; /* their values are pieces of this */
+	uint32_t used;    /* of block */
+	uint32_t iov_n;
+	uint64_t bytes;
+	struct iovec iov[OUT_IOV];
+	char block[OUT_BLOCK];
+};
+
+enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
+
+struct conn {
+	unsigned magic;
+	int fd;
+	struct worker *w;
+	/* input: conn.c */
+	uint8_t in;        /* enum conn_in */
+	bool dirty;        /* on the worker's list of those to settle */
+	bool eof;          /* the client sends no more */
+	bool closing;      /* nothing more is understood; answers go out, then the end */
+	bool dead;         /* being taken down */
+	bool bulk;         /* single receives instead of multishot */
+	bool rx_direct;    /* the receive under way goes into the body */
+	bool rx_cancel;    /* its end was asked for */
+	bool wait_gets;    /* IN_HOLD: cur begins its step when no read is pending */
+	uint8_t end_seen;  /* IN_END: bytes of the "\r\n" seen */
+	bool end_bad;
+	uint8_t small_run; /* bulk: requests since the last bulk body */
+	uint32_t served;   /* requests in this turn */
+	struct proto proto;
+	uint32_t left_at, left_n, left_room;
+	char *left;        /* bytes received, not yet understood */
+	/* requests: request.c */
+	struct req *cur;   /* the request that holds the input: writes, and what must be alone */
+	uint32_t filled;   /* bytes of cur->op.body */
+	uint32_t body_left; /* bytes of the value still to come */
+	uint32_t busy;     /* operations the store has */
+	uint32_t pending;  /* of them reads in the queue */
+	uint32_t queue_n;
+	uint32_t mean;     /* bytes of recent values */
+	struct req *queue, **queue_end;
+	struct req *stream; /* == queue: a value that goes out in chunks */
+	/* output: output.c */
+	struct out *out, *out_last;
+	uint64_t out_bytes;  /* in out */
+	uint64_t held_bytes; /* values ready in the queue */
+	struct conn *dirty_next;
+	struct io_op rx, tx;
+	/* lists of the worker */
+	struct conn *next, *prev;
+	struct conn *watch_next, *watch_prev; /* those whose client owes us progress */
+	bool watched;
+	uint8_t watch_idle; /* looks without progress */
+	uint64_t watch_ns, watch_mark;
+};
+
+struct listener {
+	int fd;
+	uint16_t port; /* 0: unix */
+	struct net *net;
+	struct io_op accept;
+	char where[128];
+};
+
+struct worker_counters {
+#define X(n, s) _Atomic uint64_t n;
+	NET_COUNTERS(X)
+#undef X
+};
+
+struct worker {
+	unsigned magic, id;
+	struct net *net;
+	struct io *io;
+	struct store_worker *store;
+	struct conn *dirty, **dirty_end; /* to settle, in order */
+	struct req *reqs;
+	struct out *outs;
+	unsigned reqs_n, outs_n;
+	char *left[LEFT_CLASSES];
+	unsigned left_n[LEFT_CLASSES];
+	struct conn *conns;              /* all */
+	struct conn *watch, *watch_last; /* oldest first */
+	bool draining, killed;
+	bool gone;                       /* under net.lock: no connection, no accept any more */
+	uint64_t flush_at_ns;            /* a delayed flush_all; 0: none */
+	struct req *flush;
+	uint64_t accept_at_ns;           /* worker 0: accepting is paused until then; 0: it is not */
+	struct proto_request rq;         /* scratch */
+	pthread_t thread;
+	bool started;
+	int start_rc;
+	char *start_cause;
+
+	_Alignas(64) _Atomic(struct conn *) mailbox; /* pushed by worker 0 */
+	_Alignas(64) _Atomic unsigned conn_n;
+	_Alignas(64) struct worker_counters count;
+};
+
+/*
+ * The stages of a net, set by the main thread and followed by the others. Until NET_CLOSING every
+ * worker's loop turns and its io may be woken; after it, no connection exists.
+ */
+enum net_stage { NET_OPEN, NET_SERVING, NET_DRAINING, NET_KILLING, NET_CLOSING, NET_SLOW_STOP };
+
+/* A client that owes progress is looked at so many times in stall_ns. */
+#define WATCH_LOOKS 4u
+
+struct net {
+	unsigned magic;
+	struct net_config cfg;
+	struct store *store;
+	const struct io_engine *engine;
+	struct listener *listener;
+	unsigned listener_n;
+	bool unix_made;
+	dev_t unix_dev;
+	ino_t unix_ino;
+	uint64_t start_ns;
+	struct worker *worker; /* workers + 1: the last is the slow thread's */
+	_Atomic int stage;
+	_Atomic bool dumping;  /* one metadump at a time */
+	_Atomic bool accepting;
+	_Atomic unsigned conn_n;
+	pthread_mutex_t lock;  /* base, start-up hand-shake */
+	pthread_cond_t changed;
+	struct net_counters base; /* what net_reset() subtracts */
+};
+
+/* Owner thread only: no locked instruction needed. */
+static inline void count_add(_Atomic uint64_t *c, uint64_t by)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
+	    memory_order_relaxed);
+}
+
+/* listen.c */
+int net__listen(struct net *net, char **cause);
+void net__unlisten(struct net *net);
+
+/* accept.c: worker 0 */
+void accept__start(struct worker *w);
+void accept__stop(struct worker *w);
+bool accept__idle(const struct worker *w);
+/* A connection has ended: a descriptor is free again. */
+void accept__freed(struct worker *w);
+uint64_t accept__turn(struct worker *w, uint64_t now);
+
+/* worker.c */
+void *worker__main(void *worker);
+void *worker__slow_main(void *worker);
+struct req *worker__req(struct worker *w);
+void worker__req_free(struct worker *w, struct req *r);
+struct out *worker__out(struct worker *w);
+void worker__out_free(struct worker *w, struct out *o);
+char *worker__left(struct worker *w, uint32_t need, uint32_t *room);
+void worker__left_free(struct worker *w, char *left, uint32_t room);
+void worker__watch(struct worker *w, struct conn *c);
+void worker__unwatch(struct worker *w, struct conn *c);
+
+/* conn.c */
+struct conn *conn__new(int fd);
+void conn__begin(struct worker *w, struct conn *c);
+void conn__settle(struct conn *c);
+/* Takes the connection down without another word. */
+void conn__die(struct conn *c);
+/* Looks whether a client that owes progress made any. True: not for stall_ns; it was taken down. */
+bool conn__look(struct conn *c);
+static inline void conn__dirty(struct conn *c)
+{
+	struct worker *w = c->w;
+
+	if (c->dirty)
+		return;
+	c->dirty = true;
+	c->dirty_next = NULL;
+	*w->dirty_end = c;
+	w->dirty_end = &c->dirty_next;
+}
+
+/* request.c */
+size_t request__input(struct conn *c, const char *bytes, size_t n);
+bool request__may_begin(const struct conn *c);
+/* The direct receive brought n bytes of the body. */
+void request__body_came(struct conn *c, uint32_t n);
+/* The end of the stream inside a request: it is dropped. */
+void request__abort(struct conn *c);
+void request__resume(struct conn *c);
+void request__emit(struct conn *c);
+void request__free_all(struct conn *c);
+void request__end(struct conn *c, struct req *r);
+void request__flush_due(struct worker *w);
+
+/* output.c */
+void output__text(struct conn *c, const char *bytes, size_t n);
+/* Room for n <= OUT_BLOCK bytes; what was written is told to output__wrote(). */
+char *output__room(struct conn *c, uint32_t n);
+void output__wrote(struct conn *c, uint32_t n);
+void output__ref(struct conn *c, const void *bytes, size_t n);
+/* The request's memory is needed until what was put so far is sent. */
+void output__hold(struct conn *c, struct req *r);
+void output__send(struct conn *c);
+void output__free_all(struct conn *c);
+
+#endif

@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The event loop of a worker, its free lists, and the list of clients that owe progress.
+ *
+ * One turn: io_turn() waits and runs the callbacks, which change state and mark connections;
+ * store_worker_turn() does what the store has to do; then each marked connection is settled
+ * once. With nothing marked and no timer the loop sleeps in io_turn(): idle costs nothing.
+ *
+ * Threads: everything here is the worker's own, but for the mailbox.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "valcached/net/net_int.h"
+
+/* Free lists keep at most so many; more go back to the allocator. */
+#define REQS_KEPT 1024u
+#define OUTS_KEPT 256u
+#define LEFT_KEPT_BYTES (1024u * 1024)
+#define LEFT_MIN_SHIFT 9u
+
+/* ---- free lists ------------------------------------------------------------------------------- */
+
+static void *must(void *p)
+{
+	/* the bounds on connections and windows bound these; a daemon without 17 KiB is past helping */
+	AN(p);
+	return p;
+}
+
+struct req *worker__req(struct worker *w)
+{
+	struct req *r = w->reqs;
+
+	if (r == NULL)
+		return must(calloc(1, sizeof *r));
+	w->reqs = r->next;
+	w->reqs_n--;
+	return r;
+}
+
+void worker__req_free(struct worker *w, struct req *r)
+{
+	if (w->reqs_n >= REQS_KEPT) {
+		free(r);
+		return;
+	}
+	r->next = w->reqs;
+	w->reqs = r;
+	w->reqs_n++;
+}
+
+struct out *worker__out(struct worker *w)
+{
+	struct out *o = w->outs;
+
+	if (o == NULL) {
+		o = must(malloc(sizeof *o));
+	} else {
+		w->outs = o->next;
+		w->outs_n--;
+	}
+	o->next = NULL;
+	o->held = NULL;
+	o->used = o->iov_n = 0;
+	o->bytes = 0;
+	return o;
+}
+
+void worker__out_free(struct worker *w, struct out *o)
+{
+	if (w->outs_n >= OUTS_KEPT) {
+		free(o);
+		return;
+	}
+	o->next = w->outs;
+	w->outs = o;
+	w->outs_n++;
+}
+
+static unsigned left_class(uint32_t n)
+{
+	unsigned k = 0;
+
+	while (k < LEFT_CLASSES && (1u << (LEFT_MIN_SHIFT + k)) < n)
+		k++;
+	return k;
+}
+
+/* A buffer of at least need bytes; *room says how many. */
+char *worker__left(struct worker *w, uint32_t need, uint32_t *room)
+{
+	unsigned k = left_class(need);
+	char *p;
+
+	if (k == LEFT_CLASSES) {
+		*room = need;
+		return must(malloc(need));
+	}
+	*room = 1u << (LEFT_MIN_SHIFT + k);
+	p = w->left[k];
+	if (p == NULL)
+		return must(malloc(*room));
+	memcpy(&w->left[k], p, sizeof p);
+	w->left_n[k]--;
+	return p;
+}
+
+void worker__left_free(struct worker *w, char *left, uint32_t room)
+{
+	unsigned k = left_class(room);
+
+	if (k == LEFT_CLASSES || (w->left_n[k] + 1) * (uint64_t)room > LEFT_KEPT_BYTES) {
+		free(left);
+		return;
+	}
+	memcpy(left, &w->left[k], sizeof left);
+	w->left[k] = left;
+	w->left_n[k]++;
+}
+
+static void free_lists(struct worker *w)
+{
+	while (w->reqs != NULL) {
+		struct req *r = w->reqs;
+
+		w->reqs = r->next;
+		free(r);
+	}
+	while (w->outs != NULL) {
+		struct out *o = w->outs;
+
+		w->outs = o->next;
+		free(o);
+	}
+	for (unsigned k = 0; k < LEFT_CLASSES; k++)
+		while (w->left[k] != NULL) {
+			char *p = w->left[k];
+
+			memcpy(&w->left[k], p, sizeof p);
+			free(p);
+		}
+}
+
+/* ---- who owes progress ------------------------------------------------------------------------ */
+
+/* All wait equally long, so the list is in the order of its deadlines. */
+void worker__watch(struct worker *w, struct conn *c)
+{
+	A(!c->watched);
+	c->watched = true;
+	c->watch_ns = io_now(w->io);
+	c->watch_idle = 0;
+	c->watch_next = NULL;
+	c->watch_prev = w->watch_last;
+	if (w->watch_last != NULL)
+		w->watch_last->watch_next = c;
+	else
+		w->watch = c;
+	w->watch_last = c;
+}
+
+void worker__unwatch(struct worker *w, struct conn *c)
+{
+	if (!c->watched)
+		return;
+	c->watched = false;
+	if (c->watch_prev != NULL)
+		c->watch_prev->watch_next = c->watch_next;
+	else
+		w->watch = c->watch_next;
+	if (c->watch_next != NULL)
+		c->watch_next->watch_prev = c->watch_prev;
+	else
+		w->watch_last = c->watch_prev;
+}
+
+static uint64_t watch_turn(struct worker *w, uint64_t now)
+{
+	uint64_t period = w->net->cfg.stall_ns / WATCH_LOOKS;
+
+	while (w->watch != NULL && w->watch->watch_ns + period <= now) {
+		struct conn *c = w->watch;
+		uint8_t idle;
+
+		if (conn__look(c))
+			continue; /* it was taken down */
+		idle = c->watch_idle;
+		worker__unwatch(w, c);
+		worker__watch(w, c);
+		c->watch_idle = idle;
+	}
+	return w->watch != NULL ? w->watch->watch_ns + period : UINT64_MAX;
+}
+
+/* ---- the loop --------------------------------------------------------------------------------- */
+
+static void woken(void *arg)
+{
+	struct worker *w = arg;
+	struct conn *c = atomic_exchange_explicit(&w->mailbox, NULL, memory_order_acquire), *next;
+
+	for (; c != NULL; c = next) {
+		next = c->next;
+		conn__begin(w, c);
+	}
+	if (w->accept_at_ns != 0)
+		w->accept_at_ns = 1; /* a descriptor may be free again */
+	store_worker_woken(w->store);
+}
+
+static bool settle_marked(struct worker *w)
+{
+	struct conn *c = w->dirty, *next;
+
+	/* those marked meanwhile have their turn after the next io_turn() */
+	w->dirty = NULL;
+	w->dirty_end = &w->dirty;
+	for (; c != NULL; c = next) {
+		next = c->dirty_next;
+		c->dirty = false;
+		conn__settle(c);
+	}
+	return w->dirty != NULL;
+}
+
+static void mark_all(struct worker *w)
+{
+	for (struct conn *c = w->conns; c != NULL; c = c->next)
+		conn__dirty(c);
+}
+
+static void follow_stage(struct worker *w)
+{
+	int stage = atomic_load_explicit(&w->net->stage, memory_order_acquire);
+
+	if (stage >= NET_DRAINING && !w->draining) {
+		w->draining = true;
+		if (w->id == 0)
+			accept__stop(w);
+		mark_all(w);
+	}
+	if (stage >= NET_KILLING && !w->killed) {
+		w->killed = true;
+		mark_all(w);
+	}
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+static bool all_gone(const struct worker *w)
+{
+	return w->draining && atomic_load_explicit(&w->conn_n, memory_order_relaxed) == 0 &&
+	    w->flush == NULL && (w->id != 0 || accept__idle(w));
+}
+
+/*
+ * Tells net_stop() that this worker has no connection. The loop goes on: the store needs its turns,
+ * and other workers may wake this one until all are gone. True: that is so.
+ */
+static bool report_gone(struct worker *w)
+{
+	struct net *net = w->net;
+
+	if (all_gone(w) != w->gone) {
+		pthread_mutex_lock(&net->lock);
+		w->gone = !w->gone;
+		pthread_cond_broadcast(&net->changed);
+		pthread_mutex_unlock(&net->lock);
+	}
+	return atomic_load_explicit(&net->stage, memory_order_acquire) >= NET_CLOSING;
+}
+
+static void serve(struct worker *w)
+{
+	uint64_t due, now;
+	int64_t timeout = 0;
+
+	if (w->id == 0)
+		accept__start(w);
+	for (;;) {
+		A(io_turn(w->io, timeout) >= 0);
+		due = store_worker_turn(w->store);
+		follow_stage(w);
+		if (settle_marked(w))
+			due = 0;
+		if (w->draining && report_gone(w))
+			return;
+		now = io_now(w->io);
+		due = earlier(due, watch_turn(w, now));
+		if (w->id == 0)
+			due = earlier(due, accept__turn(w, now));
+		if (w->flush_at_ns != 0 && !w->draining) {
+			if (now >= w->flush_at_ns)
+				request__flush_due(w);
+			else
+				due = earlier(due, w->flush_at_ns);
+		}
+		if (w->dirty != NULL)
+			due = 0;
+		timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now);
+	}
+}
+
+static void stop_store(struct worker *w)
+{
+	store_worker_stop(w->store);
+	while (!store_worker_idle(w->store)) {
+		uint64_t due, now;
+
+		due = store_worker_turn(w->store);
+		now = io_now(w->io);
+		if (store_worker_idle(w->store))
+			break;
+		A(io_turn(w->io, due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now)) >= 0);
+	}
+}
+
+/* Tells net_start() how the beginning went. */
+static void report(struct worker *w, int rc)
+{
+	struct net *net = w->net;
+
+	pthread_mutex_lock(&net->lock);
+	w->started = true;
+	w->start_rc = rc;
+	pthread_cond_broadcast(&net->changed);
+	pthread_mutex_unlock(&net->lock);
+}
+
+static int open_all(struct worker *w, bool serves)
+{
+	const struct io_config cfg = {.net = serves};
+	int rc;
+
+	w->dirty_end = &w->dirty;
+	rc = io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
+	if (rc != 0)
+		return rc;
+	w->io->on_wake = woken;
+	w->io->wake_arg = w;
+	rc = store_worker_open(w->net->store, w->io, w->id, &w->store, &w->start_cause);
+	if (rc != 0)
+		io_close(&w->io);
+	return rc;
+}
+
+static void close_all(struct worker *w)
+{
+	stop_store(w);
+	store_worker_close(&w->store);
+	pthread_mutex_lock(&w->net->lock); /* net_io_counters() may be reading */
+	io_close(&w->io);
+	pthread_mutex_unlock(&w->net->lock);
+	free_lists(w);
+}
+
+void *worker__main(void *worker)
+{
+	struct worker *w = worker;
+	char name[16];
+	int rc;
+
+	MAGIC_OK(w, WORKER_MAGIC);
+	snprintf(name, sizeof name, "worker-%u", w->id);
+	pthread_setname_np(pthread_self(), name);
+	rc = open_all(w, true);
+	report(w, rc);
+	if (rc != 0)
+		return NULL;
+	serve(w);
+	close_all(w);
+	return NULL;
+}
+
+/* The slow thread: no sockets, only what the store does in the background; stops last. */
+void *worker__slow_main(void *worker)
+{
+	struct worker *w = worker;
+	uint64_t due, now;
+	int rc;
+
+	MAGIC_OK(w, WORKER_MAGIC);
+	pthread_setname_np(pthread_self(), "slow");
+	rc = open_all(w, false);
+	report(w, rc);
+	if (rc != 0)
+		return NULL;
+	while (atomic_load_explicit(&w->net->stage, memory_order_acquire) < NET_SLOW_STOP) {
+		due = store_worker_turn(w->store);
+		now = io_now(w->io);
+		A(io_turn(w->io, due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now)) >= 0);
+	}
+	close_all(w);
+	return NULL;
+}
