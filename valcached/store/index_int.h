@@ -137,9 +137,8 @@ static inline uint64_t home_of(const struct index *ix, uint64_t hash)
 /* The other line of a slot with this tag in line l: an involution, and always of other parity. */
 static inline uint64_t other_of(const struct index *ix, uint64_t tag, uint64_t l)
 {
-	uint64_t h = (tag + 1) * 0x9e3779b97f4a7c15ull, d;
+	uint64_t h = tag * 0x9e3779b97f4a7c15ull, d; /* Fibonacci hashing: evenly spread */
 
-	h = (h ^ h >> 29) * 0xbf58476d1ce4e5b9ull;
 	d = 2 * fastrange(h, ix->half) + 1 - l;
 	return d + (ix->lines & (0 - (d >> 63))); /* a branch would be a coin toss */
 }
