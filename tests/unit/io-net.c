@@ -466,6 +466,39 @@ static void unix_sockets(void **state)
 	close(sv[1]);
 }
 
+/* More completions before one turn than the completion queue holds: none is lost. */
+static void overflow(void **state)
+{
+	struct world *w = *state;
+	enum { N = 500 };
+	struct box *b = calloc(N, sizeof *b);
+	struct iovec *iov = calloc(N, sizeof *iov);
+	int sv[2], done = 0;
+	char c = 'x';
+
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
+	assert_int_equal(io_turn(w->io, 0), 0);
+	for (int i = 0; i < N; i++) {
+		iov[i] = (struct iovec){&c, 1};
+		io_send(w->io, &b[i].op, sv[0], &iov[i], 1, box_done);
+	}
+	while (done < N) {
+		int n = io_turn(w->io, NS_PER_S);
+
+		assert_true(n > 0);
+		done += n;
+	}
+	for (int i = 0; i < N; i++) {
+		assert_int_equal(b[i].lasts, 1);
+		assert_int_equal(b[i].res, 1);
+	}
+	assert_true(counter(&w->io->count.overflows) > 0);
+	close(sv[0]);
+	close(sv[1]);
+	free(iov);
+	free(b);
+}
+
 /* Ten thousand idle receives (or as many as descriptors allow) cost nothing, and all end when they are cancelled. */
 static void idle_crowd(void **state)
 {
@@ -550,6 +583,7 @@ int main(void)
 	    on(cancel_every_kind),
 	    on(shutdown_in_flight),
 	    on(unix_sockets),
+	    few(overflow),
 	    on(idle_crowd),
 	    few(idle_crowd),
 	};

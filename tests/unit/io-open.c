@@ -192,7 +192,7 @@ static void lock_ends_with_close(void **state)
 	io_close(&io);
 }
 
-/* tmpfs may refuse O_DIRECT: buffered then, and it works all the same. */
+/* tmpfs has no O_DIRECT: said in the log, and it works all the same. */
 static void shared_memory_fs(void **state)
 {
 	struct io_config c = {0};
@@ -210,6 +210,7 @@ static void shared_memory_fs(void **state)
 	memset(mem, 7, 8192);
 	assert_int_equal(e->file_open(e, p, MIB, &f, NULL), 0);
 	assert_true(f->info.created);
+	assert_false(f->info.direct);
 	assert_int_equal(io_open(e, &c, &io, NULL), 0);
 	assert_int_equal(io_add_file(io, f), 0);
 	io_write(io, &b.op, f, mem, 4096, 4096, box_done);

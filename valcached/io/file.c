@@ -349,7 +349,10 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	info.created = !block && st.st_size == 0;
 
 	info.align = info.direct ? alignment(fd, block) : ALIGN_MAX;
-	if (info.direct && !direct_reads(fd, info.align)) {
+	if (fstatfs(fd, &fs) < 0)
+		memset(&fs, 0, sizeof fs);
+	/* Newer kernels take O_DIRECT on tmpfs and ignore it. */
+	if (info.direct && ((!block && fs.f_type == TMPFS_MAGIC) || !direct_reads(fd, info.align))) {
 		info.direct = false;
 		info.align = ALIGN_MAX;
 		if (fcntl(fd, F_SETFL, 0) < 0) {
@@ -358,7 +361,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 			goto fail;
 		}
 	}
-	if (!info.direct && fstatfs(fd, &fs) == 0)
+	if (!info.direct)
 		log_warn("%s: the file system (%s) does not support O_DIRECT: going on with buffered I/O, "
 		         "which costs more CPU and fills the page cache",
 		    path, fs_name((long)fs.f_type));
