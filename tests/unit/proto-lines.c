@@ -218,7 +218,7 @@ static const struct {
     {"cache_memlimit 64 noreply x\r\n" VER, "R:ERROR;" V},
     {"cache_memlimit 1\r\n" VER, "R:MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m;" V},
     {"cache_memlimit 9999999999999\r\n" VER,
-	"R:MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes;" V},
+     "R:MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes;" V},
     {"slabs reassign 1 2\r\n" VER, "R:CLIENT_ERROR slab reassignment disabled;" V},
     {"slabs automove 0\r\n" VER, "R:OK;" V},
     {"slabs automove 1\r\n" VER, "R:CLIENT_ERROR slab reassignment disabled;" V},
@@ -276,7 +276,7 @@ static const struct {
     {"mg ==== b\r\n" VER, DEC V},
     {"mg a v s t f h l k q c Pp Ll O1 u C1 D1 J1 F1\r\n", "mg~ a [stfhlkcO] O1 v;"},
     {"mg a v s t f h l k q c Pp Ll O1 u C1 D1 J1 F1 I\r\n" VER,
-	"R:CLIENT_ERROR options flags are too long;" V},
+     "R:CLIENT_ERROR options flags are too long;" V},
     {"ms a 2\r\nab\r\n", "ms a [] f0 2:ab;"},
     {"ms a 2 c k O1 s q F7 T0 I E5\r\nab\r\n", "ms~ a [ckOs] O1 f7 2:ab;"},
     {"ms a 2 ME\r\nab\r\n", "ms a [] add f0 2:ab;"},
@@ -315,7 +315,7 @@ static const struct {
     {"ms a 2 MS C1\r\nab\r\n" VER, IMM V},
     {"ms a 2 v s t f h l k q c Pp Ll O1 u I D1 J1\r\nab\r\n", "ms~ a [skcO] O1 f0 2:ab;"},
     {"ms a 2 v s t f h l k q c Pp Ll O1 u I D1 J1 E1\r\n" VER,
-	"R:CLIENT_ERROR options flags too long;" V},
+     "R:CLIENT_ERROR options flags too long;" V},
     {"md a\r\n", "md a [];"},
     {"md a q k O1\r\n", "md~ a [kO] O1;"},
     {"md a C5\r\n", "md a [] C5;"},
@@ -367,7 +367,8 @@ static void run(const char *s, size_t n, const size_t *cuts, size_t ncuts, const
 	}
 	h_feed(&h, s + at, n - at);
 	if (strcmp(h.out, want) != 0)
-		print_error("input %s\n(%zu cuts, the first at %zu)\n", s, ncuts, ncuts > 0 ? cuts[0] : 0);
+		print_error("input %s\n(%zu cuts, the first at %zu)\n", s, ncuts,
+			    ncuts > 0 ? cuts[0] : 0);
 	assert_string_equal(h.out, want);
 	assert_in_range(h.leftover_max, 0, PROTO_LINE_MAX);
 	h_close(&h);

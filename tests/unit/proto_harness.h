@@ -2,12 +2,13 @@
 /*
  * Drives the parser as a connection would and writes down what came of it, one item after another,
  * so that the same bytes cut in different ways can be compared. Used by the unit tests and the
- * fuzzer. Each window is a fresh allocation of exactly its size: a byte read beyond it is found by the
- * address sanitizer.
+ * fuzzer. Each window is a fresh allocation of exactly its size: a byte read beyond it is found by
+ * the address sanitizer.
  *
  * The transcript, for example: "get a;get b;END;set k f0 5:hello;R:ERROR;"
  *   !  after the command: req.expire      /  noreply      ~  quiet
- *   a set is followed by its length and body, or "bad chunk" (rule 4a of proto.h), or "too large" (4b)
+ *   a set is followed by its length and body, or "bad chunk" (rule 4a of proto.h), or "too large"
+ * (4b)
  */
 #ifndef TESTS_UNIT_PROTO_HARNESS_H
 #define TESTS_UNIT_PROTO_HARNESS_H
@@ -50,7 +51,8 @@ static inline void h_put(struct harness *h, const char *s, size_t n)
 	h->out[h->out_len] = '\0';
 }
 
-__attribute__((format(printf, 2, 3))) static inline void h_printf(struct harness *h, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static inline void h_printf(struct harness *h,
+								  const char *fmt, ...)
 {
 	char buf[256];
 	va_list ap;
@@ -76,10 +78,29 @@ static inline void h_text(struct harness *h, const char *s, size_t n)
 	}
 }
 
+/* Any answer to a request fits in PROTO_HEAD_MAX bytes and is one line. */
+static inline void h_answers(const struct proto_request *r)
+{
+	const struct proto_item it = {UINT32_MAX, UINT32_MAX, UINT64_MAX};
+	char *out = malloc(PROTO_HEAD_MAX);
+	size_t n[4];
+
+	AN(out != NULL);
+	n[0] = proto_put_mg(out, &r->meta, true, r->key, r->key_len, &it);
+	n[1] = proto_put_meta(out, &r->meta, PROTO_HD, r->key, r->key_len, &it);
+	n[2] = proto_put_me(out, &r->meta, r->key, r->key_len, &it);
+	n[3] = proto_put_value(out, r->key, r->key_len, &it, true);
+	for (unsigned i = 0; i < 4; i++)
+		A(n[i] >= 4 && n[i] <= PROTO_HEAD_MAX);
+	A(memcmp(out + n[3] - 2, "\r\n", 2) == 0);
+	free(out);
+}
+
 static inline void h_request(struct harness *h, const struct proto_request *r)
 {
 	bool list = r->op <= PROTO_GATS;
-	bool meta = r->op == PROTO_MG || r->op == PROTO_MS || r->op == PROTO_MD || r->op == PROTO_ME;
+	bool meta =
+	    r->op == PROTO_MG || r->op == PROTO_MS || r->op == PROTO_MD || r->op == PROTO_ME;
 
 	A(r->op < PROTO_OPS);
 	A(r->key_len <= PROTO_KEY_MAX);
@@ -90,7 +111,7 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 	}
 	A(list || (r->first && r->last));
 	h_printf(h, "%s%s%s%s", proto_op_name(r->op), r->expire ? "!" : "", r->noreply ? "/" : "",
-	    meta && r->meta.quiet ? "~" : "");
+		 meta && r->meta.quiet ? "~" : "");
 	if (list || meta || r->op == PROTO_TOUCH || r->op == PROTO_SET || r->op == PROTO_ADD ||
 	    r->op == PROTO_DELETE) {
 		A(r->key_len > 0);
@@ -98,6 +119,7 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 		h_text(h, r->key, r->key_len);
 	}
 	if (meta) {
+		h_answers(r);
 		A(r->meta.nflags <= PROTO_FLAGS_MAX && r->meta.opaque_len <= PROTO_OPAQUE_MAX);
 		h_printf(h, " [%.*s]", r->meta.nflags, r->meta.flags);
 		if (memchr(r->meta.flags, 'O', r->meta.nflags) != NULL) {
@@ -213,8 +235,9 @@ static inline void h_feed(struct harness *h, const char *s, size_t n)
 			break;
 		case PROTO_REPLY:
 			A(used > 0);
-			A(req.reply_len == 0 || (req.reply_len > 2 &&
-						    memcmp(req.reply + req.reply_len - 2, "\r\n", 2) == 0));
+			A(req.reply_len == 0 ||
+			  (req.reply_len > 2 &&
+			   memcmp(req.reply + req.reply_len - 2, "\r\n", 2) == 0));
 			h_printf(h, "R:");
 			h_text(h, req.reply, req.reply_len == 0 ? 0 : req.reply_len - 2);
 			h_printf(h, ";");

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Base64 (RFC 4648, standard alphabet, with padding) for the meta commands' b flag. Pure functions.
- * Stricter than memcached, which skips characters outside the alphabet and stops at the first padding:
- * here they make the key malformed. Unused low bits of the last character are ignored, as there.
+ * Stricter than memcached, which skips characters outside the alphabet and stops at the first
+ * padding: here they make the key malformed. Unused low bits of the last character are ignored, as
+ * there.
  */
 #include "valcached/proto/proto_int.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers: constant lines, and the lines that carry a key, flags, lengths. No function here writes more
- * than PROTO_HEAD_MAX bytes (asserted below for the longest). Pure functions, any thread.
+ * Answers: constant lines, and the lines that carry a key, flags, lengths. No function here writes
+ * more than PROTO_HEAD_MAX bytes (asserted below for the longest). Pure functions, any thread.
  */
 #include <assert.h>
 #include <string.h>
@@ -45,17 +45,17 @@ const char *proto_op_name(enum proto_op op)
 }
 
 /* The longest: "VA <len>", each flag once, the key in base64 and its " b", the opaque, line end. */
-static_assert(3 + 10                                   /* VA */
-		      + 2 + 10                         /* s */
-		      + 2 + 2                          /* t-1 */
-		      + 2 + 20                         /* c */
-		      + 2 + 10                         /* f */
-		      + 3 + 3                          /* l0 h0 */
-		      + 2 + PROTO_OPAQUE_MAX           /* O */
+static_assert(3 + 10                                        /* VA */
+		      + 2 + 10                              /* s */
+		      + 2 + 2                               /* t-1 */
+		      + 2 + 20                              /* c */
+		      + 2 + 10                              /* f */
+		      + 3 + 3                               /* l0 h0 */
+		      + 2 + PROTO_OPAQUE_MAX                /* O */
 		      + 2 + (PROTO_KEY_MAX + 2) / 3 * 4 + 2 /* k b */
-		      + 2
-		  <= PROTO_HEAD_MAX,
-    "a meta answer fits");
+		      + 2 <=
+		  PROTO_HEAD_MAX,
+	      "a meta answer fits");
 
 static char *put(char *o, const char *s, size_t n)
 {
@@ -71,7 +71,7 @@ static char *put_eol(char *o)
 }
 
 size_t proto_put_value(char *out, const char *key, uint8_t key_len, const struct proto_item *it,
-    bool with_cas)
+		       bool with_cas)
 {
 	char *o = out;
 
@@ -109,7 +109,7 @@ static char *put_opaque(char *o, const struct proto_meta *m)
 }
 
 size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const char *key,
-    uint8_t key_len, const struct proto_item *it)
+		    uint8_t key_len, const struct proto_item *it)
 {
 	char *o = out;
 
@@ -157,10 +157,13 @@ size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const cha
 }
 
 size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, const char *key,
-    uint8_t key_len, const struct proto_item *it)
+		      uint8_t key_len, const struct proto_item *it)
 {
-	static const char names[][3] = {
-	    [PROTO_HD] = "HD", [PROTO_EN] = "EN", [PROTO_NS] = "NS", [PROTO_EX] = "EX", [PROTO_NF] = "NF"};
+	static const char names[][3] = {[PROTO_HD] = "HD",
+					[PROTO_EN] = "EN",
+					[PROTO_NS] = "NS",
+					[PROTO_EX] = "EX",
+					[PROTO_NF] = "NF"};
 	char *o = out;
 
 	A(m->nflags <= PROTO_FLAGS_MAX);
@@ -193,7 +196,7 @@ size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, c
 }
 
 size_t proto_put_me(char *out, const struct proto_meta *m, const char *key, uint8_t key_len,
-    const struct proto_item *it)
+		    const struct proto_item *it)
 {
 	char *o = out;
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The meta commands: mn mg me ms md ma. The order of the checks, and so which of two mistakes is
- * named, is memcached's: number of words, key length, number of flags, length of the block, flags from
- * left to right (the last bad token is named, but a repeated or unknown flag ends the look), then
- * modes and the opaque. Errors are answered also under q. Pure functions, any thread.
+ * named, is memcached's: number of words, key length, number of flags, length of the block, flags
+ * from left to right (the last bad token is named, but a repeated or unknown flag ends the look),
+ * then modes and the opaque. Errors are answered also under q. Pure functions, any thread.
  */
 #include <string.h>
 
@@ -28,11 +28,11 @@ struct flags {
 static const char *const echoed[] = {[MG] = "stcflhOk", [MS] = "scOk", [MD] = "Ok", [MA] = ""};
 
 /*
- * Looks at words [from, n) as flags. NULL, or the error to answer. Fills in req->meta, req's fields of
- * the flags, and f.
+ * Looks at words [from, n) as flags. NULL, or the error to answer. Fills in req->meta, req's fields
+ * of the flags, and f.
  */
 static const char *read_flags(const struct proto__line *l, unsigned from, enum meta_op op,
-    struct proto_request *req, struct flags *f)
+			      struct proto_request *req, struct flags *f)
 {
 	struct proto_meta *m = &req->meta;
 	const char *err = NULL;
@@ -52,8 +52,8 @@ static const char *read_flags(const struct proto__line *l, unsigned from, enum m
 		case 'b':
 			f->base64 = true;
 			m->base64 = true;
-			req->key_len = (uint8_t)proto__base64_decode(req->keybuf, sizeof(req->keybuf),
-			    req->key, req->key_len);
+			req->key_len = (uint8_t)proto__base64_decode(
+			    req->keybuf, sizeof(req->keybuf), req->key, req->key_len);
 			req->key = req->keybuf;
 			if (req->key_len == 0)
 				err = "CLIENT_ERROR error decoding key\r\n";
@@ -76,7 +76,8 @@ static const char *read_flags(const struct proto__line *l, unsigned from, enum m
 			}
 			break;
 		case 'F':
-			/* memcached names the mistake made last, or the format if this is the only one. */
+			/* memcached names the mistake made last, or the format if this is the only
+			 * one. */
 			if (!proto__u32(&tok, &req->flags) && err == NULL)
 				err = "CLIENT_ERROR bad command line format\r\n";
 			break;
@@ -174,7 +175,8 @@ static enum proto_result mget(const struct proto__line *l, struct proto_request 
 }
 
 /* ms <key> <datalen> <flags>* */
-static enum proto_result mset(struct proto *p, const struct proto__line *l, struct proto_request *req)
+static enum proto_result mset(struct proto *p, const struct proto__line *l,
+			      struct proto_request *req)
 {
 	struct flags f = {0};
 	const char *err;
@@ -208,7 +210,7 @@ static enum proto_result mset(struct proto *p, const struct proto__line *l, stru
 
 /* md <key> <flags>* */
 static enum proto_result mdelete(struct proto *p, const struct proto__line *l,
-    struct proto_request *req)
+				 struct proto_request *req)
 {
 	struct flags f = {0};
 
@@ -229,7 +231,7 @@ static enum proto_result mdelete(struct proto *p, const struct proto__line *l,
 
 /* ma <key> <flags>* */
 static enum proto_result marithmetic(struct proto *p, const struct proto__line *l,
-    struct proto_request *req)
+				     struct proto_request *req)
 {
 	struct flags f = {0};
 
@@ -246,8 +248,8 @@ static enum proto_result marithmetic(struct proto *p, const struct proto__line *
 static enum proto_result mdebug(const struct proto__line *l, struct proto_request *req)
 {
 	if (l->n > 2 && proto__word_is(&l->w[2], "b")) {
-		req->key_len = (uint8_t)proto__base64_decode(req->keybuf, sizeof(req->keybuf), req->key,
-		    req->key_len);
+		req->key_len = (uint8_t)proto__base64_decode(req->keybuf, sizeof(req->keybuf),
+							     req->key, req->key_len);
 		req->key = req->keybuf;
 		req->meta.base64 = true;
 		if (req->key_len == 0)
@@ -257,7 +259,8 @@ static enum proto_result mdebug(const struct proto__line *l, struct proto_reques
 	return PROTO_REQUEST;
 }
 
-enum proto_result proto__meta(struct proto *p, const struct proto__line *l, struct proto_request *req)
+enum proto_result proto__meta(struct proto *p, const struct proto__line *l,
+			      struct proto_request *req)
 {
 	char c = l->w[0].s[1];
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Decimal numbers, read as memcached's strtol reads them and written fast. Pure functions, any thread.
+ * Decimal numbers, read as memcached's strtol reads them and written fast. Pure functions, any
+ * thread.
  *
- * Reading accepts what memcached accepts (a tab before, white space and then anything after), but a value
- * that does not fit its field is refused, where memcached keeps its lower 32 bits.
+ * Reading accepts what memcached accepts (a tab before, white space and then anything after), but a
+ * value that does not fit its field is refused, where memcached keeps its lower 32 bits.
  */
 #include <string.h>
 

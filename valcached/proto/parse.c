@@ -31,7 +31,8 @@
 #include "valcached/proto/proto_int.h"
 #include "base/assert.h"
 
-/* The longest run without a delimiter that can still become a key: 250 and the \r of the line end. */
+/* The longest run without a delimiter that can still become a key: 250 and the \r of the line end.
+ */
 #define WORD_MAX (PROTO_KEY_MAX + 1)
 
 void proto_swallow(struct proto *p, uint64_t n)
@@ -63,7 +64,8 @@ bool proto_idle(const struct proto *p)
 	return p->state == PROTO__LINE || p->state == PROTO__DEAD;
 }
 
-enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len, bool noreply)
+enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
+			       bool noreply)
 {
 	req->reply = text;
 	req->reply_len = noreply ? 0 : len;
@@ -73,7 +75,7 @@ enum proto_result proto__reply(struct proto_request *req, const char *text, uint
 #define IMMUTABLE "SERVER_ERROR immutable: a stored value never changes"
 
 enum proto_result proto__immutable(struct proto *p, struct proto_request *req, bool has_block,
-    uint32_t body_len, bool noreply)
+				   uint32_t body_len, bool noreply)
 {
 	if (!has_block)
 		return PROTO__REPLY(req, IMMUTABLE, noreply);
@@ -89,7 +91,8 @@ enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 	return PROTO_HANGUP;
 }
 
-/* ---- key lists -------------------------------------------------------------------------------- */
+/* ---- key lists --------------------------------------------------------------------------------
+ */
 
 /* The parts of the request that do not differ between the keys of a list, nor between commands. */
 static void request_clear(struct proto_request *req)
@@ -108,7 +111,7 @@ static void request_clear(struct proto_request *req)
 }
 
 static enum proto_result list_key(struct proto *p, struct proto_request *req, const char *key,
-    size_t len, bool last)
+				  size_t len, bool last)
 {
 	request_clear(req);
 	req->op = (enum proto_op)p->op;
@@ -124,11 +127,11 @@ static enum proto_result list_key(struct proto *p, struct proto_request *req, co
 }
 
 /*
- * Takes the next word of a list out of the window. Whatever is decided here depends only on bytes up to
- * the end of that word, and on what follows it if that is already there.
+ * Takes the next word of a list out of the window. Whatever is decided here depends only on bytes
+ * up to the end of that word, and on what follows it if that is already there.
  */
 static enum proto_result list_next(struct proto *p, const char *b, size_t len, size_t *consumed,
-    struct proto_request *req)
+				   struct proto_request *req)
 {
 	const char *s = b, *end = b + len, *stop;
 	const char *space, *nl;
@@ -169,7 +172,8 @@ static enum proto_result list_next(struct proto *p, const char *b, size_t len, s
 	}
 	while (stop < end && *stop == ' ')
 		stop++;
-	/* If the end of the line follows at once, say so now rather than by a request of its own. */
+	/* If the end of the line follows at once, say so now rather than by a request of its own.
+	 */
 	if (stop < end && *stop == '\n')
 		nl = stop;
 	else if (stop + 1 < end && stop[0] == '\r' && stop[1] == '\n')
@@ -217,11 +221,12 @@ static enum proto_op list_op(const char *s, size_t n)
 }
 
 /*
- * A list command whose words begin at s. eol is the end of the line without its \r\n and nl the \n, or
- * both are NULL: the line has no end in the window, which ends at `end`.
+ * A list command whose words begin at s. eol is the end of the line without its \r\n and nl the \n,
+ * or both are NULL: the line has no end in the window, which ends at `end`.
  */
 static enum proto_result list_begin(struct proto *p, enum proto_op op, const char *b, const char *s,
-    const char *eol, const char *nl, const char *end, size_t *consumed, struct proto_request *req)
+				    const char *eol, const char *nl, const char *end,
+				    size_t *consumed, struct proto_request *req)
 {
 	const char *stop = eol != NULL ? eol : end;
 	bool touch = op == PROTO_GAT || op == PROTO_GATS;
@@ -268,7 +273,8 @@ static enum proto_result list_begin(struct proto *p, enum proto_op op, const cha
 	return PROTO_MORE;
 }
 
-/* ---- lines ------------------------------------------------------------------------------------ */
+/* ---- lines ------------------------------------------------------------------------------------
+ */
 
 static void split(struct proto__line *l, const char *s, const char *eol)
 {
@@ -291,8 +297,8 @@ static void split(struct proto__line *l, const char *s, const char *eol)
 }
 
 /* A whole line in [b, nl). */
-static enum proto_result whole_line(struct proto *p, const char *b, const char *nl, size_t *consumed,
-    struct proto_request *req)
+static enum proto_result whole_line(struct proto *p, const char *b, const char *nl,
+				    size_t *consumed, struct proto_request *req)
 {
 	struct proto__line l;
 	const char *eol = nl;
@@ -315,7 +321,7 @@ static enum proto_result whole_line(struct proto *p, const char *b, const char *
 
 /* PROTO_LINE_MAX bytes and no end: a key list that came in pieces, or nothing we speak. */
 static enum proto_result endless_line(struct proto *p, const char *b, size_t len, size_t *consumed,
-    struct proto_request *req)
+				      struct proto_request *req)
 {
 	const char *end = b + len;
 	const char *s = b, *e, *nl;
@@ -329,12 +335,15 @@ static enum proto_result endless_line(struct proto *p, const char *b, size_t len
 		return proto__hangup(p, req);
 	request_clear(req);
 	nl = memchr(b + PROTO_LINE_MAX, '\n', len - PROTO_LINE_MAX);
-	return list_begin(p, op, b, e, nl == NULL ? NULL : nl[-1] == '\r' ? nl - 1 : nl, nl, end, consumed,
-	    req);
+	return list_begin(p, op, b, e,
+			  nl == NULL       ? NULL
+			  : nl[-1] == '\r' ? nl - 1
+					   : nl,
+			  nl, end, consumed, req);
 }
 
 static enum proto_result line(struct proto *p, const char *b, size_t len, size_t *consumed,
-    struct proto_request *req)
+			      struct proto_request *req)
 {
 	size_t span = len > PROTO_LINE_MAX + 1 ? PROTO_LINE_MAX + 1 : len;
 	size_t from = p->scanned <= span ? p->scanned : 0;
@@ -390,7 +399,7 @@ static bool drained(struct proto *p, const char *b, size_t len, size_t *consumed
 }
 
 enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, size_t *consumed,
-    struct proto_request *req)
+			      struct proto_request *req)
 {
 	size_t done = 0;
 

@@ -5,36 +5,36 @@
  * What each line means and answers is docs/protocol.md.
  *
  * Rules
- *  1. The window is the bytes the connection has received and not yet consumed. proto_parse() may be
- *     given any prefix of the stream, cut anywhere. After each call, whatever it returned, the caller
- *     drops the first *consumed bytes; the next call starts with the byte after them.
+ *  1. The window is the bytes the connection has received and not yet consumed. proto_parse() may
+ * be given any prefix of the stream, cut anywhere. After each call, whatever it returned, the
+ * caller drops the first *consumed bytes; the next call starts with the byte after them.
  *  2. PROTO_MORE: nothing to do until bytes are added. What is left of the window then is at most
  *     PROTO_LINE_MAX bytes, so a leftover buffer of PROTO_LINE_MAX + 1 always suffices to continue.
  *  3. Slices in struct proto_request (key, args) point into the window (key may point into
- *     request.keybuf): valid until the window's memory is reused or the request is parsed into again.
- *     Whatever outlives that is copied: store_op_init() copies the key, struct proto_meta is a value.
- *  4. A request with body_len (SET, ADD, MS) is followed by a block of body_len bytes and "\r\n". The
- *     bytes after *consumed belong to the block; the caller does exactly one of these:
- *       a. takes body_len bytes itself (from the window, then straight from the socket into the
- *          store's buffer), then two more bytes, and compares them with "\r\n". If they differ
- *          it aborts the set and answers PROTO_BAD_CHUNK (text with noreply: nothing; meta: always).
- *          Nothing else is swallowed; the next byte starts a line, as in memcached;
- *       b. after TOO_LARGE or UNAVAILABLE from the store: answers at once and calls
- *          proto_swallow(p, what is left of body_len + 2); the parser then drops these bytes silently;
- *       c. request.expire: the set is a delete. proto_drain(p, req.body_len): the parser drops the block,
- *          checks the terminator, and returns PROTO_BLOCK (req.good). Then delete and answer
- *          as stored, or PROTO_BAD_CHUNK. The key must be copied before (store_op_init does).
- *  5. get, gets, gat, gats: one PROTO_REQUEST per key, in order; `first` on the first, `last` on the one after
- *     which "END\r\n" is due. If the end of the line was not known when the last key was given, a
- *     request with key_len 0 and `last` follows: only END. (`gat 0` alone is such a one.)
- *     A line that is wholly in the window, or shorter than PROTO_LINE_MAX, is validated before its first
+ *     request.keybuf): valid until the window's memory is reused or the request is parsed into
+ * again. Whatever outlives that is copied: store_op_init() copies the key, struct proto_meta is a
+ * value.
+ *  4. A request with body_len (SET, ADD, MS) is followed by a block of body_len bytes and "\r\n".
+ * The bytes after *consumed belong to the block; the caller does exactly one of these: a. takes
+ * body_len bytes itself (from the window, then straight from the socket into the store's buffer),
+ * then two more bytes, and compares them with "\r\n". If they differ it aborts the set and answers
+ * PROTO_BAD_CHUNK (text with noreply: nothing; meta: always). Nothing else is swallowed; the next
+ * byte starts a line, as in memcached; b. after TOO_LARGE or UNAVAILABLE from the store: answers at
+ * once and calls proto_swallow(p, what is left of body_len + 2); the parser then drops these bytes
+ * silently; c. request.expire: the set is a delete. proto_drain(p, req.body_len): the parser drops
+ * the block, checks the terminator, and returns PROTO_BLOCK (req.good). Then delete and answer as
+ * stored, or PROTO_BAD_CHUNK. The key must be copied before (store_op_init does).
+ *  5. get, gets, gat, gats: one PROTO_REQUEST per key, in order; `first` on the first, `last` on
+ * the one after which "END\r\n" is due. If the end of the line was not known when the last key was
+ * given, a request with key_len 0 and `last` follows: only END. (`gat 0` alone is such a one.) A
+ * line that is wholly in the window, or shorter than PROTO_LINE_MAX, is validated before its first
  *     key is given: a bad key then gives the error line alone. In a longer list the error comes
  *     after the answers so far, instead of END, and the rest of the line is dropped.
  *  6. PROTO_REPLY: send req.reply (static memory; len 0: nothing, noreply was asked). Blocks
  *     that belong to the refused command are dropped by the parser. Replies keep their place in the
  *     pipeline: it follows the answers of earlier requests.
- *  7. PROTO_HANGUP: send req.reply if it has a length, after the answers of earlier requests, and close.
- *     Further calls return the same.
+ *  7. PROTO_HANGUP: send req.reply if it has a length, after the answers of earlier requests, and
+ * close. Further calls return the same.
  */
 #ifndef VALCACHED_PROTO_PROTO_H
 #define VALCACHED_PROTO_PROTO_H
@@ -48,7 +48,7 @@
 #define PROTO_FLAGS_MAX  17u   /* meta flags in a request */
 #define PROTO_OPAQUE_MAX 31u
 /* Longest output of any proto_put_*() function: "VA", a base64 key, opaque, all flags. */
-#define PROTO_HEAD_MAX   640u
+#define PROTO_HEAD_MAX 640u
 
 enum proto_result {
 	PROTO_MORE,    /* rule 2 */
@@ -67,7 +67,8 @@ enum proto_op {
 	PROTO_SET,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict) */
 	PROTO_ADD,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict or there already) */
 	PROTO_DELETE, /* PROTO_DELETED or PROTO_NOT_FOUND */
-	PROTO_FLUSH_ALL, /* without --allow-flush FLUSH_REFUSED; req.delay_s > 0: FLUSH_DELAY; else OK */
+	PROTO_FLUSH_ALL, /* without --allow-flush FLUSH_REFUSED; req.delay_s > 0: FLUSH_DELAY; else
+			    OK */
 	PROTO_VERSION,   /* PROTO_VERSION_LINE */
 	PROTO_VERBOSITY, /* req.number; PROTO_OK */
 	PROTO_STATS,     /* req.args: the words after "stats", single-spaced or not; may be empty */
@@ -75,10 +76,10 @@ enum proto_op {
 	PROTO_METADUMP,  /* lru_crawler metadump: lines of store_dump(), then PROTO_END */
 	PROTO_MEMLIMIT,  /* cache_memlimit: req.number MiB (>= 8) -> store_set_ram(); PROTO_OK */
 	PROTO_MN,        /* PROTO_MN_LINE, after all earlier answers */
-	PROTO_MG,        /* proto_put_mg() / proto_put_meta(EN); req.value: the value and "\r\n" follow */
-	PROTO_ME,        /* proto_put_me() / PROTO_EN_LINE */
-	PROTO_MS,        /* body follows; proto_put_meta(HD or NS); req.add: mode add */
-	PROTO_MD,        /* proto_put_meta(HD or NF); req.has_cas: EX unless the value has this cas */
+	PROTO_MG, /* proto_put_mg() / proto_put_meta(EN); req.value: the value and "\r\n" follow */
+	PROTO_ME, /* proto_put_me() / PROTO_EN_LINE */
+	PROTO_MS, /* body follows; proto_put_meta(HD or NS); req.add: mode add */
+	PROTO_MD, /* proto_put_meta(HD or NF); req.has_cas: EX unless the value has this cas */
 	PROTO_OPS
 };
 
@@ -87,45 +88,47 @@ enum proto_op {
  * answer is made.
  */
 struct proto_meta {
-	uint8_t nflags;     /* letters in flags: those that give something back, in the request's order */
+	uint8_t
+	    nflags; /* letters in flags: those that give something back, in the request's order */
 	uint8_t opaque_len;
-	bool quiet;         /* q: see proto_quiet() */
-	bool base64;        /* b: the key is echoed in base64 */
+	bool quiet;  /* q: see proto_quiet() */
+	bool base64; /* b: the key is echoed in base64 */
 	char flags[PROTO_FLAGS_MAX];
 	char opaque[PROTO_OPAQUE_MAX];
 };
 
 struct proto_request {
 	enum proto_op op;
-	const char *key;    /* decoded if it came in base64 */
+	const char *key; /* decoded if it came in base64 */
 	uint8_t key_len;
-	bool first, last;   /* rule 5; both set on everything that is not a get or gat */
-	bool noreply;       /* text: no answer of any kind, also not an error */
-	bool expire;        /* negative expiry (set, add, touch, gat, ms, mg): remove the key, see rule 4c */
-	bool value;         /* mg: v was given */
-	bool add;           /* ms: mode E */
-	bool has_cas;       /* md: C */
-	bool good;          /* PROTO_BLOCK: the block ended in "\r\n" */
-	uint32_t flags;     /* set, add, ms: client flags */
-	uint32_t body_len;  /* set, add, ms: at most INT32_MAX - 2 */
-	uint32_t number;    /* verbosity, cache_memlimit */
-	int64_t delay_s;    /* flush_all */
+	bool first, last; /* rule 5; both set on everything that is not a get or gat */
+	bool noreply;     /* text: no answer of any kind, also not an error */
+	bool expire;  /* negative expiry (set, add, touch, gat, ms, mg): remove the key, see rule 4c
+		       */
+	bool value;   /* mg: v was given */
+	bool add;     /* ms: mode E */
+	bool has_cas; /* md: C */
+	bool good;    /* PROTO_BLOCK: the block ended in "\r\n" */
+	uint32_t flags;    /* set, add, ms: client flags */
+	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
+	uint32_t number;   /* verbosity, cache_memlimit */
+	int64_t delay_s;   /* flush_all */
 	uint64_t cas;
 	const char *args;
 	uint32_t args_len;
 	uint32_t reply_len;
-	const char *reply;  /* PROTO_REPLY, PROTO_HANGUP */
-	struct proto_meta meta;      /* set for the meta commands only */
-	char keybuf[PROTO_KEY_MAX];  /* a decoded key */
+	const char *reply;          /* PROTO_REPLY, PROTO_HANGUP */
+	struct proto_meta meta;     /* set for the meta commands only */
+	char keybuf[PROTO_KEY_MAX]; /* a decoded key */
 };
 
 /* One connection's parser. All zero is its start; the fields are proto's own. */
 struct proto {
 	uint8_t state;
-	uint8_t op;       /* list: which command; drain: what to answer */
-	bool begun;       /* a byte of the connection has been seen */
-	bool expire;      /* list: gat with a negative expiry */
-	bool unfinished;  /* list: first has been given */
+	uint8_t op;      /* list: which command; drain: what to answer */
+	bool begun;      /* a byte of the connection has been seen */
+	bool expire;     /* list: gat with a negative expiry */
+	bool unfinished; /* list: first has been given */
 	bool noreply;
 	uint8_t tail;     /* drain: terminator bytes that were right */
 	uint32_t scanned; /* bytes of the window known to hold no line end */
@@ -134,19 +137,20 @@ struct proto {
 
 /* consumed is always set. len may be 0. */
 enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, size_t *consumed,
-    struct proto_request *req);
+			      struct proto_request *req);
 /* Between two calls of proto_parse() only (rule 4). */
 void proto_swallow(struct proto *p, uint64_t n);
 void proto_drain(struct proto *p, uint32_t body_len);
 /*
- * Between requests: not in a key list nor dropping bytes. With an empty window and no answers due, the
- * connection may be closed without cutting anything off.
+ * Between requests: not in a key list nor dropping bytes. With an empty window and no answers due,
+ * the connection may be closed without cutting anything off.
  */
 bool proto_idle(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
 
-/* ---- answers ---------------------------------------------------------------------------------- */
+/* ---- answers ----------------------------------------------------------------------------------
+ */
 
 /* A constant line: pointer and length. */
 struct proto_line {
@@ -176,7 +180,7 @@ struct proto_line {
 	X(FLUSH_REFUSED, "CLIENT_ERROR flush_all not allowed\r\n")                                 \
 	X(FLUSH_DELAY, "CLIENT_ERROR flush_all with a delay is not supported\r\n")                 \
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
-	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")           \
+	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")            \
 	X(MEMLIMIT_BAD, "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n")            \
 	X(TOO_MANY, "ERROR Too many open connections\r\n")
 
@@ -184,7 +188,7 @@ enum proto_line_id {
 #define X(n, t) PROTO_##n,
 	PROTO_LINES(X)
 #undef X
-	PROTO_LINE_IDS
+	    PROTO_LINE_IDS
 };
 extern const struct proto_line proto_lines[PROTO_LINE_IDS];
 
@@ -198,25 +202,27 @@ struct proto_item {
 };
 
 /*
- * Each writes at most PROTO_HEAD_MAX bytes to out, line end included, and returns how many. Values and
- * their "\r\n" are sent by the caller after the line.
+ * Each writes at most PROTO_HEAD_MAX bytes to out, line end included, and returns how many. Values
+ * and their "\r\n" are sent by the caller after the line.
  */
 size_t proto_put_value(char *out, const char *key, uint8_t key_len, const struct proto_item *it,
-    bool with_cas);
+		       bool with_cas);
 /* A hit of mg: "VA <len> ..." if value, else "HD ...". */
 size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const char *key,
-    uint8_t key_len, const struct proto_item *it);
-/* Any other meta answer. it is NULL, or (ms stored) what was stored, for c and s; without it c is 0. */
+		    uint8_t key_len, const struct proto_item *it);
+/* Any other meta answer. it is NULL, or (ms stored) what was stored, for c and s; without it c is
+ * 0. */
 size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, const char *key,
-    uint8_t key_len, const struct proto_item *it);
+		      uint8_t key_len, const struct proto_item *it);
 size_t proto_put_me(char *out, const struct proto_meta *m, const char *key, uint8_t key_len,
-    const struct proto_item *it);
+		    const struct proto_item *it);
 /* "STAT name value\r\n"; 0 if it would not fit in n. */
 size_t proto_put_stat(char *out, size_t n, const char *name, const char *value);
 /* Decimal digits, no terminator; at most 10 and 20. */
 size_t proto_put_u32(char *out, uint32_t v);
 size_t proto_put_u64(char *out, uint64_t v);
-/* What q hides: mg EN, ms HD, md HD. Errors, BAD_CHUNK and TOO_LARGE among them, are never hidden. */
+/* What q hides: mg EN, ms HD, md HD. Errors, BAD_CHUNK and TOO_LARGE among them, are never hidden.
+ */
 bool proto_quiet(enum proto_op op, enum proto_rc rc);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * Private to proto: what parse.c (the stream), text.c and meta.c (one line each) share.
  *
- * A line handler is given a whole line, already split. It fills in req and returns what proto_parse()
- * returns; it never sees a partial line and never looks beyond it.
+ * A line handler is given a whole line, already split. It fills in req and returns what
+ * proto_parse() returns; it never sees a partial line and never looks beyond it.
  */
 #ifndef VALCACHED_PROTO_PROTO_INT_H
 #define VALCACHED_PROTO_PROTO_INT_H
@@ -47,22 +47,27 @@ static inline bool proto__word_is(const struct proto__word *w, const char *s)
 }
 
 /* Text line, w[0] is the command. List commands do not come here. */
-enum proto_result proto__text(struct proto *p, const struct proto__line *l, struct proto_request *req);
+enum proto_result proto__text(struct proto *p, const struct proto__line *l,
+			      struct proto_request *req);
 /* Meta line, w[0] is one of mn mg me ms md ma. */
-enum proto_result proto__meta(struct proto *p, const struct proto__line *l, struct proto_request *req);
+enum proto_result proto__meta(struct proto *p, const struct proto__line *l,
+			      struct proto_request *req);
 
 /* Answers of the line handlers. noreply hides the text. */
-enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len, bool noreply);
-#define PROTO__REPLY(req, text, noreply) proto__reply(req, text "\r\n", sizeof(text "\r\n") - 1, noreply)
+enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
+			       bool noreply);
+#define PROTO__REPLY(req, text, noreply)                                                           \
+	proto__reply(req, text "\r\n", sizeof(text "\r\n") - 1, noreply)
 /* Gives PROTO_HANGUP, now and from now on. */
 enum proto_result proto__hangup(struct proto *p, struct proto_request *req);
-/* The command would change a value: its block, if any, is drained, then the immutable error is given. */
+/* The command would change a value: its block, if any, is drained, then the immutable error is
+ * given. */
 enum proto_result proto__immutable(struct proto *p, struct proto_request *req, bool has_block,
-    uint32_t body_len, bool noreply);
+				   uint32_t body_len, bool noreply);
 
 /*
- * Numbers as memcached reads them: white space, a sign, decimal digits, then the end or white space.
- * Return false if there are no digits or the value does not fit.
+ * Numbers as memcached reads them: white space, a sign, decimal digits, then the end or white
+ * space. Return false if there are no digits or the value does not fit.
  */
 bool proto__u64(const struct proto__word *w, uint64_t *out);
 bool proto__u32(const struct proto__word *w, uint32_t *out);

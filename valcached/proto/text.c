@@ -39,7 +39,7 @@ enum store { STORE_SET, STORE_ADD, STORE_CHANGE, STORE_CAS };
 
 /* set|add|replace|append|prepend <key> <flags> <exptime> <bytes> [noreply]; cas: and <unique> */
 static enum proto_result update(struct proto *p, const struct proto__line *l,
-    struct proto_request *req, enum store what)
+				struct proto_request *req, enum store what)
 {
 	unsigned want = what == STORE_CAS ? 6 : 5;
 	int64_t exptime, bytes;
@@ -83,7 +83,7 @@ static enum proto_result touch(const struct proto__line *l, struct proto_request
 
 /* incr|decr <key> <delta> [noreply] */
 static enum proto_result arithmetic(struct proto *p, const struct proto__line *l,
-    struct proto_request *req)
+				    struct proto_request *req)
 {
 	uint64_t delta;
 
@@ -93,28 +93,23 @@ static enum proto_result arithmetic(struct proto *p, const struct proto__line *l
 	if (!take_key(req, &l->w[1]))
 		return bad_format(req);
 	if (!proto__u64(&l->w[2], &delta))
-		return PROTO__REPLY(req, "CLIENT_ERROR invalid numeric delta argument", req->noreply);
+		return PROTO__REPLY(req, "CLIENT_ERROR invalid numeric delta argument",
+				    req->noreply);
 	return proto__immutable(p, req, false, 0, req->noreply);
 }
 
 /* delete <key> [0] [noreply] */
-static enum proto_result delete(const struct proto__line *l, struct proto_request *req)
-{
-	if (l->n < 2 || l->n > 4)
-		return error(req);
-	if (l->n > 2) {
-		bool zero = proto__word_is(&l->w[2], "0");
+static enum proto_result delete (const struct proto__line *l, struct proto_request *req) {
+	if (l->n < 2 || l->n > 4) return error(req); if (l->n > 2){
+	    bool zero = proto__word_is(&l->w[2], "0");
 
-		req->noreply = ends_in_noreply(l);
-		if (!(l->n == 3 ? zero || req->noreply : zero && req->noreply))
-			return PROTO__REPLY(req,
-			    "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
-			    req->noreply);
-	}
-	if (!take_key(req, &l->w[1]))
-		return bad_format(req);
-	req->op = PROTO_DELETE;
-	return PROTO_REQUEST;
+	    req->noreply = ends_in_noreply(l);
+	    if (!(l->n == 3 ? zero || req->noreply : zero && req->noreply)) return PROTO__REPLY(
+		req, "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
+		req->noreply);}
+if (!take_key(req, &l->w[1])) return bad_format(req);
+req->op = PROTO_DELETE;
+return PROTO_REQUEST;
 }
 
 /* flush_all [delay] [noreply] */
@@ -154,10 +149,10 @@ static enum proto_result cache_memlimit(const struct proto__line *l, struct prot
 		return error(req);
 	if (mib < 8)
 		return PROTO__REPLY(req, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m",
-		    req->noreply);
+				    req->noreply);
 	if (mib > 1000000000)
-		return PROTO__REPLY(req, "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes",
-		    req->noreply);
+		return PROTO__REPLY(
+		    req, "MEMLIMIT_ADJUST_FAILED input value is megabytes not bytes", req->noreply);
 	req->number = (uint32_t)mib;
 	req->op = PROTO_MEMLIMIT;
 	return PROTO_REQUEST;
@@ -228,7 +223,8 @@ static enum proto_result plain(struct proto_request *req, enum proto_op op)
 	return PROTO_REQUEST;
 }
 
-enum proto_result proto__text(struct proto *p, const struct proto__line *l, struct proto_request *req)
+enum proto_result proto__text(struct proto *p, const struct proto__line *l,
+			      struct proto_request *req)
 {
 	const struct proto__word *c = &l->w[0];
 
@@ -241,8 +237,10 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l, stru
 		if (proto__word_is(c, "cas"))
 			return update(p, l, req, STORE_CAS);
 		if (proto__word_is(c, "lru"))
-			return l->n < 3 ? error(req)
-					: PROTO__REPLY(req, "CLIENT_ERROR the store has no slab LRUs", false);
+			return l->n < 3
+				   ? error(req)
+				   : PROTO__REPLY(req, "CLIENT_ERROR the store has no slab LRUs",
+						  false);
 		break;
 	case 4:
 		if (proto__word_is(c, "incr") || proto__word_is(c, "decr"))
@@ -262,7 +260,7 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l, stru
 		break;
 	case 6:
 		if (proto__word_is(c, "delete"))
-			return delete(l, req);
+			return delete (l, req);
 		if (proto__word_is(c, "append"))
 			return update(p, l, req, STORE_CHANGE);
 		break;
