@@ -10,7 +10,7 @@
  * while its two sets are written 14 times each per window, oldest slot first.
  *
  * Why two sets: with one, sets fill unevenly and 5 % of the newest entries are lost early; with two it
- * is under 0.1 % (tests/unit/store-ghost.c measures).
+ * is 0.25 % (tests/unit/store-ghost.c measures).
  *
  * Threads: slots are atomic words that stand alone; a lost race costs one fingerprint.
  */
