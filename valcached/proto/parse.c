@@ -31,8 +31,7 @@
 #include "valcached/proto/proto_int.h"
 #include "base/assert.h"
 
-/* The longest run without a delimiter that can still become a key: 250 and the \r of the line end.
- */
+/* The longest run without a delimiter that can still become a key: 250 and a \r. */
 #define WORD_MAX (PROTO_KEY_MAX + 1)
 
 void proto_swallow(struct proto *p, uint64_t n)
@@ -276,22 +275,24 @@ static enum proto_result list_begin(struct proto *p, enum proto_op op, const cha
 /* ---- lines ------------------------------------------------------------------------------------
  */
 
-static void split(struct proto__line *l, const char *s, const char *eol)
+/* The words of [s, eol); the first one is already known to be [s, w). */
+static void split(struct proto__line *l, const char *s, const char *w, const char *eol)
 {
-	l->n = 0;
 	l->end = eol;
+	l->w[0].s = s;
+	l->w[0].len = (uint32_t)(w - s);
+	l->n = 1;
 	while (l->n < PROTO__WORDS) {
-		const char *w;
-
-		while (s < eol && *s == ' ')
-			s++;
-		if (s == eol)
+		while (w < eol && *w == ' ')
+			w++;
+		if (w == eol)
 			break;
-		w = s;
-		while (s < eol && *s != ' ')
-			s++;
-		l->w[l->n].s = w;
-		l->w[l->n].len = (uint32_t)(s - w);
+		s = w;
+		w = memchr(s, ' ', (size_t)(eol - s));
+		if (w == NULL)
+			w = eol;
+		l->w[l->n].s = s;
+		l->w[l->n].len = (uint32_t)(w - s);
 		l->n++;
 	}
 }
@@ -301,20 +302,25 @@ static enum proto_result whole_line(struct proto *p, const char *b, const char *
 				    size_t *consumed, struct proto_request *req)
 {
 	struct proto__line l;
-	const char *eol = nl;
+	const char *eol = nl, *s = b, *w;
 	enum proto_op op;
 
 	if (nl - b > 1 && nl[-1] == '\r')
 		eol--;
 	*consumed = (size_t)(nl + 1 - b);
-	split(&l, b, eol);
 	request_clear(req);
-	if (l.n == 0)
+	while (s < eol && *s == ' ')
+		s++;
+	if (s == eol)
 		return PROTO__REPLY(req, "ERROR", false);
-	op = list_op(l.w[0].s, l.w[0].len);
+	w = s;
+	while (w < eol && *w != ' ')
+		w++;
+	op = list_op(s, (size_t)(w - s));
 	if (op != PROTO_OPS)
-		return list_begin(p, op, b, l.w[0].s + l.w[0].len, eol, nl, nl + 1, consumed, req);
-	if (l.w[0].len == 2 && l.w[0].s[0] == 'm' && memchr("ngesda", l.w[0].s[1], 6) != NULL)
+		return list_begin(p, op, b, w, eol, nl, nl + 1, consumed, req);
+	split(&l, s, w, eol);
+	if (w - s == 2 && s[0] == 'm' && memchr("ngesda", s[1], 6) != NULL)
 		return proto__meta(p, &l, req);
 	return proto__text(p, &l, req);
 }

@@ -149,8 +149,7 @@ bool proto_idle(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
 
-/* ---- answers ----------------------------------------------------------------------------------
- */
+/* ---- answers ---------------------------------------------------------------- */
 
 /* A constant line: pointer and length. */
 struct proto_line {

@@ -99,17 +99,24 @@ static enum proto_result arithmetic(struct proto *p, const struct proto__line *l
 }
 
 /* delete <key> [0] [noreply] */
-static enum proto_result delete (const struct proto__line *l, struct proto_request *req) {
-	if (l->n < 2 || l->n > 4) return error(req); if (l->n > 2){
-	    bool zero = proto__word_is(&l->w[2], "0");
+static enum proto_result delete_key(const struct proto__line *l, struct proto_request *req)
+{
+	if (l->n < 2 || l->n > 4)
+		return error(req);
+	if (l->n > 2) {
+		bool zero = proto__word_is(&l->w[2], "0");
 
-	    req->noreply = ends_in_noreply(l);
-	    if (!(l->n == 3 ? zero || req->noreply : zero && req->noreply)) return PROTO__REPLY(
-		req, "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
-		req->noreply);}
-if (!take_key(req, &l->w[1])) return bad_format(req);
-req->op = PROTO_DELETE;
-return PROTO_REQUEST;
+		req->noreply = ends_in_noreply(l);
+		if (!(l->n == 3 ? zero || req->noreply : zero && req->noreply))
+			return PROTO__REPLY(
+			    req,
+			    "CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]",
+			    req->noreply);
+	}
+	if (!take_key(req, &l->w[1]))
+		return bad_format(req);
+	req->op = PROTO_DELETE;
+	return PROTO_REQUEST;
 }
 
 /* flush_all [delay] [noreply] */
