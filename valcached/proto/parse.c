@@ -90,8 +90,7 @@ enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 	return PROTO_HANGUP;
 }
 
-/* ---- key lists --------------------------------------------------------------------------------
- */
+/* ---- key lists ------------------------------------------------------------ */
 
 /* The parts of the request that do not differ between the keys of a list, nor between commands. */
 static void request_clear(struct proto_request *req)
@@ -272,8 +271,7 @@ static enum proto_result list_begin(struct proto *p, enum proto_op op, const cha
 	return PROTO_MORE;
 }
 
-/* ---- lines ------------------------------------------------------------------------------------
- */
+/* ---- lines ------------------------------------------------------------ */
 
 /* The words of [s, eol); the first one is already known to be [s, w). */
 static void split(struct proto__line *l, const char *s, const char *w, const char *eol)

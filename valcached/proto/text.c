@@ -267,7 +267,7 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 		break;
 	case 6:
 		if (proto__word_is(c, "delete"))
-			return delete (l, req);
+			return delete_key(l, req);
 		if (proto__word_is(c, "append"))
 			return update(p, l, req, STORE_CHANGE);
 		break;
