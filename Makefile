@@ -117,4 +117,5 @@ $(foreach l,$(LIBS),$(eval $(call unit_rule,$(l))))
 include $(wildcard $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d'))
 
 # --- targets for people -------------------------------------------------------------------------
+include tests/double/rules.mk
 -include tools/targets.mk

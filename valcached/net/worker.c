@@ -2,9 +2,9 @@
 /*
  * The event loop of a worker, its free lists, and the list of clients that owe progress.
  *
- * One turn: io_turn() waits and runs the callbacks, which change state and mark connections;
- * store_worker_turn() does what the store has to do; then each marked connection is settled
- * once. With nothing marked and no timer the loop sleeps in io_turn(): idle costs nothing.
+ * One turn: io_turn() waits and runs the callbacks, which change state and mark connections; each
+ * marked connection is settled once; then store_worker_turn() does what the store has to do.
+ * With nothing marked and no timer the loop sleeps in io_turn(): idle costs nothing.
  *
  * Threads: everything here is the worker's own, but for the mailbox.
  */
@@ -213,7 +213,7 @@ static void woken(void *arg)
 	store_worker_woken(w->store);
 }
 
-static bool settle_marked(struct worker *w)
+static void settle_marked(struct worker *w)
 {
 	struct conn *c = w->dirty, *next;
 
@@ -225,7 +225,6 @@ static bool settle_marked(struct worker *w)
 		c->dirty = false;
 		conn__settle(c);
 	}
-	return w->dirty != NULL;
 }
 
 static void mark_all(struct worker *w)
@@ -287,10 +286,10 @@ static void serve(struct worker *w)
 		accept__start(w);
 	for (;;) {
 		A(io_turn(w->io, timeout) >= 0);
-		due = store_worker_turn(w->store);
 		follow_stage(w);
-		if (settle_marked(w))
-			due = 0;
+		settle_marked(w);
+		/* last: what was begun while settling may have set its timers */
+		due = store_worker_turn(w->store);
 		if (w->draining && report_gone(w))
 			return;
 		now = io_now(w->io);

@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+Starts and stops a daemon for a test, on ports of the test's own, with a store in its own folder.
+
+    with Daemon() as d:                     # build/valcached; d.port, d.sock (unix), d.log()
+        s = d.connect()
+        s.exchange(b"version\r\n")
+
+    Daemon(store="mem", env={"STORE_MEM_ASYNC": "100"})    # tests/double/store_mem.c
+
+VALCACHED names another binary, with the arguments it wants, for both.
+"""
+import array
+import fcntl
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+
+BUILD = os.environ.get("TEST_BUILD") or os.environ.get("BUILD") or "build"
+_tmp = os.environ.get("TEST_TMP")
+_ports = iter(range(int(os.environ.get("TEST_PORT", "21500")),
+                    int(os.environ.get("TEST_PORT", "21500")) + 20))
+WAIT = 10.0 * (10 if os.environ.get("TEST_WRAP") else 1)
+
+
+def tmp():
+    global _tmp
+    if _tmp is None:
+        _tmp = tempfile.mkdtemp(prefix="valcached-test-")
+        import atexit
+        atexit.register(shutil.rmtree, _tmp, True)
+    return _tmp
+
+
+def wait_for(what, test, seconds=None):
+    """Waits until test() is true; a failure names what was waited for."""
+    end = time.monotonic() + (seconds or WAIT)
+    while True:
+        got = test()
+        if got:
+            return got
+        if time.monotonic() > end:
+            raise AssertionError("waited in vain for " + what)
+        time.sleep(0.002)
+
+
+class Conn:
+    def __init__(self, sock):
+        self.s = sock
+        self.s.settimeout(WAIT)
+        self.buf = b""
+
+    def send(self, data):
+        self.s.sendall(data)
+
+    def taken(self, seconds=0.05):
+        """Waits until the daemon has read what was sent (a unix socket tells), for a while."""
+        end = time.monotonic() + seconds
+        n = array.array("i", [1])
+        while time.monotonic() < end:
+            fcntl.ioctl(self.s.fileno(), termios.TIOCOUTQ, n)
+            if n[0] == 0:
+                return True
+        return False
+
+    def line(self):
+        while b"\r\n" not in self.buf:
+            got = self.s.recv(65536)
+            if not got:
+                raise EOFError("the daemon closed; so far: %r" % self.buf[:200])
+            self.buf += got
+        line, self.buf = self.buf.split(b"\r\n", 1)
+        return line
+
+    def read(self, n):
+        parts, have = [self.buf], len(self.buf)
+        while have < n:
+            got = self.s.recv(min(1 << 20, n - have))
+            if not got:
+                raise EOFError("the daemon closed after %d of %d bytes" % (have, n))
+            parts.append(got)
+            have += len(got)
+        data = b"".join(parts)
+        self.buf = data[n:]
+        return data[:n]
+
+    def rest(self):
+        """Everything until the daemon closes."""
+        parts = [self.buf]
+        self.buf = b""
+        try:
+            while True:
+                got = self.s.recv(65536)
+                if not got:
+                    break
+                parts.append(got)
+        except ConnectionResetError:
+            pass
+        return b"".join(parts)
+
+    def until(self, end):
+        """Bytes up to and with end."""
+        while end not in self.buf:
+            got = self.s.recv(65536)
+            if not got:
+                raise EOFError("the daemon closed; so far: %r" % self.buf[:200])
+            self.buf += got
+        at = self.buf.index(end) + len(end)
+        data, self.buf = self.buf[:at], self.buf[at:]
+        return data
+
+    def exchange(self, data):
+        """Sends, then a marker (mn), and returns what came before its answer."""
+        self.send(data + b"mn\r\n")
+        return self.until(b"MN\r\n")[:-4]
+
+    def set(self, key, value, flags=0):
+        self.send(b"set %s %d 0 %d\r\n%s\r\n" % (key, flags, len(value), value))
+        return self.line()
+
+    def get(self, key):
+        self.send(b"get %s\r\n" % key)
+        head = self.line()
+        if head == b"END":
+            return None
+        word, k, _, n = head.split(b" ")
+        assert word == b"VALUE" and k == key, head
+        value = self.read(int(n))
+        assert self.line() == b"" and self.line() == b"END"
+        return value
+
+    def stats(self, group=b""):
+        self.send(b"stats" + (b" " + group if group else b"") + b"\r\n")
+        out = {}
+        while True:
+            line = self.line()
+            if line == b"END":
+                return out
+            assert line.startswith(b"STAT "), line
+            _, name, value = line.split(b" ", 2)
+            out[name.decode()] = value.decode()
+
+    def close(self):
+        self.s.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Daemon:
+    def __init__(self, args=(), store="real", env=None, size="64m", threads=2, unix=True, port=None,
+                 path=None, expect_start=True):
+        self.port = next(_ports) if port is None else port
+        self.dir = tempfile.mkdtemp(dir=tmp())
+        self.sock = os.path.join(self.dir, "sock") if unix else None
+        self.path = path or os.path.join(self.dir, "store")
+        self.logname = os.path.join(self.dir, "log")
+        binary = os.environ.get("VALCACHED")
+        if binary is None:
+            binary = os.path.join(BUILD, "tests/valcached-mem" if store == "mem" else "valcached")
+        self.cmd = os.environ.get("TEST_WRAP", "").split() + binary.split() + [
+            "-p", str(self.port), "-t", str(threads), "--size=" + size, "--path=" + self.path]
+        if unix:
+            self.cmd += ["-s", self.sock]
+        self.cmd += list(args)
+        self.env = dict(os.environ, **(env or {}))
+        self.proc = None
+        if expect_start:
+            self.start()
+
+    def start(self):
+        self.proc = subprocess.Popen(self.cmd, env=self.env, stdin=subprocess.DEVNULL,
+                                     stdout=subprocess.DEVNULL, stderr=open(self.logname, "ab"))
+        wait_for("the daemon to serve: " + " ".join(self.cmd), self._serves)
+
+    def _serves(self):
+        if self.proc.poll() is not None:
+            raise AssertionError("the daemon ended with %d:\n%s" % (self.proc.returncode, self.log()))
+        return "serving with" in self.log()
+
+    def run(self):
+        """For starts that fail: (exit status, log)."""
+        p = subprocess.run(self.cmd, env=self.env, stdin=subprocess.DEVNULL, timeout=WAIT,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        return p.returncode, p.stderr.decode()
+
+    def log(self):
+        try:
+            with open(self.logname, errors="replace") as f:
+                return f.read()
+        except FileNotFoundError:
+            return ""
+
+    def connect(self, unix=False):
+        if unix:
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(self.sock)
+        else:
+            s = socket.create_connection(("127.0.0.1", self.port), WAIT)
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Conn(s)
+
+    def stop(self):
+        """Stops it cleanly; anything else is a failure."""
+        p, self.proc = self.proc, None
+        if p is None:
+            return
+        if p.poll() is None:
+            p.send_signal(signal.SIGTERM)
+        try:
+            status = p.wait(WAIT + 10)
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+            raise AssertionError("the daemon did not stop:\n" + self.log())
+        if status != 0:
+            raise AssertionError("the daemon ended with %d:\n%s" % (status, self.log()))
+
+    def kill(self):
+        self.proc.kill()
+        self.proc.wait()
+        self.proc = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind is None:
+            self.stop()
+        elif self.proc is not None:
+            if self.proc.poll() is not None:
+                sys.stdout.write("the daemon ended with %d:\n%s\n" % (self.proc.returncode, self.log()))
+            self.proc.kill()
+            self.proc.wait()
+
+
+class Tally:
+    """Counts cases; prints failures with what was wanted and what came."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def same(self, name, got, want):
+        if got == want:
+            self.passed += 1
+            return True
+        self.failed += 1
+        print("FAILED %s\n  want %r\n  got  %r" % (name, want, got), flush=True)
+        return False
+
+    def check(self, name, ok, said=""):
+        return self.same(name + (" " + str(said) if said else ""), bool(ok), True)
+
+    def run(self, name, fn, *args):
+        """A case that fails by raising."""
+        try:
+            fn(*args)
+            self.passed += 1
+        except Exception as e:  # whatever it is, it is a failed case
+            self.failed += 1
+            import traceback
+            tb = traceback.extract_tb(e.__traceback__)[-1]
+            print("FAILED %s: %s: %s (%s:%d)" % (name, type(e).__name__, e, tb.filename, tb.lineno),
+                  flush=True)
+
+    def end(self):
+        print("%d passed, %d failed" % (self.passed, self.failed))
+        sys.exit(1 if self.failed or not self.passed else 0)
