@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The simulated engine: virtual time, the order of completions, and which faults happen. See sim.h
- * for what it promises; contents of disks are in sim_disk.c. One thread.
+ * for what it promises; contents of disks are in sim_disk.c, sockets in
+ * sim_net.c. One thread.
  *
  * A disk operation in flight is a struct sim_flight with the time at which it is due. Its effect on
  * the disk and its done() happen together, when its io turns at or after that time. Nobody can tell
@@ -17,23 +18,6 @@
 #include "valcached/io/sim_int.h"
 
 #define MILLION 1000000u
-
-struct sim_flight {
-	struct sim_flight *next;
-	struct io_op *op;
-	uint64_t due, seq; /* seq: of the last write that was done at submit */
-	bool dead;
-};
-
-struct sim_io {
-	struct io io; /* first: the callers' handle */
-	struct sim_env *env;
-	struct sim_io *next;
-	struct sim_flight *flight;
-	struct op_list wait, local;
-	unsigned disk_now, disk_depth;
-	bool woken, dead;
-};
 
 /* ---- chance ----------------------------------------------------------------------------------- */
 
@@ -95,9 +79,10 @@ static void launch(struct sim_io *s, struct io_op *op)
 {
 	struct sim_env *env = s->env;
 	struct sim_flight *f = calloc(1, sizeof *f);
-	const uint64_t *range = op->kind == IO_READ  ? env->config.read_ns :
-	                        op->kind == IO_WRITE ? env->config.write_ns :
-	                                               env->config.sync_ns;
+	const uint64_t *range = op->kind == IO_READ    ? env->config.read_ns :
+	                        op->kind == IO_WRITE   ? env->config.write_ns :
+	                        op->kind <= IO_DISCARD ? env->config.sync_ns :
+	                                                 env->config.sock_ns;
 
 	AN(f);
 	f->op = op;
@@ -304,19 +289,57 @@ static int32_t do_disk(struct sim_env *env, struct sim_flight *f)
 	}
 }
 
+static void flight_drop(struct sim_io *s, struct sim_flight *f)
+{
+	struct sim_flight **p = &s->flight;
+
+	while (*p != f)
+		p = &(*p)->next;
+	*p = f->next;
+	free(f);
+}
+
+static unsigned land_net(struct sim_io *s, struct sim_flight *f)
+{
+	struct io_op *op = f->op;
+	enum sim_net_next next = SIM_NET_LAST;
+	void *data;
+	int32_t res;
+
+	op->data = NULL;
+	if (f->dead)
+		res = -ENODEV;
+	else if (op->flags & OP_CANCELLED)
+		res = op->kind == IO_RECV ? (int32_t)op->u.net.did : -ECANCELED;
+	else
+		next = sim_net_do(s, op, &res);
+	data = (void *)(uintptr_t)op->data;
+	io_count(&s->io.count.completed, 1);
+	if (next == SIM_NET_LAST) {
+		flight_drop(s, f);
+		finish(op, res);
+	} else {
+		f->due = s->env->now + latency(s->env, s->env->config.sock_ns);
+		if (next == SIM_NET_MORE) {
+			op->res = res;
+			op->more = true;
+			op->done(op);
+		}
+	}
+	free(data); /* not a byte of it is valid after done(), and tests see who looks */
+	return next != SIM_NET_AGAIN;
+}
+
 /* The flight is over: its effect, and its done() unless it must go on. */
 static unsigned land(struct sim_io *s, struct sim_flight *f)
 {
 	struct io_op *op = f->op;
 	int32_t res;
 
-	for (struct sim_flight **p = &s->flight;; p = &(*p)->next)
-		if (*p == f) {
-			*p = f->next;
-			break;
-		}
+	if (op->kind > IO_DISCARD)
+		return land_net(s, f);
 	res = do_disk(s->env, f);
-	free(f);
+	flight_drop(s, f);
 	io_count(&s->io.count.completed, 1);
 	if (!io_disk_result(&s->io, op, &res)) {
 		launch(s, op);
@@ -329,12 +352,21 @@ static unsigned land(struct sim_io *s, struct sim_flight *f)
 
 /* ---- turns ------------------------------------------------------------------------------------ */
 
+/* When f can land, if nothing else happens; UINT64_MAX: somebody else must act first. */
+static uint64_t due(const struct sim_io *s, const struct sim_flight *f)
+{
+	if (f->dead || f->op->kind <= IO_DISCARD || f->op->flags & OP_CANCELLED ||
+	    sim_net_ready(s->env, f->op))
+		return f->due;
+	return UINT64_MAX;
+}
+
 static bool due_now(const struct sim_io *s)
 {
 	if (s->woken || s->local.head != NULL)
 		return true;
 	for (const struct sim_flight *f = s->flight; f != NULL; f = f->next)
-		if (f->due <= s->env->now)
+		if (due(s, f) <= s->env->now)
 			return true;
 	return false;
 }
@@ -344,8 +376,8 @@ static uint64_t next_due(const struct sim_io *s)
 	uint64_t t = UINT64_MAX;
 
 	for (const struct sim_flight *f = s->flight; f != NULL; f = f->next)
-		if (f->due < t)
-			t = f->due;
+		if (due(s, f) < t)
+			t = due(s, f);
 	return t;
 }
 
@@ -356,7 +388,7 @@ static struct sim_flight *pick(struct sim_io *s, uint64_t now)
 	uint64_t n = 0;
 
 	for (struct sim_flight *f = s->flight; f != NULL; f = f->next)
-		if (f->due <= now && sim_random(s->env, ++n) == 0)
+		if (due(s, f) <= now && sim_random(s->env, ++n) == 0)
 			best = f;
 	return best;
 }
@@ -395,7 +427,7 @@ static int sim_turn(struct io *io, int64_t timeout_ns)
 		n++;
 	}
 	for (f = s->flight; f != NULL; f = f->next)
-		left += f->due <= now;
+		left += due(s, f) <= now;
 	/* Bounded: operations without latency that these callbacks submit wait for the next turn. */
 	while (left-- > 0 && (f = pick(s, now)) != NULL)
 		n += (int)land(s, f);
@@ -454,12 +486,20 @@ static void sim_discard(struct io *io, struct io_op *op)
 		start_disk(s, op);
 }
 
-/* There is no network in this machine. */
 static void sim_net(struct io *io, struct io_op *op)
 {
+	struct sim_io *s = sim_of(io);
+
 	op->flags = 0;
 	op->data = NULL;
-	local(sim_of(io), op, -ENOSYS);
+	if (op->kind == IO_SEND)
+		op->u.net.len = io_iov_len(&op->u.net.msg);
+	if (s->dead)
+		local(s, op, -ENODEV);
+	else if ((op->kind == IO_SEND || op->kind == IO_RECV) && op->u.net.len == 0)
+		local(s, op, 0);
+	else
+		launch(s, op);
 }
 
 static void sim_cancel(struct io *io, struct io_op *op)
@@ -523,6 +563,7 @@ static int sim_open(const struct io_engine *engine, const struct io_config *c, s
 	s->io.engine = engine;
 	s->io.now_ns = s->env->now;
 	s->disk_depth = c->disk_depth != 0 ? c->disk_depth : 128;
+	s->recv_size = c->recv_buffer_size != 0 ? c->recv_buffer_size : 16384;
 	op_list_init(&s->wait);
 	op_list_init(&s->local);
 	s->next = s->env->ios;
@@ -638,6 +679,7 @@ struct sim_env *sim_env_new(uint64_t seed, const struct sim_config *config)
 	defaults(env->config.read_ns, 50000, 300000);
 	defaults(env->config.write_ns, 30000, 300000);
 	defaults(env->config.sync_ns, 500000, 3000000);
+	defaults(env->config.sock_ns, 1000, 50000);
 	env->rng[0] = mix(seed);
 	env->rng[1] = mix(env->rng[0]) | 1;
 	env->now = NS_PER_S;
@@ -651,6 +693,7 @@ void sim_env_free(struct sim_env **p)
 
 	*p = NULL;
 	A(env->ios == NULL);
+	sim_net_free(env);
 	while ((d = env->disks) != NULL) {
 		A(d->open == NULL);
 		env->disks = d->next;

@@ -36,6 +36,7 @@ struct sim_config {
 	uint64_t read_ns[2];  /* [50 us, 300 us] */
 	uint64_t write_ns[2]; /* [30 us, 300 us] */
 	uint64_t sync_ns[2];  /* [500 us, 3 ms] */
+	uint64_t sock_ns[2];  /* [1 us, 50 us] */
 
 	/* chances in a million, each operation */
 	uint32_t read_error, write_error, sync_error; /* -EIO; a failed write may have happened in part */
@@ -45,18 +46,21 @@ struct sim_config {
 	uint32_t write_flip;  /* one wrong bit on the disk */
 	uint32_t misdirect;   /* a write lands at another place, and is reported as done */
 	uint32_t lost_write;  /* a write is reported as done and never happens */
+	uint32_t cut;         /* a receive or a send moves a random part of what it could */
+	uint32_t nobufs;      /* a receive finds no buffer, see counter recv_nobufs */
 
 	/* power loss: chances in a million that a write is kept whole or lost whole; else it is torn */
 	uint32_t keep, drop;  /* both 0: a third each */
 
 	uint64_t space;       /* bytes all files may take together; 0: no limit */
 	uint32_t align;       /* 0: 512 */
+	uint32_t sock_bytes;  /* what a socket holds before its sender must wait; 0: 65536 */
 };
 
 /* What the seed did; for tests that must know that they tested something. */
 struct sim_counters {
 	uint64_t read_errors, write_errors, sync_errors, shorts, agains, read_flips, write_flips;
-	uint64_t misdirected, lost_writes;
+	uint64_t misdirected, lost_writes, cuts;
 	uint64_t kept, dropped, torn, reordered; /* at power losses and deaths */
 };
 
@@ -99,5 +103,25 @@ void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const vo
 void sim_disk_flip(struct sim_env *env, const char *path, uint64_t bit); /* bit number in the file */
 uint64_t sim_disk_size(struct sim_env *env, const char *path);           /* 0: there is none */
 uint64_t sim_disk_unsynced(struct sim_env *env, const char *path);       /* writes a power loss may eat */
+
+/* ---- sockets: streams inside the machine, for code that is given descriptors ------------------ */
+
+/*
+ * Descriptors of their own kind, not the kernel's: only io_*() of this engine and these calls know
+ * them. Both ends of a pair may be used by io_*() or by sim_sock_*(), which never wait.
+ */
+#define SIM_FD (1 << 24)
+
+void sim_sock_pair(struct sim_env *env, int fd[2]);
+int sim_sock_listen(struct sim_env *env);
+int sim_sock_connect(struct sim_env *env, int listener); /* the other end waits for io_accept() */
+
+/* A count, 0 at the end of the stream, -EAGAIN, -EPIPE or -ECONNRESET. */
+int32_t sim_sock_send(struct sim_env *env, int fd, const void *buf, uint32_t len);
+int32_t sim_sock_recv(struct sim_env *env, int fd, void *buf, uint32_t len);
+
+void sim_sock_shutdown(struct sim_env *env, int fd, int how); /* SHUT_RD, SHUT_WR, SHUT_RDWR */
+void sim_sock_close(struct sim_env *env, int fd, bool reset); /* no operation may be in flight */
+unsigned sim_sock_count(const struct sim_env *env);           /* open descriptors */
 
 #endif

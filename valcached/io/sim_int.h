@@ -45,6 +45,23 @@ struct sim_file {
 	bool dead;
 };
 
+struct sim_flight {
+	struct sim_flight *next;
+	struct io_op *op;
+	uint64_t due, seq; /* seq: of the last write that was done at submit */
+	bool dead;
+};
+
+struct sim_io {
+	struct io io; /* first: the callers' handle */
+	struct sim_env *env;
+	struct sim_io *next;
+	struct sim_flight *flight;
+	struct op_list wait, local;
+	unsigned disk_now, disk_depth, recv_size;
+	bool woken, dead;
+};
+
 struct sim_env {
 	struct io_engine engine;
 	struct sim_config config;
@@ -53,6 +70,8 @@ struct sim_env {
 	uint64_t rng[2];
 	struct sim_io *ios;
 	struct sim_disk *disks;
+	struct sim_sock **sock; /* by descriptor - SIM_FD */
+	unsigned socks;
 };
 
 uint64_t sim_random(struct sim_env *, uint64_t below);
@@ -71,5 +90,17 @@ void sim_disk_sync(struct sim_disk *, uint64_t seq);
 void sim_disk_power_loss(struct sim_env *, struct sim_disk *);
 struct sim_write *sim_write_new(uint64_t seq, uint64_t off, const void *buf, uint32_t len);
 void sim_disk_queue(struct sim_disk *, struct sim_write *);
+
+/* Can this socket operation get on? */
+bool sim_net_ready(const struct sim_env *, const struct io_op *);
+
+enum sim_net_next {
+	SIM_NET_LAST,  /* *res is the result */
+	SIM_NET_MORE,  /* *res is one of several */
+	SIM_NET_AGAIN  /* nothing for the owner yet */
+};
+/* One step of a ready socket operation. Received bytes: op->data, malloc'd, the caller frees. */
+enum sim_net_next sim_net_do(struct sim_io *, struct io_op *, int32_t *res);
+void sim_net_free(struct sim_env *);
 
 #endif

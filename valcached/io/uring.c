@@ -56,6 +56,7 @@ struct uring {
 	struct io io; /* first: the callers' handle */
 	unsigned magic;
 	bool enabled;
+	pid_t owner; /* the thread that turns it, once enabled */
 
 	/* hot */
 	struct io_uring ring;
@@ -601,6 +602,7 @@ static int enable(struct uring *u)
 		u->enter_flags |= IORING_ENTER_REGISTERED_RING;
 	/* fdatasync runs on kernel workers; a burst must not make a crowd of them. */
 	(void)io_uring_register_iowq_max_workers(&u->ring, workers);
+	u->owner = gettid();
 	u->enabled = true;
 	arm_wake(u);
 	return 0;
@@ -832,8 +834,7 @@ static void uring_free(struct uring *u)
 		 * A registered ring descriptor is its thread's and goes with that thread; another
 		 * thread would give back one of its own.
 		 */
-		if (u->enter_flags & IORING_ENTER_REGISTERED_RING &&
-		    io_uring_unregister_ring_fd(&u->ring) != 1) {
+		if (u->enter_flags & IORING_ENTER_REGISTERED_RING && u->owner != gettid()) {
 			u->ring.int_flags = 0;
 			u->ring.enter_ring_fd = u->ring.ring_fd;
 		}
