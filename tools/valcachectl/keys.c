@@ -125,8 +125,8 @@ static int sink_open(struct sink *s, const char *file)
 /* Keeps what was written if good; returns status, or CTL_SERVER if that fails. */
 static int sink_close(struct sink *s, int status)
 {
-	if (s->file == NULL)
-		return status;
+	if (s->part == NULL)
+		return status; /* stdout */
 	if (close(s->fd) != 0 && status == CTL_OK)
 		status = ctl_fail(CTL_SERVER, "%s: %s", s->part, strerror(errno));
 	if (status == CTL_OK && rename(s->part, s->file) != 0)

@@ -49,11 +49,10 @@ int stats_fetch(struct conn *c, const char *what, struct stats *s)
 			break;
 		if (strcmp(line, "END") == 0 || strcmp(line, "RESET") == 0)
 			return 0;
-		ret = 0;
 		if (strncmp(line, "STAT ", 5) != 0) {
 			if (s->n > 0) {
-				ret = -EPROTO;
-				break;
+				stats_free(s);
+				return -EPROTO;
 			}
 			snprintf(s->refused, sizeof s->refused, "%.*s", (int)sizeof s->refused - 1,
 				 line);
