@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ghost list: what it remembers, for how long, how often it is wrong; and taking by many threads
- * at once. The fractions asserted are the ones ghost.c promises.
+ * The ghost list: what it remembers, for how long, how often it is wrong; and taking by many
+ * threads at once. The fractions asserted are the ones ghost.c promises.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -80,12 +80,12 @@ static void ages_out_in_order(void **state)
 			assert_true(previous * 100 <= n * 5);
 		}
 		print_message("%llu entries: of the newest %llu, of those before %llu\n",
-		    (unsigned long long)n, (unsigned long long)newest,
-		    (unsigned long long)previous);
+			      (unsigned long long)n, (unsigned long long)newest,
+			      (unsigned long long)previous);
 		/* By tenths of the window: nothing is forgotten long before its time. */
 		for (uint64_t d = 0; d + 1 < 10; d++)
 			assert_true(count(g, at - (d + 1) * n / 10, at - d * n / 10) * 1000 >=
-			    n / 10 * (n < 10000 ? 950 : 997));
+				    n / 10 * (n < 10000 ? 950 : 997));
 		assert_int_equal(count(g, 0, at - 3 * n) > at / 1000, 0);
 		ghost_close(&g);
 	}

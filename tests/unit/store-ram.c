@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The RAM tier: classes, life of a buf, replacing, eviction, budget, change of class, resizing; and all
- * of it at once by several threads that check every byte they see.
+ * The RAM tier: classes, life of a buf, replacing, eviction, budget, change of class, resizing; and
+ * all of it at once by several threads that check every byte they see.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -384,7 +384,7 @@ static void in_flight_has_its_room(void **state)
 	ram_close(&r);
 }
 
-/* Pinned objects in every chunk: what is left in them can still be had, and for residents' holders. */
+/* Pinned objects in every chunk: what is left in them can still be had. */
 static void pins_in_every_chunk(void **state)
 {
 	struct ram *r = open_ram(16 * MIB, 4 * MIB, 0);
@@ -550,7 +550,7 @@ static void resize(void **state)
 		if (b != NULL) {
 			assert_true(intact(b, i));
 			assert_true(b->mem + b->size <= (uint8_t *)base + 16 * MIB ||
-			    stats(r).arena_bytes == 16 * MIB);
+				    stats(r).arena_bytes == 16 * MIB);
 			whole++;
 			buf_put(r, b);
 		}
@@ -570,7 +570,7 @@ static void resize(void **state)
 	ram_close(&r);
 }
 
-/* ---- many threads ----------------------------------------------------------------------------- */
+/* ---- many threads ---------------------------------------- */
 
 #define THREADS 4
 #define KEYS    6000
@@ -688,7 +688,8 @@ static void storm(bool resizing, unsigned ops)
 	st.stop = 1;
 	pthread_join(w, NULL);
 	s = stats(st.r);
-	print_message("hits %llu misses %llu removed %llu evicted %llu+%llu moves %llu fails %llu\n",
+	print_message(
+	    "hits %llu misses %llu removed %llu evicted %llu+%llu moves %llu fails %llu\n",
 	    (unsigned long long)st.hits, (unsigned long long)st.misses,
 	    (unsigned long long)st.removed, (unsigned long long)s.evicted_small,
 	    (unsigned long long)s.evicted_main, (unsigned long long)s.chunk_moves,

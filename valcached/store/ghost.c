@@ -9,8 +9,8 @@
  * 4096: an entry must survive 8 times its window unreplaced before it could look young again,
  * while its two sets are written 14 times each per window, oldest slot first.
  *
- * Why two sets: with one, sets fill unevenly and 5 % of the newest entries are lost early; with two it
- * is 0.25 % (tests/unit/store-ghost.c measures).
+ * Why two sets: with one, sets fill unevenly and 5 % of the newest entries are lost early; with two
+ * it is 0.25 % (tests/unit/store-ghost.c measures).
  *
  * Threads: slots are atomic words that stand alone; a lost race costs one fingerprint.
  */
@@ -32,9 +32,9 @@ struct ghost {
 	uint32_t magic;
 	uint32_t nsets;
 	uint32_t entries;
-	unsigned epoch_shift;      /* additions an epoch, log2 */
+	unsigned epoch_shift; /* additions an epoch, log2 */
 	_Atomic uint32_t *slots;
-	_Atomic uint32_t window;   /* in epochs */
+	_Atomic uint32_t window; /* in epochs */
 	_Alignas(64) _Atomic uint64_t adds;
 };
 
@@ -63,7 +63,7 @@ static void ghost_place(const struct ghost *g, uint64_t hash, struct place *p)
 static uint32_t ghost_now(const struct ghost *g)
 {
 	return (uint32_t)(atomic_load_explicit(&g->adds, memory_order_relaxed) >> g->epoch_shift) &
-	    EPOCH_MASK;
+	       EPOCH_MASK;
 }
 
 int ghost_open(uint64_t entries, struct ghost **out)
@@ -143,7 +143,8 @@ static _Atomic uint32_t *ghost_find(const struct ghost *g, uint64_t hash, uint32
 	for (unsigned s = 0; s < 2; s++) {
 		for (unsigned i = 0; i < WAYS; i++) {
 			*w = atomic_load_explicit(&p.set[s][i], memory_order_relaxed);
-			if (((*w ^ p.tag) & ~EPOCH_MASK) == 0 && ((now - *w) & EPOCH_MASK) <= window)
+			if (((*w ^ p.tag) & ~EPOCH_MASK) == 0 &&
+			    ((now - *w) & EPOCH_MASK) <= window)
 				return &p.set[s][i];
 		}
 	}
@@ -157,8 +158,8 @@ void ghost_add(struct ghost *g, uint64_t hash)
 	struct place p;
 
 	now = (uint32_t)(atomic_fetch_add_explicit(&g->adds, 1, memory_order_relaxed) >>
-	          g->epoch_shift) &
-	    EPOCH_MASK;
+			 g->epoch_shift) &
+	      EPOCH_MASK;
 	ghost_place(g, hash, &p);
 	for (unsigned i = 0; i < 2 * WAYS; i++) {
 		_Atomic uint32_t *slot = &p.set[i & 1][i >> 1];
@@ -184,9 +185,8 @@ bool ghost_take(struct ghost *g, uint64_t hash)
 	uint32_t w;
 
 	slot = ghost_find(g, hash, &w);
-	return slot != NULL &&
-	    atomic_compare_exchange_strong_explicit(slot, &w, 0, memory_order_relaxed,
-	        memory_order_relaxed);
+	return slot != NULL && atomic_compare_exchange_strong_explicit(
+				   slot, &w, 0, memory_order_relaxed, memory_order_relaxed);
 }
 
 bool ghost_has(const struct ghost *g, uint64_t hash)

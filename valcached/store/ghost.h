@@ -4,9 +4,9 @@
  * out. The S3-FIFO tier uses one for what left its small queue, admission another for what was
  * seen once.
  *
- * Four bytes a slot, 9/8 slots an entry: 4.5 bytes an entry. The answer "was here" is wrong for about
- * 3 in 100,000 keys that never were (20 bits of fingerprint, 32 slots compared); "was not" is wrong
- * where two threads wrote one slot at once, and near the end of the window.
+ * Four bytes a slot, 9/8 slots an entry: 4.5 bytes an entry. The answer "was here" is wrong for
+ * about 3 in 100,000 keys that never were (20 bits of fingerprint, 32 slots compared); "was not" is
+ * wrong where two threads wrote one slot at once, and near the end of the window.
  *
  * Threads: any, no locks; a call touches two cache lines.
  */

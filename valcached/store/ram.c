@@ -12,11 +12,12 @@
 
 #include "valcached/store/ram_int.h"
 
-#define LINES_FIRST   64u
-#define LINES_CHUNK   (RAM_SLOTS / RAM_LINE_LOAD) /* lines that a chunk of the smallest objects fills */
-#define EVICT_BATCH   64u                         /* evictions before others get the lock */
-#define DEBT_STEP     (RAM_CHUNK / 16)            /* a look for the cheapest chunk is not cheap */
-#define GHOST_MEAN    1024u                       /* one ghost entry per so many bytes of RAM */
+#define LINES_FIRST 64u
+#define LINES_CHUNK                                                                                \
+	(RAM_SLOTS / RAM_LINE_LOAD)  /* lines that a chunk of the smallest objects fills */
+#define EVICT_BATCH 64u              /* evictions before others get the lock */
+#define DEBT_STEP   (RAM_CHUNK / 16) /* a look for the cheapest chunk is not cheap */
+#define GHOST_MEAN  1024u            /* one ghost entry per so many bytes of RAM */
 
 static size_t round_up(uint64_t n, uint64_t to)
 {
@@ -44,7 +45,7 @@ static int access_chunks(struct ram *r, uint32_t chunks)
 		return 0;
 	if (mprotect(r->arena, (size_t)chunks * RAM_CHUNK, PROT_READ | PROT_WRITE) != 0 ||
 	    mprotect(r->bufs, ((size_t)chunks + 1) * RAM_SLOTS * sizeof(struct buf),
-	        PROT_READ | PROT_WRITE) != 0 ||
+		     PROT_READ | PROT_WRITE) != 0 ||
 	    mprotect(r->lines, round_up(lines, 4096), PROT_READ | PROT_WRITE) != 0)
 		return -errno;
 	madvise(r->arena, (size_t)chunks * RAM_CHUNK, MADV_HUGEPAGE);
@@ -87,10 +88,11 @@ int ram_open(const struct ram_config *cfg, struct ram **out, char **cause)
 	chunks_max = chunks_for(r, r->bytes_max);
 	ret = -EINVAL;
 	if (chunks == 0 || chunks_max >= UINT32_MAX / RAM_SLOTS) {
-		if (asprintf(cause, "RAM tier of %llu bytes (at most %llu) and %llu bytes of buffers: "
-		                    "the sum must be above 0 and below 2 TiB",
-		        (unsigned long long)cfg->ram_bytes, (unsigned long long)r->bytes_max,
-		        (unsigned long long)cfg->buffer_bytes) < 0)
+		if (asprintf(cause,
+			     "RAM tier of %llu bytes (at most %llu) and %llu bytes of buffers: "
+			     "the sum must be above 0 and below 2 TiB",
+			     (unsigned long long)cfg->ram_bytes, (unsigned long long)r->bytes_max,
+			     (unsigned long long)cfg->buffer_bytes) < 0)
 			*cause = NULL;
 		goto fail;
 	}
@@ -124,10 +126,11 @@ int ram_open(const struct ram_config *cfg, struct ram **out, char **cause)
 	return 0;
 
 fail_memory:
-	if (asprintf(cause, "RAM tier: cannot map %zu MiB of address space and %llu MiB of memory: %s: "
-	                    "give it less (-m), or raise vm.overcommit_memory or RLIMIT_AS",
-	        r->arena_map_len >> 20, (unsigned long long)(chunks * RAM_CHUNK) >> 20,
-	        strerror(-ret)) < 0)
+	if (asprintf(cause,
+		     "RAM tier: cannot map %zu MiB of address space and %llu MiB of memory: %s: "
+		     "give it less (-m), or raise vm.overcommit_memory or RLIMIT_AS",
+		     r->arena_map_len >> 20, (unsigned long long)(chunks * RAM_CHUNK) >> 20,
+		     strerror(-ret)) < 0)
 		*cause = NULL;
 fail:
 	ram_close(&r);
@@ -244,9 +247,9 @@ struct buf *ram_alloc(struct ram *r, uint32_t size)
 	ram_lock(&r->lock);
 	b = ram__take(r, c);
 	/*
-	 * Nothing free. By turns, until one of these helps: move a sparse chunk's residents away; take an
-	 * object of the next class, then of one further; evict the next in order; and once that has
-	 * cost the class as much as the cheapest chunk holds, empty that.
+	 * Nothing free. By turns, until one of these helps: move a sparse chunk's residents away;
+	 * take an object of the next class, then of one further; evict the next in order; and once
+	 * that has cost the class as much as the cheapest chunk holds, empty that.
 	 */
 	while (b == NULL) {
 		uint64_t had = ram__resident(r);
@@ -292,7 +295,8 @@ void buf_put(struct ram *r, struct buf *b)
 	}
 }
 
-struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len, bool *touched)
+struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len,
+		       bool *touched)
 {
 	struct ram_line *l = ram__line(r, hash);
 	struct buf *b = ram__find(r, l, hash, key, key_len);
@@ -387,7 +391,8 @@ bool ram_remove(struct ram *r, uint64_t hash, const void *key, unsigned key_len)
 	ram_unlock(&l->lock);
 	if (b == NULL)
 		return false;
-	/* The tier's ref is ours now [RI-2]; b may still be in its queue, where eviction passes it over. */
+	/* The tier's ref is ours now [RI-2]; b may still be in its queue, where eviction passes it
+	 * over. */
 	ram_lock(&r->lock);
 	ram__unlink(r, b);
 	ram__drop(r, b);
@@ -430,7 +435,8 @@ void ram_stats(struct ram *r, struct ram_stats *out)
 {
 	MAGIC_OK(r, RAM_MAGIC);
 	ram_lock(&r->lock);
-	out->arena_bytes = (uint64_t)atomic_load_explicit(&r->nchunks, memory_order_relaxed) * RAM_CHUNK;
+	out->arena_bytes =
+	    (uint64_t)atomic_load_explicit(&r->nchunks, memory_order_relaxed) * RAM_CHUNK;
 	out->resident_bytes = ram__resident(r);
 	out->resident_items = r->fifo[RAM_SMALL].items + r->fifo[RAM_MAIN].items;
 	out->pinned_bytes = r->used_bytes - r->resident_size;

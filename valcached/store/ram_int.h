@@ -8,16 +8,17 @@
  *   ram.c        opening, resizing, counting; the calls that join the three
  *
  * Rules:
- *  [RI-1] Two kinds of locks: r->lock over pool, queues and counters, and one in each line of the table.
- *         Order: r->lock, then a line. At most one line at a time.
- *  [RI-2] The tier's hold on a resident buf is one of its refs. Who takes the buf's entry out of its
- *         line owns that ref, and drops it under r->lock after the buf has left its queue.
- *  [RI-3] A buf's refs can rise from the tier's one only under its line's lock. So refs == 1, seen there,
- *         stays true there.
- *  [RI-4] A hit takes its line's lock and nothing else; a buf_put() that is not the last takes none.
+ *  [RI-1] Two kinds of locks: r->lock over pool, queues and counters, and one in each line of
+ *         the table. Order: r->lock, then a line. At most one line at a time.
+ *  [RI-2] The tier's hold on a resident buf is one of its refs. Who takes the buf's entry out of
+ *         its line owns that ref, and drops it under r->lock after the buf has left its queue.
+ *  [RI-3] A buf's refs can rise from the tier's one only under its line's lock. So refs == 1,
+ *         seen there, stays true there.
+ *  [RI-4] A hit takes its line's lock and nothing else; a buf_put() that is not the last: none.
  *  [RI-5] The queue of a buf, its links and all struct ram_chunk are under r->lock; chain is
  *         under the line's lock.
- *  [RI-6] resident cost + overhead <= limit, always (ram__fits asserts it at each insert).
+ *  [RI-6] resident cost + overhead <= limit, asserted at each insert; only a ram_resize() to less
+ *         that is under way is an exception.
  */
 #ifndef VALCACHED_STORE_RAM_INT_H
 #define VALCACHED_STORE_RAM_INT_H
@@ -35,8 +36,8 @@
 #define RAM_CLASSES   80u                /* at most */
 #define RAM_WAYS      8u                 /* entries of a line */
 #define RAM_FREQ_MAX  3u
-#define RAM_REACH     4u                 /* classes that may stand in for the next smaller: +50 % */
-#define RAM_LINE_LOAD 4u                 /* residents a line, on average, before the table grows */
+#define RAM_REACH     4u /* classes that may stand in for the next smaller: +50 % */
+#define RAM_LINE_LOAD 4u /* residents a line, on average, before the table grows */
 
 _Static_assert(sizeof(struct buf) == 64, "one cache line of metadata an object");
 
@@ -50,7 +51,7 @@ static inline void ram_lock(struct ram_lock *l)
 
 	while (unlikely(atomic_exchange_explicit(&l->v, 1, memory_order_acquire) != 0)) {
 		while (atomic_load_explicit(&l->v, memory_order_relaxed) != 0) {
-			/* The holder may have been descheduled: there can be more threads than CPUs. */
+			/* The holder may be descheduled: there can be more threads than CPUs. */
 			if (++n % 128 == 0)
 				sched_yield();
 #if defined(__x86_64__)
@@ -68,7 +69,7 @@ static inline void ram_unlock(struct ram_lock *l)
 /* Ids: chunk * RAM_SLOTS + slot; chunks count from 1, so that 0 is nobody. */
 struct ram_line {
 	struct ram_lock lock;
-	uint32_t over;         /* those that found no entry free, linked by chain */
+	uint32_t over; /* those that found no entry free, linked by chain */
 	union {
 		uint16_t tag[RAM_WAYS];
 		uint64_t tags[RAM_WAYS / 4];
@@ -102,12 +103,12 @@ struct ram_chunk {
 struct ram_class {
 	uint32_t size;
 	uint32_t per_chunk;
-	uint32_t cost;         /* what an object counts: its part of the chunk and its metadata */
-	uint32_t head, tail;   /* partial chunks; those that were full last are at the head */
+	uint32_t cost;       /* what an object counts: its part of the chunk and its metadata */
+	uint32_t head, tail; /* partial chunks; those that were full last are at the head */
 	uint64_t chunks, used, resident, evicted;
 	/*
-	 * Bytes evicted, and bytes too large that were given, for want of an own chunk since it got one:
-	 * when they reach what the cheapest chunk to empty holds, that is emptied.
+	 * Bytes evicted, and bytes too large that were given, for want of an own chunk since it got
+	 * one: when they reach what the cheapest chunk to empty holds, that is emptied.
 	 */
 	uint64_t debt, debt_asked;
 };
@@ -117,7 +118,7 @@ struct ram {
 	unsigned nclasses;
 	uint8_t class_of[128]; /* by step, see ram__step() */
 	/* read by every hit; written when the table grows */
-	struct buf *bufs;      /* by id */
+	struct buf *bufs; /* by id */
 	struct ram_line *lines;
 	_Alignas(64) _Atomic uint64_t shape; /* of the table: lines in use, and mask << 32 */
 	uint64_t buffer_bytes, bytes_max;
@@ -130,8 +131,9 @@ struct ram {
 
 	/* under lock */
 	_Alignas(64) struct ram_lock lock;
-	_Atomic uint32_t nchunks; /* in use: 1 .. nchunks; those above are on their way out, or gone */
-	uint32_t chunks_top;   /* 1 .. chunks_top have accessible memory behind them */
+	/* Chunks 1 .. nchunks are in use; those above are on their way out, or gone. */
+	_Atomic uint32_t nchunks;
+	uint32_t chunks_top; /* 1 .. chunks_top have accessible memory behind them */
 	uint32_t chunks_steady;
 	uint32_t free_head;
 	uint64_t free_chunks;
@@ -169,7 +171,8 @@ void ram__chunks_close(struct ram *r);
 bool ram__chunk_join(struct ram *r);
 /*
  * Empties a chunk at the price of evictions where larger classes have no room either; not one
- * where more than cost_max bytes are used. UINT64_MAX: any chunk without a pin, looked for everywhere.
+ * where more than cost_max bytes are used. UINT64_MAX: any chunk without a pin, looked for
+ * everywhere.
  */
 bool ram__chunk_empty(struct ram *r, uint64_t cost_max);
 /* Evicts some unpinned resident of class c or a larger one. */
@@ -181,7 +184,7 @@ void ram__chunk_drain(struct ram *r, uint32_t chunk, bool evict);
 /* A line of this hash, locked. */
 struct ram_line *ram__line(const struct ram *r, uint64_t hash);
 struct buf *ram__find(const struct ram *r, const struct ram_line *l, uint64_t hash, const void *key,
-    unsigned key_len);
+		      unsigned key_len);
 void ram__enter(struct ram *r, struct ram_line *l, struct buf *b);
 /* False if it is not in there. */
 bool ram__leave(struct ram *r, struct ram_line *l, struct buf *b);
@@ -200,7 +203,7 @@ void ram__drop(struct ram *r, struct buf *b);
 bool ram__evict(struct ram *r);
 /* Evicts this one, if nobody else is removing it. */
 bool ram__evict_buf(struct ram *r, struct buf *b);
-/* Gives the resident `from` the memory of `to`, if nobody holds it and the budget allows; from is free then. */
+/* If nobody holds the resident `from` and the budget allows, `to` takes its place; from is free. */
 bool ram__move(struct ram *r, struct buf *from, struct buf *to);
 
 #endif

@@ -6,9 +6,9 @@
  *          ^                        or none (in no list)
  *          '------ last object freed ------'
  *
- * Classes: multiples of 512 up to 4 KiB, then steps of 1/8 of a power of two. Where fewer than 17 fit a
- * chunk, sizes that fit it equally often are one class, stretched to fill the chunk: they would take
- * the same memory anyhow. Hence an object costs its part of the chunk, not its size.
+ * Classes: multiples of 512 up to 4 KiB, then steps of 1/8 of a power of two. Where fewer than 17
+ * fit a chunk, sizes that fit it equally often are one class, stretched to fill the chunk: they
+ * would take the same memory anyhow. Hence an object costs its part of the chunk, not its size.
  *
  * Objects are taken from the chunk that was full last, so that sparse chunks run empty and are
  * free for another class. Where that is not enough, the sparsest chunk's residents move to others.
@@ -196,8 +196,8 @@ struct buf *ram__take(struct ram *r, unsigned c)
 		ch->free = b->next;
 	} else {
 		b = ram__buf(r, cl->head * RAM_SLOTS + ch->bump);
-		b->mem = r->arena + (size_t)(cl->head - 1) * RAM_CHUNK +
-		    (size_t)ch->bump * cl->size;
+		b->mem =
+		    r->arena + (size_t)(cl->head - 1) * RAM_CHUNK + (size_t)ch->bump * cl->size;
 		b->size = cl->size;
 		b->class_id = (uint16_t)c;
 		b->chunk = cl->head;
@@ -283,7 +283,8 @@ static bool chunk_pinned(const struct ram *r, uint32_t chunk)
 	for (uint32_t i = 0; i < ch->bump; i++) {
 		const struct buf *b = ram__buf(r, chunk * RAM_SLOTS + i);
 
-		if (b->queue != RAM_NONE && atomic_load_explicit(&b->refs, memory_order_relaxed) > 1)
+		if (b->queue != RAM_NONE &&
+		    atomic_load_explicit(&b->refs, memory_order_relaxed) > 1)
 			return true;
 	}
 	return false;
@@ -313,7 +314,8 @@ static uint32_t cheapest(const struct ram *r, bool movable, uint64_t *cost_min)
 		uint32_t chunk;
 		uint64_t cost;
 
-		if (cl->head == 0 || (movable && cl->chunks * cl->per_chunk < cl->used + cl->per_chunk))
+		if (cl->head == 0 ||
+		    (movable && cl->chunks * cl->per_chunk < cl->used + cl->per_chunk))
 			continue;
 		chunk = sparsest(r, c);
 		if (chunk == 0)

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * From a key to its resident buf: lines of eight entries (tag and id), each with a lock, that grow one by
- * one (Litwin, "Linear hashing", VLDB 1980), so that the table costs 16 bytes a resident whatever
- * their size, and no growth stops anybody.
+ * From a key to its resident buf: lines of eight entries (tag and id), each with a lock, that grow
+ * one by one (Litwin, "Linear hashing", VLDB 1980), so that the table costs 16 bytes a resident
+ * whatever their size, and no growth stops anybody.
  *
- * With n lines in use and mask the next power of two less one, a hash belongs to line hash & mask, or,
- * if that is not there yet, to line hash & (mask >> 1). Adding line n splits line n & (mask >> 1).
+ * With n lines in use and mask the next power of two less one, a hash belongs to line hash & mask,
+ * or, if that is not there yet, to line hash & (mask >> 1). Adding line n splits line n & (mask >>
+ * 1).
  *
- *  [RT-1] shape changes with the split line locked, so a hash whose line was locked and is still its
- *         line by the shape read after that stays there until it is unlocked.
+ *  [RT-1] shape changes with the split line locked: so a hash whose line was locked, and is its
+ *         line by the shape read after that too, stays there until the line is unlocked.
  *  [RT-2] Lines above n are touched by the thread under r->lock alone.
  */
 #include <string.h>
@@ -55,7 +56,7 @@ static bool is_key(const struct buf *b, uint64_t hash, const void *key, unsigned
 	const uint8_t *rec = b->mem + b->rec_off;
 
 	return b->hash == hash && rec[offsetof(struct format_record, key_len)] == key_len &&
-	    memcmp(rec + sizeof(struct format_record), key, key_len) == 0;
+	       memcmp(rec + sizeof(struct format_record), key, key_len) == 0;
 }
 
 /* One bit at the top of each 16-bit lane that is zero; lanes above a true one may be false. */
@@ -65,7 +66,7 @@ static uint64_t zero_lanes(uint64_t x)
 }
 
 struct buf *ram__find(const struct ram *r, const struct ram_line *l, uint64_t hash, const void *key,
-    unsigned key_len)
+		      unsigned key_len)
 {
 	uint64_t want = tag_of(hash) * 0x0001000100010001ull;
 

@@ -8,8 +8,8 @@
  *                   v                        v
  *                  out, into ghost          out
  *
- * One order over all classes, so what goes is the oldest wherever it lies, and a class that is no longer
- * asked for runs empty by itself: its chunks become free for others (ram_pool.c).
+ * One order over all classes, so what goes is the oldest wherever it lies, and a class that is no
+ * longer asked for runs empty by itself: its chunks become free for others (ram_pool.c).
  *
  * A tail that somebody holds is passed over a few times: to evict it would free no memory yet.
  *
@@ -25,8 +25,8 @@
 uint64_t ram__overhead(const struct ram *r)
 {
 	return (uint64_t)(uint32_t)atomic_load_explicit(&r->shape, memory_order_relaxed) *
-	    sizeof(struct ram_line) +
-	    ghost_bytes(r->ghost);
+		   sizeof(struct ram_line) +
+	       ghost_bytes(r->ghost);
 }
 
 uint64_t ram__resident(const struct ram *r)
@@ -113,16 +113,17 @@ bool ram__evict_buf(struct ram *r, struct buf *b)
 	r->cls[b->class_id].evicted++;
 	ram__unlink(r, b);
 	ram__drop(r, b);
+	__builtin_prefetch(ram__buf(r, r->fifo[RAM_SMALL].tail)); /* likely the next to go */
 	return true;
 }
 
 bool ram__evict(struct ram *r)
 {
 	for (unsigned n = 0;; n++) {
-		unsigned q = r->fifo[RAM_SMALL].bytes > r->limit / SMALL_SHARE ||
-		        r->fifo[RAM_MAIN].tail == 0
-		    ? RAM_SMALL
-		    : RAM_MAIN;
+		unsigned q =
+		    r->fifo[RAM_SMALL].bytes > r->limit / SMALL_SHARE || r->fifo[RAM_MAIN].tail == 0
+			? RAM_SMALL
+			: RAM_MAIN;
 		uint32_t id = r->fifo[q].tail;
 		struct buf *b = ram__buf(r, id);
 		uint8_t freq;
@@ -133,7 +134,7 @@ bool ram__evict(struct ram *r)
 		if (n < PASSES && freq > 0) {
 			link_remove(r, b);
 			atomic_store_explicit(&b->freq, q == RAM_SMALL ? 0 : (uint8_t)(freq - 1),
-			    memory_order_relaxed);
+					      memory_order_relaxed);
 			link_head(r, b, RAM_MAIN);
 			continue;
 		}
