@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 struct loop_config {
-	bool sink;              /* swallow set bodies instead of answering lines */
-	const uint8_t *replies; /* whole replies, one after the other */
+	bool sink;        /* swallow set bodies instead of answering lines */
+	uint8_t *replies; /* whole replies, one after the other; the caller's, for ever */
 	size_t reply_len;
 	size_t starts;                 /* replies at which a send may begin */
 	size_t replies_len;            /* a multiple of reply_len */

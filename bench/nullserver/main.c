@@ -187,6 +187,7 @@ int main(int argc, char **argv)
 		rc = loop_start(&loops[i], &cfg);
 	if (rc != 0) {
 		fprintf(stderr, "nullserver: cannot serve: %s\n", strerror(-rc));
+		free(cfg.replies);
 		return 1;
 	}
 	accept_forever(fd, loops, threads);

@@ -341,8 +341,11 @@ void key_format(uint64_t hash, char *dst)
 {
 	static const char hex[] = "0123456789abcdef";
 	static const uint8_t at[16] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
-	uint64_t half[2] = {hash, value_mix(hash)};
-	const uint8_t *b = (const uint8_t *)half;
+	uint64_t low = value_mix(hash);
+	uint8_t b[16];
+
+	memcpy(b, &hash, 8);
+	memcpy(b + 8, &low, 8);
 
 	for (unsigned i = 0; i < 16; i++) {
 		dst[at[i]] = hex[b[i] >> 4];
