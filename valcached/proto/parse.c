@@ -318,7 +318,7 @@ static enum proto_result whole_line(struct proto *p, const char *b, const char *
 	if (op != PROTO_OPS)
 		return list_begin(p, op, b, w, eol, nl, nl + 1, consumed, req);
 	split(&l, s, w, eol);
-	if (w - s == 2 && s[0] == 'm' && memchr("ngesda", s[1], 6) != NULL)
+	if (w - s == 2 && s[0] == 'm' && strchr("ngesda", s[1]) != NULL && s[1] != '\0')
 		return proto__meta(p, &l, req);
 	return proto__text(p, &l, req);
 }
