@@ -25,9 +25,9 @@
  *   A block is one write [F-3]. Recovery of an unsealed segment looks for block headers at every
  *   multiple of 4096, so it steps over a torn one.
  *
- *  record: starts on a multiple of 512:
+ *  record: starts on a multiple of 128:
  *
- *   0        64      64+key      value_off              value_off+len     units*512
+ *   0        64      64+key      value_off              value_off+len     units*128
  *   | header | key   | (pad, sums) | value               | zero padding     |
  *
  *   value_off is 8-aligned right after the key for values up to 256 KiB (one chunk, verified by the content
@@ -38,8 +38,9 @@
  *        generation and its own location match, and served only if the key and the chunk's checksum match.
  *  [F-5] seq is drawn from one counter per store, grows for ever, and is kept by re-insertion.
  *        Of two records of one key the higher seq counts; a tombstone ends all lower ones.
- *  [F-6] A tombstone lies in a segment whose generation is not below that of the value it ends, on
- *        the same path.
+ *  [F-6] A tombstone lies on the path of the value that it ends and names the value's segment and
+ *        generation: it is written again at recycling for as long as that segment still has that
+ *        generation (a FLUSH: while any segment of the path has a generation up to the one it names).
  *  [F-7] Generations are drawn from one counter per store; a segment's content belongs to the
  *        generation in its header, everything else in it is noise of an earlier life.
  */
@@ -53,7 +54,8 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 #define FORMAT_VERSION   1u
-#define FORMAT_UNIT      512u
+#define FORMAT_UNIT      128u  /* of locations and record sizes */
+#define FORMAT_BLOCK     512u  /* block header */
 #define FORMAT_ALIGN     4096u
 #define FORMAT_EXTENT    (1024u * 1024)
 #define FORMAT_CHUNK     (256u * 1024)
@@ -105,15 +107,16 @@ struct format_block {
 	uint64_t offset;        /* in the segment */
 	uint32_t used;          /* bytes up to the end of the last record */
 	uint32_t records;
-	uint8_t reserved[512 - 32 - 8];
+	uint8_t reserved[FORMAT_BLOCK - 32 - 8];
 	uint64_t sum;           /* XXH3-64, seeded with the store's id, of this header */
 };
-_Static_assert(sizeof(struct format_block) == FORMAT_UNIT, "block header is one unit");
+_Static_assert(sizeof(struct format_block) == FORMAT_BLOCK, "block header");
+_Static_assert(FORMAT_BLOCK % FORMAT_UNIT == 0, "records start on units");
 
 enum format_type {
 	FORMAT_VALUE = 1,
 	FORMAT_TOMBSTONE = 2,   /* ends all records of this key with a lower seq */
-	FORMAT_DROP = 3,        /* ends one record, at drop_loc (location in units, seq drop_seq) */
+	FORMAT_DROP = 3,        /* ends one record, by place and generation */
 	FORMAT_FLUSH = 4,       /* ends every record of this store with a lower seq */
 };
 
@@ -125,7 +128,8 @@ struct format_record {
 	uint32_t flags;         /* memcached client flags */
 	uint32_t value_len;
 	uint64_t seq;
-	uint64_t content[2];    /* XXH3-128 of the value: low, high (DROP: location, seq) */
+	uint64_t content[2];    /* VALUE: XXH3-128 of it, low and high. TOMBSTONE, DROP: location and
+	                           generation of what it ends. FLUSH: 0, highest generation it ends */
 	uint64_t generation;    /* of the segment it lies in */
 	uint32_t units_at;      /* place in the segment, in units */
 	uint32_t value_off;     /* from the start of the record */
@@ -134,10 +138,10 @@ struct format_record {
 _Static_assert(sizeof(struct format_record) == 64, "record header");
 _Static_assert(offsetof(struct format_record, sum) == 56, "the checksum covers all before it");
 
-/* One per record of a sealed segment, in the order of their places. */
+/* One per record of a sealed segment: first those that are not values, then the values by place. */
 struct format_entry {
-	uint64_t hash;          /* of the key, seeded; DROP: the location; FLUSH: 0 */
-	uint64_t seq;           /* DROP: seq of the dropped record */
+	uint64_t hash;          /* of the key, seeded; DROP: of the place it ends; FLUSH: 0 */
+	uint64_t seq;
 	uint32_t units_at;
 	uint32_t units : 24;
 	uint32_t type : 8;
@@ -153,7 +157,9 @@ struct format_footer {
 	uint64_t table_sum;     /* XXH3-64, seeded, of the entries */
 	uint64_t seq_max;       /* highest seq in the segment */
 	uint64_t data_bytes;    /* of records */
-	uint8_t reserved[4096 - 56 - 8];
+	uint32_t others;        /* entries that are not values; they come first */
+	uint32_t stream;        /* which of the path's streams this segment belonged to */
+	uint8_t reserved[4096 - 64 - 8];
 	uint64_t sum;
 };
 _Static_assert(sizeof(struct format_footer) == 4096, "footer");

@@ -9,7 +9,7 @@
  *     slot   63........48 47.......37 36...........2 1..0
  *            | tag 16    | length 11 | location 35  | clock 2 |     all zero: empty
  *
- * location is in 512-byte units over all paths (never 0: unit 0 holds a superblock); length is a
+ * location is in 128-byte units over all paths (never 0: unit 0 holds a superblock); length is a
  * code for the record's size on disk (index_len_*); the tag is 16 bits of the key's hash. A key has
  * two candidate lines, home and other, by partial-key hashing (Fan et al., "Cuckoo Filter", CoNEXT
  * 2014): other = (H(tag) - home) mod lines, an involution, so a slot can be moved to its other line
@@ -39,7 +39,7 @@
 #define INDEX_SLOTS    7
 #define INDEX_LOC_BITS 35
 #define INDEX_LOC_MAX  ((1ull << INDEX_LOC_BITS) - 1)
-#define INDEX_UNIT     512u /* bytes */
+#define INDEX_UNIT     128u /* bytes; the store's FORMAT_UNIT */
 #define INDEX_CLOCK_MAX 3u
 #define INDEX_CANDIDATES (2 * INDEX_SLOTS)
 
@@ -47,8 +47,8 @@ struct index;
 
 /* Where a record may be. */
 struct index_ref {
-	uint64_t loc;   /* 512-byte units */
-	uint32_t units; /* size on disk in 512-byte units, rounded up by the code: at most 1/128 more */
+	uint64_t loc;   /* 128-byte units */
+	uint32_t units; /* size on disk in 128-byte units, rounded up by the code: at most 1/128 more */
 	uint8_t clock;
 };
 
@@ -102,6 +102,13 @@ bool index_remove(struct index *ix, uint64_t hash, uint64_t loc);
 /* Moves a slot from one location to another, if it still points there: for re-insertion. */
 bool index_relocate(struct index *ix, uint64_t hash, uint64_t from, uint64_t to, uint32_t units,
     uint8_t clock);
+
+/*
+ * Removes every slot that points into [from, to), or all. Walks the whole index (about 1 ns an item); for
+ * the rare cases in which the keys are not known. Returns how many there were.
+ */
+uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to);
+void index_clear(struct index *ix);
 
 /* Raises the clock by one up to INDEX_CLOCK_MAX. False if the slot is gone. */
 bool index_touch(struct index *ix, uint64_t hash, uint64_t loc);

@@ -391,8 +391,7 @@ bool ram_remove(struct ram *r, uint64_t hash, const void *key, unsigned key_len)
 	ram_unlock(&l->lock);
 	if (b == NULL)
 		return false;
-	/* The tier's ref is ours now [RI-2]; b may still be in its queue, where eviction passes it
-	 * over. */
+	/* The tier's ref is ours now [RI-2]; eviction passes b over while it is in its queue. */
 	ram_lock(&r->lock);
 	ram__unlink(r, b);
 	ram__drop(r, b);

@@ -71,6 +71,8 @@ struct store_config {
 	uint64_t sync_ns;        /* power-cut promise */
 	enum store_admit admit;
 	uint64_t write_budget;   /* bytes a second over all paths, 0 = no bound */
+	double reinsert_all;     /* share of a segment that is written again at recycling, at most; 0: */
+	double reinsert_second;  /* the defaults, .30 and .50 (docs/decisions.md) */
 	bool fresh;              /* forget what the paths hold */
 	const char *shm_dir;     /* folder for named shared memory; NULL = /dev/shm */
 	uint64_t seed;           /* 0: from the kernel; tests: fixed */
@@ -132,8 +134,9 @@ struct store_op {
 	uint64_t start_ns;
 	struct store_op *next;   /* queue of those that wait for a buffer */
 	struct buf *buf;
+	uint32_t charge;         /* of buf, in the worker's in-flight account */
 	uint8_t step, kind, tries, mode;
-	bool head, charged;
+	bool head;
 	char key[STORE_KEY_MAX];
 	struct store_io *run;    /* state of an op that went to the disk; taken from the worker's pool */
 };

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Deletes and flush_all: find, then under the key's lock append a tombstone, unindex, forget.
+ * Worker's own thread.
+ *
+ *  [DEL-1] The tombstone goes to the path of the value and names its place [F-6]; it is committed
+ *          before the slot is removed: a kill between the two leaves the
+ *          key deleted or untouched, and the answer is not out yet.
+ *  [DEL-2] A record that could not be read, but may be the key's, is ended as well.
+ */
+#include <string.h>
+
+#include "valcached/store/store_int.h"
+
+static bool finish(struct store_op *op, enum store_status st)
+{
+	run_drop(op);
+	return op_finish(op, st, -1);
+}
+
+static void tombstone(struct store_op *op, struct wbuf *w, uint64_t loc, uint64_t generation)
+{
+	uint8_t head[sizeof(struct format_record) + STORE_KEY_MAX + 8] = {0};
+	struct format_record *rec = (struct format_record *)(void *)head;
+	uint32_t units;
+
+	rec->type = FORMAT_TOMBSTONE;
+	rec->key_len = op->key_len;
+	rec->value_off = record_value_off(op->key_len, 0);
+	rec->content[0] = loc;
+	rec->content[1] = generation;
+	memcpy(rec + 1, op->key, op->key_len);
+	wbuf_append(w, head, record_head_len(op->key_len, 0), NULL, op->hash, false, &units);
+	COUNT(op->sw, tombstones);
+}
+
+bool delete_step(struct store_op *op)
+{
+	struct store_worker *sw = op->sw;
+	struct store *s = sw->s;
+	pthread_mutex_t *lock = key_lock(s, op->hash);
+	struct {
+		struct wbuf *w;
+		struct path *path;
+		uint64_t loc, generation;
+	} end[INDEX_CANDIDATES];
+	unsigned n;
+	struct store_io *run;
+	bool in_ram, was_there;
+
+again:
+	if (op_find(op, false) == FIND_PENDING)
+		return false;
+	run = op->run;
+	n = 0;
+	for (unsigned i = 0; i < run->probe.n; i++) {
+		uint32_t seg, at;
+		struct path *p;
+
+		if (((run->matches | run->suspects) & (1u << i)) == 0)
+			continue;
+		p = loc_path(s, run->probe.ref[i].loc, &seg, &at);
+		if (p == NULL || atomic_load(&p->offline))
+			continue;
+		end[n].path = p;
+		end[n].loc = run->probe.ref[i].loc;
+		end[n].generation =
+		    atomic_load_explicit(&p->seg[seg].generation, memory_order_acquire);
+		/* room for one more than there are so far, as they may share a buffer */
+		end[n].w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX * (n + 1));
+		if (end[n++].w == NULL) {
+			find_restart(op);
+			op_wait(op, WAIT_WRITE);
+			return false;
+		}
+	}
+	pthread_mutex_lock(lock);
+	if (run->suspects == 0 && !index_unchanged(s->index, op->hash, &run->probe)) {
+		pthread_mutex_unlock(lock);
+		find_restart(op);
+		goto again;
+	}
+	/* a later reserve on a path may have closed the buffer of an earlier one */
+	for (unsigned i = 0; i < n; i++)
+		for (unsigned k = i + 1; k < n; k++)
+			if (end[k].path == end[i].path)
+				end[i].w = end[k].w;
+	for (unsigned i = 0; i < n; i++)
+		tombstone(op, end[i].w, end[i].loc, end[i].generation);
+	for (unsigned i = 0; i < run->probe.n; i++)
+		if (run->matches & (1u << i))
+			index_remove(s->index, op->hash, run->probe.ref[i].loc);
+	in_ram = ram_remove(s->ram, op->hash, op->key, op->key_len);
+	pthread_mutex_unlock(lock);
+	was_there = run->matches != 0 || in_ram;
+	if (was_there)
+		COUNT(sw, deletes);
+	else
+		COUNT(sw, delete_misses);
+	return finish(op, was_there ? STORE_OK : STORE_MISS);
+}
+
+bool store_delete(struct store_op *op)
+{
+	A(op->kind == OP_NONE);
+	op->kind = OP_DELETE;
+	run_get(op);
+	return delete_step(op);
+}
+
+/*
+ * A FLUSH record on every path ends everything with a lower seq; then index and RAM tier are emptied.
+ */
+bool flush_step(struct store_op *op)
+{
+	struct store_worker *sw = op->sw;
+	struct store *s = sw->s;
+	struct wbuf *on[STORE_PATHS_MAX] = {0};
+	uint64_t ends[STORE_PATHS_MAX];
+	uint32_t units;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+		uint64_t newest = 0;
+
+		if (atomic_load(&p->offline))
+			continue;
+		for (uint32_t k = 0; k < p->nseg; k++) {
+			uint64_t g = atomic_load(&p->seg[k].generation);
+
+			newest = g > newest ? g : newest;
+		}
+		ends[i] = newest;
+		on[i] = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
+		if (on[i] == NULL) {
+			op_wait(op, WAIT_WRITE);
+			return false;
+		}
+	}
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct format_record rec = {.type = FORMAT_FLUSH,
+		    .value_off = sizeof rec, .content = {0, ends[i]}};
+
+		if (on[i] != NULL)
+			wbuf_append(on[i], (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
+	}
+	index_clear(s->index);
+	ram_clear(s->ram);
+	return finish(op, STORE_OK);
+}
+
+bool store_flush_all(struct store_op *op)
+{
+	A(op->kind == OP_NONE);
+	op->kind = OP_FLUSH;
+	return flush_step(op);
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A walk over all keys, for `lru_crawler metadump all`: the segments' blocks are read one buffer at a
+ * time, and every record that the index still points to gives a line. What is in write buffers only
+ * (at most half a sync interval) or in RAM only is not listed. Worker's own thread.
+ *
+ * The cursor is path:8 | segment:24 | offset in 4096s:16 and counts upwards, so segments that are recycled
+ * meanwhile are met once or not at all; a value that is written again may be met twice.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/xxh.h"
+#include "valcached/store/store_int.h"
+
+#define LINE_MAX_BYTES (3 * STORE_KEY_MAX + 160)
+
+static uint64_t cursor_make(uint32_t path, uint32_t seg, uint32_t off)
+{
+	return (uint64_t)path << 40 | (uint64_t)seg << 16 | off / FORMAT_ALIGN;
+}
+
+/* Percent-encoding as memcached's metadump does it: everything but unreserved characters. */
+static size_t encode(char *out, const uint8_t *key, size_t len)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	size_t n = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		uint8_t c = key[i];
+
+		if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+		    c == '-' || c == '.' || c == '_' || c == '~') {
+			out[n++] = (char)c;
+		} else {
+			out[n++] = '%';
+			out[n++] = hex[c >> 4];
+			out[n++] = hex[c & 15];
+		}
+	}
+	return n;
+}
+
+static void add_line(struct store_op *op, const uint8_t *key, const struct format_record *rec)
+{
+	struct store_io *run = op->run;
+	char *line;
+
+	if (run->text_n + LINE_MAX_BYTES > run->text_cap) {
+		size_t cap = run->text_cap == 0 ? 65536 : run->text_cap * 2;
+		char *more = realloc(run->text, cap);
+
+		if (more == NULL)
+			return; /* a line less */
+		run->text = more;
+		run->text_cap = cap;
+	}
+	line = run->text + run->text_n;
+	memcpy(line, "key=", 4);
+	run->text_n += 4;
+	run->text_n += encode(line + 4, key, rec->key_len);
+	run->text_n += (size_t)sprintf(run->text + run->text_n,
+	    " exp=-1 la=0 cas=%" PRIu64 " fetch=no cls=1 size=%u\r\n", cas_of(rec->content),
+	    rec->value_len);
+}
+
+/* Lines for the records of whole blocks in mem; returns how far the walk came. */
+static uint32_t walk(struct store_op *op, struct path *p, uint32_t seg, uint64_t generation,
+    const uint8_t *mem, uint32_t off, uint32_t n)
+{
+	struct store *s = op->sw->s;
+	uint32_t at = 0;
+
+	while (at + FORMAT_ALIGN <= n) {
+		struct format_block b;
+		uint32_t r = FORMAT_BLOCK, used;
+
+		memcpy(&b, mem + at, sizeof b);
+		if (!block_good(&b, s->id_seed, generation, off + at, s->seg_size - off - at)) {
+			at += FORMAT_ALIGN;
+			continue;
+		}
+		if (b.bytes > n - at && at > 0)
+			return at; /* again, from its start */
+		used = b.used <= n - at ? b.used : n - at;
+		while (r + sizeof(struct format_record) <= used) {
+			struct format_record rec;
+			struct index_ref ref;
+			const uint8_t *key = mem + at + r + sizeof rec;
+
+			if (record_check(mem + at + r, used - r, s->id_seed, generation,
+			        (off + at + r) / FORMAT_UNIT, &rec) != RECORD_GOOD)
+				break;
+			if (rec.type == FORMAT_VALUE &&
+			    index_get(s->index,
+			        XXH3_64bits_withSeed(key, rec.key_len, s->hash_secret),
+			        loc_of(p, seg, rec.units_at), &ref))
+				add_line(op, key, &rec);
+			r += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
+		}
+		at += b.bytes;
+	}
+	return at;
+}
+
+static void dump_read_done(struct io_op *io)
+{
+	struct store_io *run = container_of(io, struct store_io, io);
+	struct store_op *op = run->op;
+	struct store *s = op->sw->s;
+	uint32_t pi = (uint32_t)(run->cursor >> 40), seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
+	uint32_t off = (uint32_t)(run->cursor & 0xffff) * FORMAT_ALIGN, n;
+
+	op->sw->in_flight--;
+	n = io->res > 0 ? (uint32_t)io->res : 0;
+	if (n > 0)
+		n = walk(op, &s->path[pi], seg, atomic_load(&run->pinned->generation), run->rd->mem, off,
+		    n);
+	segment_unpin(s, run->pinned);
+	run->pinned = NULL;
+	buf_give(op->sw, run->rd, run->rd_charge);
+	run->rd = NULL;
+	run->cursor = n == 0 || off + n >= s->seg_size ? cursor_make(pi, seg + 1, 0) :
+	                                                cursor_make(pi, seg, off + n);
+	op_step(op);
+}
+
+bool dump_step(struct store_op *op)
+{
+	struct store_io *run = op->run;
+	struct store *s = op->sw->s;
+
+	while (run->text_n == 0) {
+		uint32_t pi = (uint32_t)(run->cursor >> 40);
+		uint32_t seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
+		uint32_t off = (uint32_t)(run->cursor & 0xffff) * FORMAT_ALIGN, len, st;
+		struct path *p;
+
+		if (pi >= s->npaths)
+			break;
+		p = &s->path[pi];
+		if (seg >= p->nseg) {
+			run->cursor = cursor_make(pi + 1, 0, 0);
+			continue;
+		}
+		st = atomic_load(&p->seg[seg].state);
+		if (st == SEG_VIRGIN || st == SEG_CLEAN || st == SEG_RECYCLING) {
+			run->cursor = cursor_make(pi, seg + 1, 0);
+			continue;
+		}
+		len = WBUF_BYTES < s->seg_size - off ? WBUF_BYTES : (uint32_t)(s->seg_size - off);
+		run->rd = buf_take(op->sw, len, &run->rd_charge);
+		if (run->rd == NULL) {
+			op_wait(op, WAIT_MEMORY);
+			return false;
+		}
+		run->pinned = &p->seg[seg];
+		atomic_fetch_add(&run->pinned->pins, 1);
+		op->sw->in_flight++;
+		io_read(op->sw->io, &run->io, p->file, run->rd->mem, len, seg_offset(p, seg) + off,
+		    dump_read_done);
+		return false;
+	}
+	*run->cursor_out = run->cursor;
+	op->value = (const uint8_t *)run->text;
+	op->value_n = (uint32_t)run->text_n;
+	return op_finish(op, STORE_OK, -1);
+}
+
+bool store_dump(struct store_op *op, uint64_t *cursor)
+{
+	struct store_io *run = run_get(op);
+
+	op->kind = OP_DUMP;
+	run->cursor = *cursor;
+	run->cursor_out = cursor;
+	run->text_n = 0;
+	return dump_step(op);
+}

@@ -1,0 +1,776 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The slow worker's duties: sealing full segments, recycling the oldest, ending index victims on disk,
+ * syncing. It writes straight-line code over io_wait(); nobody waits for it but for room.
+ *
+ * Recycling a segment (numbered for README and tests):
+ *  [EV-1] Only the oldest of its path [S-3], and only when sealed.
+ *  [EV-2] Its hottest records, up to a quota of its size, are written again on the same path, each
+ *         under its key's lock, with their old seq; their clock is halved.
+ *  [EV-3] Everything else is taken out of the index; what the RAM tier has of it lives on in RAM alone.
+ *  [EV-4] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
+ *         old bytes is under way or can begin.
+ *  [EV-5] The copies of EV-2 are on disk and synced.
+ *  [EV-6] The header of the new generation is written and synced. Only now is the segment clean.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "valcached/store/store_int.h"
+
+#define RUN_BYTES   (FORMAT_EXTENT + 65536u) /* one read of the recycler */
+#define RUN_GAP     (64u * 1024)             /* unwanted bytes that are read rather than skipped */
+#define RUNS        4u                       /* reads in flight */
+
+static void wait_done(struct io_op *op)
+{
+	(void)op;
+}
+
+int io_wait(struct io *io, struct io_op *op)
+{
+	op->done = wait_done;
+	while (!io_op_idle(op)) {
+		int res = io_turn(io, -1);
+
+		A(res >= 0);
+	}
+	return op->res;
+}
+
+void slow_call(struct store *s)
+{
+	if (s->worker[s->cfg.workers] != NULL)
+		worker_wake(s->worker[s->cfg.workers]);
+}
+
+static int do_write(struct store_worker *sw, struct path *p, const void *buf, uint32_t len,
+    uint64_t off)
+{
+	struct io_op op = {0};
+
+	COUNT_N(sw, disk_write_bytes, len);
+	io_write(sw->io, &op, p->file, buf, len, off, NULL);
+	return io_wait(sw->io, &op);
+}
+
+static int do_sync(struct store_worker *sw, struct path *p)
+{
+	struct io_op op = {0};
+	int res;
+
+	atomic_store(&p->dirty, 0);
+	io_sync(sw->io, &op, p->file, NULL);
+	res = io_wait(sw->io, &op);
+	if (res < 0) {
+		COUNT(sw, write_errors);
+		if (!atomic_exchange(&p->offline, true))
+			log_error("store: %s takes no more writes: sync: %s", p->file->info.path,
+			    strerror(-res));
+	}
+	return res;
+}
+
+/* ---- sealing ----------------------------------------------------------------------------------- */
+
+static int by_place(const void *a, const void *b)
+{
+	const struct format_entry *x = a, *y = b;
+
+	if ((x->type == FORMAT_VALUE) != (y->type == FORMAT_VALUE))
+		return x->type == FORMAT_VALUE ? 1 : -1;
+	return x->units_at < y->units_at ? -1 : x->units_at > y->units_at;
+}
+
+/* Writes table and footer. entries are sorted in place. */
+static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t generation,
+    uint32_t stream, struct format_entry *entries, uint32_t n)
+{
+	struct store *s = p->store;
+	uint64_t bytes = table_bytes(n);
+	struct format_footer *f;
+	uint8_t *mem;
+	int res;
+
+	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes + FORMAT_ALIGN) != 0)
+		return -ENOMEM;
+	memset(mem, 0, bytes + FORMAT_ALIGN);
+	if (n > 0) {
+		qsort(entries, n, sizeof *entries, by_place);
+		memcpy(mem, entries, n * sizeof *entries);
+	}
+	f = (struct format_footer *)(void *)(mem + bytes);
+	f->stream = stream;
+	f->magic = FORMAT_FOOT_MAGIC;
+	f->version = FORMAT_VERSION;
+	f->entries = n;
+	f->generation = generation;
+	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
+	for (uint32_t i = 0; i < n; i++) {
+		if (entries[i].seq > f->seq_max)
+			f->seq_max = entries[i].seq;
+		f->data_bytes += (uint64_t)entries[i].units * FORMAT_UNIT;
+		f->others += entries[i].type != FORMAT_VALUE;
+	}
+	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
+	res = do_write(sw, p, mem, (uint32_t)(bytes + FORMAT_ALIGN), seg_offset(p, seg) + f->table_off);
+	free(mem);
+	return res;
+}
+
+static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct segment *g = &p->seg[seg];
+	uint64_t data = 0;
+	int res;
+
+	/* FULL without extents: nobody else touches entries now */
+	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
+	for (uint32_t i = 0; i < g->nentries; i++)
+		data += (uint64_t)g->entries[i].units * FORMAT_UNIT;
+	res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries, g->nentries);
+	if (res < 0) {
+		/* it stays readable; a restart walks its blocks, and the recycler the index */
+		COUNT(sw, write_errors);
+		log_warn("store: %s: the table of segment %u could not be written: %s",
+		    p->file->info.path, seg, strerror(-res));
+	}
+	pthread_mutex_lock(&p->lock);
+	free(g->entries);
+	g->entries = NULL;
+	g->entries_cap = 0;
+	g->data_bytes = data;
+	atomic_store(&g->state, SEG_SEALED);
+	pthread_mutex_unlock(&p->lock);
+	atomic_fetch_add(&p->seg_sealed, 1);
+}
+
+/* Seals what is full and finished; with all, the open segment too. */
+static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
+{
+	bool did = false;
+
+	for (;;) {
+		uint32_t seg = SEG_NONE;
+
+		pthread_mutex_lock(&p->lock);
+		for (unsigned t = 0; t < STREAMS; t++) {
+			const struct order *o = &p->order[t];
+
+			if (all && p->open[t] != SEG_NONE) {
+				atomic_store(&p->seg[p->open[t]].state, SEG_FULL);
+				p->open[t] = SEG_NONE;
+			}
+			/* the newest few, and the oldest if a long set has kept it open until now */
+			for (uint32_t i = 0; i < o->n; i++) {
+				uint32_t k = o->ring[(o->head + o->n - 1 - i) % p->nseg];
+
+				if (!all && i >= 64) {
+					k = o->ring[o->head];
+					i = o->n;
+				}
+				if (p->seg[k].state == SEG_FULL && p->seg[k].extents == 0)
+					seg = k;
+			}
+		}
+		pthread_mutex_unlock(&p->lock);
+		if (seg == SEG_NONE)
+			return did;
+		seal(sw, p, seg);
+		did = true;
+	}
+}
+
+/* ---- recycling --------------------------------------------------------------------------------- */
+
+/* The segment's table, malloc'd; NULL if it cannot be had. */
+static struct format_entry *read_table(struct store_worker *sw, struct path *p, uint32_t seg,
+    uint32_t *n)
+{
+	struct store *s = p->store;
+	struct format_footer f;
+	struct io_op op = {0};
+	uint64_t end = seg_offset(p, seg) + s->seg_size, bytes;
+	uint8_t *mem;
+	bool good;
+
+	if (posix_memalign((void **)&mem, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+		return NULL;
+	io_read(sw->io, &op, p->file, mem, FORMAT_ALIGN, end - FORMAT_ALIGN, NULL);
+	good = io_wait(sw->io, &op) == (int)FORMAT_ALIGN;
+	memcpy(&f, mem, sizeof f);
+	free(mem);
+	if (!good || !footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
+		return NULL;
+	bytes = table_bytes(f.entries);
+	*n = f.entries;
+	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
+		return NULL;
+	if (bytes > 0) {
+		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes, NULL);
+		good = io_wait(sw->io, &op) == (int)bytes;
+	}
+	if (!good || !table_good(&f, (struct format_entry *)(void *)mem, s->id_seed)) {
+		free(mem);
+		return NULL;
+	}
+	return (struct format_entry *)(void *)mem;
+}
+
+/* Takes one record out of the index. True if it was there. */
+static bool unindex(struct store *s, uint64_t hash, uint64_t loc)
+{
+	pthread_mutex_t *lock = key_lock(s, hash);
+	bool was;
+
+	pthread_mutex_lock(lock);
+	was = index_remove(s->index, hash, loc);
+	if (was)
+		ram_relocate(s->ram, hash, loc, 0);
+	pthread_mutex_unlock(lock);
+	return was;
+}
+
+struct pick {
+	uint32_t entry;
+	uint8_t clock; /* or OTHER: a tombstone or its like */
+};
+#define OTHER 255
+
+/*
+ * Chooses what is worth writing again: live records that were used, the most used first, up to the
+ * quota. Returns their number, in the order of their places. *live: records still indexed.
+ */
+static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const struct format_entry *e,
+    uint32_t n, uint64_t quota, struct pick *out, uint32_t *live)
+{
+	uint64_t bytes[INDEX_CLOCK_MAX + 1] = {0}, left = quota;
+	uint64_t allow[INDEX_CLOCK_MAX + 1] = {0};
+	uint32_t all = 0, k = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct index_ref ref;
+
+		if (e[i].type != FORMAT_VALUE) {
+			out[all].entry = i;
+			out[all++].clock = OTHER;
+			continue;
+		}
+		if (!index_get(s->index, e[i].hash, loc_of(p, seg, e[i].units_at), &ref))
+			continue;
+		out[all].entry = i;
+		out[all].clock = ref.clock;
+		bytes[ref.clock] += (uint64_t)e[i].units * FORMAT_UNIT;
+		all++;
+	}
+	*live = all;
+	for (unsigned c = INDEX_CLOCK_MAX; c >= 1; c--) {
+		allow[c] = bytes[c] < left ? bytes[c] : left;
+		left -= allow[c];
+	}
+	for (uint32_t i = 0; i < all; i++) {
+		uint64_t size = (uint64_t)e[out[i].entry].units * FORMAT_UNIT;
+
+		if (out[i].clock == OTHER)
+			out[k++] = out[i];
+		else if (size <= allow[out[i].clock] && size <= FORMAT_EXTENT) {
+			allow[out[i].clock] -= size;
+			out[k++] = out[i];
+		}
+	}
+	return k;
+}
+
+/* Room on this path, waiting for our own writes if need be. NULL: there is none to be had. */
+static struct wbuf *room(struct store_worker *sw, struct path *p, uint32_t bytes)
+{
+	for (;;) {
+		struct wbuf *w = wbuf_reserve(sw, p, STREAM_MAIN, bytes);
+		bool busy = false;
+
+		if (w != NULL)
+			return w;
+		for (unsigned i = 0; i < sw->nwbufs; i++)
+			busy = busy || sw->wbufs[i]->writing != 0;
+		if (!busy)
+			return NULL;
+		A(io_turn(sw->io, -1) >= 0);
+	}
+}
+
+/* [F-6] Does what this record ends still lie on the path? Not in seg, which is about to be overwritten. */
+static bool still_needed(struct path *p, uint32_t seg, const struct format_record *rec)
+{
+	uint32_t at, other;
+
+	if (rec->type == FORMAT_FLUSH) {
+		for (uint32_t k = 0; k < p->nseg; k++) {
+			uint64_t g = atomic_load(&p->seg[k].generation);
+
+			if (k != seg && g != 0 && g <= rec->content[1])
+				return true;
+		}
+		return false;
+	}
+	return loc_path(p->store, rec->content[0], &other, &at) == p && other != seg &&
+	    atomic_load(&p->seg[other].generation) == rec->content[1];
+}
+
+/* Writes one record again [EV-2]. False: no room. */
+static bool reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
+    const struct format_entry *e, uint8_t *mem)
+{
+	struct store *s = sw->s;
+	uint64_t loc = loc_of(p, seg, e->units_at), to;
+	pthread_mutex_t *lock = key_lock(s, e->hash);
+	struct format_record rec;
+	struct index_ref ref;
+	struct wbuf *w;
+	uint32_t units = 0;
+
+	if (record_check(mem, (size_t)e->units * FORMAT_UNIT, s->id_seed,
+	        atomic_load(&p->seg[seg].generation), e->units_at, &rec) != RECORD_GOOD ||
+	    rec.type != e->type) {
+		atomic_fetch_add(&s->reinsert_corrupt, 1);
+		return true;
+	}
+	if (rec.type != FORMAT_VALUE) {
+		if (!still_needed(p, seg, &rec))
+			return true;
+		w = room(sw, p, TOMBSTONE_MAX);
+		if (w == NULL)
+			return false;
+		wbuf_append(w, mem, record_head_len(rec.key_len, 0), NULL, e->hash, true, &units);
+		return true;
+	}
+	if ((uint64_t)rec.value_off + rec.value_len > (uint64_t)e->units * FORMAT_UNIT ||
+	    !record_value_good(mem, &rec, 0, mem + rec.value_off, rec.value_len)) {
+		atomic_fetch_add(&s->reinsert_corrupt, 1);
+		return true; /* unindexed with the rest */
+	}
+	w = room(sw, p, rec.value_off + rec.value_len);
+	if (w == NULL)
+		return false;
+	pthread_mutex_lock(lock);
+	if (index_get(s->index, e->hash, loc, &ref)) {
+		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
+		    mem + rec.value_off, e->hash, true, &units);
+		AN(index_relocate(s->index, e->hash, loc, to, units, ref.clock / 2));
+		ram_relocate(s->ram, e->hash, loc, to);
+		count_add(&s->reinserted, 1);
+		count_add(&s->reinserted_bytes, (uint64_t)units * FORMAT_UNIT);
+		if (s->cfg.admit == STORE_ADMIT_ALL)
+			atomic_fetch_sub(&s->credit, (int64_t)units * FORMAT_UNIT);
+	}
+	pthread_mutex_unlock(lock);
+	if (w->fill + units * FORMAT_UNIT > w->ext_len)
+		wbuf_flush(w);
+	return true;
+}
+
+struct run {
+	struct io_op op;
+	uint8_t *mem;
+	uint32_t first, count; /* of the picks */
+	uint32_t from, bytes;  /* in the segment */
+};
+
+/* Reads the chosen records in runs, RUNS at a time, and writes them again. */
+static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
+    const struct format_entry *e, const struct pick *pick, uint32_t n)
+{
+	struct run run[RUNS] = {0};
+	uint32_t next = 0, head = 0, flying = 0;
+	bool stop = false;
+
+	for (unsigned i = 0; i < RUNS; i++)
+		if (posix_memalign((void **)&run[i].mem, FORMAT_ALIGN, RUN_BYTES + 2 * FORMAT_ALIGN) != 0)
+			run[i].mem = NULL;
+	while ((next < n && !stop) || flying > 0) {
+		struct run *r;
+
+		while (next < n && !stop && flying < RUNS && run[(head + flying) % RUNS].mem != NULL) {
+			const struct format_entry *f = &e[pick[next].entry];
+			uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
+
+			r = &run[(head + flying) % RUNS];
+			r->first = next;
+			r->from = f->units_at * FORMAT_UNIT & ~(FORMAT_ALIGN - 1);
+			for (next++; next < n; next++) {
+				const struct format_entry *m = &e[pick[next].entry];
+
+				if (m->units_at * FORMAT_UNIT > end + RUN_GAP ||
+				    (m->units_at + m->units) * FORMAT_UNIT - r->from > RUN_BYTES)
+					break;
+				end = (m->units_at + m->units) * FORMAT_UNIT;
+			}
+			r->count = next - r->first;
+			r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
+			io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from,
+			    NULL);
+			r->op.done = wait_done;
+			flying++;
+		}
+		if (flying == 0)
+			break; /* no memory at all */
+		r = &run[head];
+		if (io_wait(sw->io, &r->op) != (int)r->bytes) {
+			COUNT(sw, read_errors);
+		} else {
+			for (uint32_t i = 0; i < r->count && !stop; i++) {
+				const struct format_entry *f = &e[pick[r->first + i].entry];
+
+				stop = !reinsert(sw, p, seg, f,
+				    r->mem + ((size_t)f->units_at * FORMAT_UNIT - r->from));
+			}
+		}
+		head = (head + 1) % RUNS;
+		flying--;
+	}
+	for (unsigned i = 0; i < RUNS; i++)
+		free(run[i].mem);
+}
+
+/* [EV-4] */
+static void grace(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+	uint64_t epoch = atomic_fetch_add(&s->grace, 1) + 1;
+
+	for (unsigned i = 0; i < s->cfg.workers; i++) {
+		struct store_worker *w = s->worker[i];
+
+		if (w == NULL)
+			continue;
+		worker_wake(w);
+		while (atomic_load(&w->grace_seen) < epoch && !atomic_load(&w->gone))
+			A(io_turn(sw->io, (int64_t)(100 * NS_PER_MS)) >= 0);
+	}
+}
+
+static void flush_own(struct store_worker *sw)
+{
+	for (unsigned i = 0; i < sw->nwbufs; i++) {
+		struct wbuf *w = sw->wbufs[i];
+
+		while (w->active && (w->records > 0 || w->writing != 0)) {
+			if (w->writing == 0)
+				wbuf_flush(w);
+			else
+				A(io_turn(sw->io, -1) >= 0);
+		}
+	}
+}
+
+/* Block devices that like it are told that the old content is not needed. */
+static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct io_op op = {0};
+
+	if (!p->file->info.block_device)
+		return;
+	io_discard(sw->io, &op, p->file, seg_offset(p, seg), (uint32_t)p->store->seg_size, NULL);
+	(void)io_wait(sw->io, &op); /* a hint: refusal changes nothing */
+}
+
+static int new_header(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct store *s = sw->s;
+	struct segment *g = &p->seg[seg];
+	struct format_segment *h;
+	int res;
+
+	if (posix_memalign((void **)&h, FORMAT_ALIGN, sizeof *h) != 0)
+		return -ENOMEM;
+	memset(h, 0, sizeof *h);
+	h->magic = FORMAT_SEG_MAGIC;
+	h->version = FORMAT_VERSION;
+	h->index = seg;
+	h->prev_generation = atomic_load(&g->generation);
+	h->generation = atomic_fetch_add(&s->generation, 1);
+	memcpy(h->store_id, s->id, 16);
+	segment_seal(h, s->id_seed);
+	res = do_write(sw, p, h, sizeof *h, seg_offset(p, seg));
+	if (res >= 0)
+		res = do_sync(sw, p);
+	if (res >= 0)
+		atomic_store(&g->generation, h->generation);
+	else
+		COUNT(sw, write_errors);
+	free(h);
+	return res;
+}
+
+static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct store *s = sw->s;
+
+	pthread_mutex_lock(&p->lock);
+	atomic_store(&p->seg[seg].quarantined, false);
+	p->seg[seg].emptied = false;
+	atomic_store(&p->seg[seg].state, SEG_CLEAN);
+	A(p->nclean < p->nseg);
+	p->clean[p->nclean++] = seg;
+	pthread_mutex_unlock(&p->lock);
+	for (unsigned i = 0; i <= s->cfg.workers; i++) {
+		struct store_worker *w = s->worker[i];
+
+		if (w != NULL && w != sw && atomic_load(&w->extent_wanted))
+			worker_wake(w);
+	}
+	sw->retry = true;
+}
+
+/* Young is kept at its share; then main's oldest goes. Under the path's lock. NULL: nothing to recycle. */
+static struct order *victim_stream(struct path *p)
+{
+	uint32_t most = (uint32_t)((double)p->nseg * YOUNG_SHARE);
+
+	if (most < YOUNG_MIN)
+		most = YOUNG_MIN;
+	if (p->order[STREAM_YOUNG].n > most || p->order[STREAM_MAIN].n <= 1)
+		return p->order[STREAM_YOUNG].n > 1 ? &p->order[STREAM_YOUNG] : NULL;
+	return &p->order[STREAM_MAIN];
+}
+
+static void recycle(struct store_worker *sw, struct path *p)
+{
+	struct store *s = sw->s;
+	double share = s->cfg.admit == STORE_ADMIT_SECOND ? s->cfg.reinsert_second : s->cfg.reinsert_all;
+	uint64_t quota;
+	struct order *o;
+	struct format_entry *e;
+	struct segment *g;
+	uint32_t seg, n = 0, live = 0, gone = 0;
+
+	pthread_mutex_lock(&p->lock);
+	o = victim_stream(p);
+	if (o == NULL) {
+		pthread_mutex_unlock(&p->lock);
+		return;
+	}
+	seg = o->ring[o->head];
+	g = &p->seg[seg];
+	if (g->stream == STREAM_YOUNG)
+		share = 1.0; /* what was used in young moves to main */
+	quota = (uint64_t)((double)s->seg_size * share);
+	if (s->cfg.admit == STORE_ADMIT_ALL) {
+		int64_t credit = atomic_load(&s->credit);
+
+		if (credit < (int64_t)quota)
+			quota = credit > 0 ? (uint64_t)credit : 0;
+	}
+	if (g->state != SEG_SEALED) {
+		pthread_mutex_unlock(&p->lock);
+		long_sets_abort(s, p, seg); /* [L-1]; sealed next time */
+		return;
+	}
+	o->head = (o->head + 1) % p->nseg;
+	o->n--;
+	atomic_store(&g->state, SEG_RECYCLING);
+	pthread_mutex_unlock(&p->lock);
+	atomic_store(&s->full, true);
+
+	e = read_table(sw, p, seg, &n);
+	if (e == NULL) {
+		uint64_t lo = loc_of(p, seg, 0);
+
+		log_warn("store: %s: the table of segment %u cannot be read; all of it is forgotten",
+		    p->file->info.path, seg);
+		gone = (uint32_t)index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
+	} else {
+		struct pick *pick = calloc(n > 0 ? n : 1, sizeof *pick);
+
+		AN(pick != NULL);
+		if (!wbufs_budget(sw))
+			quota = 0;
+		if (!atomic_load(&g->quarantined)) {
+			uint32_t k = choose(s, p, seg, e, n, quota, pick, &live);
+
+			reinsert_all(sw, p, seg, e, pick, k);
+		}
+		free(pick);
+		for (uint32_t i = 0; i < n; i++)
+			if (e[i].type == FORMAT_VALUE)
+				if (unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
+					ghost_add(s->ghost, e[i].hash);
+					gone++;
+				}
+		free(e);
+	}
+	atomic_fetch_add(&s->evicted, gone);
+	if (g->opened_ns != 0)
+		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
+	grace(sw);
+	while (atomic_load(&g->pins) != 0)
+		A(io_turn(sw->io, (int64_t)(10 * NS_PER_MS)) >= 0);
+	flush_own(sw); /* [EV-5]; its sync is the one before the header below */
+	if (do_sync(sw, p) < 0 || (discard(sw, p, seg), new_header(sw, p, seg)) < 0) {
+		/* the path is offline now; the segment stays out of use */
+		return;
+	}
+	atomic_fetch_add(&p->seg_recycled, 1);
+	make_clean(sw, p, seg);
+}
+
+static void prepare_virgin(struct store_worker *sw, struct path *p)
+{
+	uint32_t seg = SEG_NONE;
+
+	pthread_mutex_lock(&p->lock);
+	for (uint32_t i = p->nseg - p->virgins; i < p->nseg; i++)
+		if (p->seg[i].state == SEG_VIRGIN) {
+			seg = i;
+			break;
+		}
+	if (seg == SEG_NONE)
+		for (uint32_t i = 0; i < p->nseg && seg == SEG_NONE; i++)
+			if (p->seg[i].state == SEG_VIRGIN)
+				seg = i;
+	AN(p->virgins > 0 && seg != SEG_NONE);
+	p->virgins--;
+	atomic_store(&p->seg[seg].state, SEG_RECYCLING);
+	pthread_mutex_unlock(&p->lock);
+	if (new_header(sw, p, seg) >= 0)
+		make_clean(sw, p, seg);
+}
+
+/* ---- the rest ---------------------------------------------------------------------------------- */
+
+/* A segment in which a read failed: nothing of it is served any more; it is recycled in its turn. */
+static void quarantine_empty(struct store_worker *sw, struct path *p)
+{
+	struct store *s = sw->s;
+
+	for (uint32_t seg = 0; seg < p->nseg; seg++) {
+		struct segment *g = &p->seg[seg];
+		uint64_t lo = loc_of(p, seg, 0);
+
+		if (atomic_load(&g->quarantined) && atomic_load(&g->state) == SEG_SEALED && !g->emptied) {
+			uint64_t n = index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
+
+			g->emptied = true;
+			log_warn("store: %s: segment %u: %" PRIu64 " values are no longer served",
+			    p->file->info.path, seg, n);
+		}
+	}
+}
+
+/* Index victims: their records must not come back after a restart. */
+static void write_drops(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+
+	for (;;) {
+		struct format_record rec = {.type = FORMAT_DROP, .value_off = sizeof rec};
+		struct path *p;
+		struct wbuf *w;
+		uint64_t loc, generation;
+		uint32_t seg, at, units;
+
+		pthread_mutex_lock(&s->drop_lock);
+		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
+		pthread_mutex_unlock(&s->drop_lock);
+		if (loc == 0)
+			return;
+		p = loc_path(s, loc, &seg, &at);
+		AN(p != NULL);
+		generation = atomic_load(&p->seg[seg].generation);
+		w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
+		if (w == NULL && !atomic_load(&p->offline))
+			return; /* later */
+		pthread_mutex_lock(&s->drop_lock);
+		/* only this thread takes from the list, others append */
+		for (size_t i = 0; i < s->ndrops; i++)
+			if (s->drops[i].loc == loc) {
+				s->drops[i] = s->drops[--s->ndrops];
+				break;
+			}
+		pthread_mutex_unlock(&s->drop_lock);
+		if (w == NULL || atomic_load(&p->seg[seg].state) == SEG_RECYCLING)
+			continue; /* it is gone anyway */
+		rec.content[0] = loc;
+		rec.content[1] = generation;
+		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, drop_hash(loc, generation), false,
+		    &units);
+	}
+}
+
+static uint32_t nclean(struct path *p)
+{
+	uint32_t n;
+
+	pthread_mutex_lock(&p->lock);
+	n = p->nclean;
+	pthread_mutex_unlock(&p->lock);
+	return n;
+}
+
+/*
+ * Does what is due. Returns when (io_now) it wants to run again; 0: at once. Each pass does at most one
+ * recycle a path, so that seals and syncs are not kept waiting.
+ */
+uint64_t slow_turn(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+	uint64_t now = io_now(sw->io), next = UINT64_MAX;
+	bool more = false;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+
+		if (atomic_load(&p->offline))
+			continue;
+		seal_ready(sw, p, false);
+		if (nclean(p) < CLEAN_AHEAD) {
+			if (p->virgins > 0)
+				prepare_virgin(sw, p);
+			else
+				recycle(sw, p);
+			more = more || nclean(p) < CLEAN_AHEAD;
+		}
+		if (atomic_load(&p->dirty) > 0) {
+			if (now >= sw->sync_at) {
+				do_sync(sw, p);
+				next = now + s->cfg.sync_ns / 2;
+			} else if (sw->sync_at < next) {
+				next = sw->sync_at;
+			}
+		}
+	}
+	if (now >= sw->sync_at)
+		sw->sync_at = now + s->cfg.sync_ns / 2;
+	if (atomic_load(&s->quarantines) != sw->quarantines_seen) {
+		sw->quarantines_seen = atomic_load(&s->quarantines);
+		for (unsigned i = 0; i < s->npaths; i++)
+			quarantine_empty(sw, &s->path[i]);
+	}
+	write_drops(sw);
+	return more ? now : next;
+}
+
+/* Clean stop, when every worker is idle: everything that is open is sealed and synced. */
+void slow_finish(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+
+	write_drops(sw);
+	flush_own(sw);
+	sw->stopping = true;
+	while (!wbufs_idle(sw)) {
+		uint64_t d = UINT64_MAX;
+
+		wbufs_turn(sw, &d);
+		if (!wbufs_idle(sw))
+			A(io_turn(sw->io, (int64_t)(10 * NS_PER_MS)) >= 0);
+	}
+	for (unsigned i = 0; i < s->npaths; i++) {
+		if (atomic_load(&s->path[i].offline))
+			continue;
+		seal_ready(sw, &s->path[i], true);
+		do_sync(sw, &s->path[i]);
+	}
+}

@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What gets, sets and deletes share: memory within the worker's share, the queues of those that wait,
+ * and finding a key's record. Worker's own thread.
+ *
+ * An op is a step function and a step number. A step runs until it is done (true) or something has
+ * been submitted or queued whose completion runs it again (false).
+ *
+ *  [OP-1] A disk read pins its segment from before the submit, in the same loop turn as the index was
+ *         read, until its completion; so the recycler's grace and pins cover it. Waiting for memory
+ *         holds no pin: the index is read anew afterwards.
+ *  [OP-2] A slot is a hint: only a record whose header, place and key are right counts. Of several, the
+ *         highest seq. (More than one can only be there after a recovery.)
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/xxh.h"
+#include "valcached/store/store_int.h"
+
+/* ---- memory ------------------------------------------------------------------------------------ */
+
+struct buf *buf_take(struct store_worker *sw, uint32_t size, uint32_t *charge)
+{
+	uint32_t bytes = ram_class_size(size);
+	struct buf *b;
+
+	if (sw->charged > 0 && sw->charged + bytes > sw->budget)
+		return NULL;
+	b = ram_alloc(sw->s->ram, size);
+	if (b == NULL)
+		return NULL;
+	b->hash = 0;
+	b->loc = 0;
+	b->rec_off = 0;
+	sw->charged += bytes;
+	*charge = bytes;
+	return b;
+}
+
+void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
+{
+	A(sw->charged >= charge);
+	sw->charged -= charge;
+	if (charge > 0 && sw->wait[WAIT_MEMORY].head != NULL)
+		sw->retry = true;
+	buf_put(sw->s->ram, b);
+}
+
+struct store_io *run_get(struct store_op *op)
+{
+	struct store_worker *sw = op->sw;
+	struct store_io *run = op->run;
+
+	if (run != NULL)
+		return run;
+	run = sw->io_free;
+	if (run != NULL) {
+		sw->io_free = run->free_next;
+	} else {
+		run = malloc(sizeof *run);
+		AN(run != NULL); /* bounded by connections times their window */
+	}
+	memset(run, 0, offsetof(struct store_io, probe));
+	run->probed = run->found = false;
+	run->matches = run->suspects = 0;
+	run->at = 0;
+	run->pinned = NULL;
+	run->rd = run->found_buf = NULL;
+	run->lv = NULL;
+	run->text = NULL;
+	run->text_n = run->text_cap = 0;
+	run->op = op;
+	op->run = run;
+	return run;
+}
+
+static void drop_found(struct store_op *op)
+{
+	struct store_io *run = op->run;
+
+	if (run->found_buf != NULL)
+		buf_give(op->sw, run->found_buf, run->found_charge);
+	run->found_buf = NULL;
+	run->found = false;
+}
+
+void run_drop(struct store_op *op)
+{
+	struct store_io *run = op->run;
+
+	if (run == NULL)
+		return;
+	A(io_op_idle(&run->io));
+	A(run->pinned == NULL);
+	if (run->lv != NULL)
+		long_drop(op);
+	drop_found(op);
+	if (run->rd != NULL)
+		buf_give(op->sw, run->rd, run->rd_charge);
+	free(run->text);
+	op->run = NULL;
+	run->free_next = op->sw->io_free;
+	op->sw->io_free = run;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------- */
+
+void op_wait(struct store_op *op, enum wait_for what)
+{
+	struct store_worker *sw = op->sw;
+
+	op->next = NULL;
+	*sw->wait[what].tail = op;
+	sw->wait[what].tail = &op->next;
+	if (what == WAIT_MEMORY)
+		COUNT(sw, buffer_waits);
+	else
+		COUNT(sw, write_waits);
+}
+
+void op_step(struct store_op *op)
+{
+	bool done = false;
+
+	switch (op->kind) {
+	case OP_GET:
+		done = get_step(op);
+		break;
+	case OP_SET:
+		done = set_step(op);
+		break;
+	case OP_DELETE:
+		done = delete_step(op);
+		break;
+	case OP_FLUSH:
+		done = flush_step(op);
+		break;
+	case OP_DUMP:
+		done = dump_step(op);
+		break;
+	default:
+		A(false);
+	}
+	if (done)
+		op->done(op);
+}
+
+/* Runs those that wait, in order, until one of each queue has to wait again. */
+void ops_retry(struct store_worker *sw)
+{
+	for (unsigned q = 0; q < 2; q++) {
+		struct store_op *list = sw->wait[q].head;
+
+		sw->wait[q].head = NULL;
+		sw->wait[q].tail = &sw->wait[q].head;
+		while (list != NULL) {
+			struct store_op *op = list;
+
+			list = op->next;
+			op->next = NULL;
+			op_step(op);
+			if (sw->wait[q].head != NULL) {
+				/* nothing left to give: the rest keeps its order behind this one */
+				*sw->wait[q].tail = list;
+				while (*sw->wait[q].tail != NULL)
+					sw->wait[q].tail = &(*sw->wait[q].tail)->next;
+				break;
+			}
+		}
+	}
+}
+
+bool op_finish(struct store_op *op, enum store_status st, int lat)
+{
+	op->status = st;
+	if (lat >= 0)
+		hist_add(&op->sw->lat[lat], io_now(op->sw->io) - op->start_ns);
+	return true;
+}
+
+/* ---- finding ----------------------------------------------------------------------------------- */
+
+void find_restart(struct store_op *op)
+{
+	struct store_io *run = run_get(op);
+
+	drop_found(op);
+	run->probed = false;
+	run->at = 0;
+	run->matches = run->suspects = 0;
+}
+
+/* Bytes of a record of this size that the first read wants. */
+static uint32_t first_bytes(uint32_t units, bool whole)
+{
+	uint64_t all = (uint64_t)units * FORMAT_UNIT;
+
+	if (!whole)
+		return all < RECORD_HEAD_MAX ? (uint32_t)all : RECORD_HEAD_MAX;
+	if (all <= FORMAT_WHOLE_MAX + FORMAT_ALIGN * 3)
+		return (uint32_t)all;
+	return RECORD_HEAD_MAX + FORMAT_CHUNK;
+}
+
+/* The slot leads nowhere good: nobody shall follow it again. */
+static void forget_slot(struct store_op *op, uint64_t loc)
+{
+	struct store *s = op->sw->s;
+	pthread_mutex_t *lock = key_lock(s, op->hash);
+
+	pthread_mutex_lock(lock);
+	index_remove(s->index, op->hash, loc);
+	ram_relocate(s->ram, op->hash, loc, 0);
+	pthread_mutex_unlock(lock);
+}
+
+static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_disk)
+{
+	struct store_io *run = op->run;
+	struct store_worker *sw = op->sw;
+	struct store *s = sw->s;
+	uint32_t seg = 0, units_at = 0;
+	struct path *p = loc_path(s, run->loc, &seg, &units_at);
+	const uint8_t *mem = run->rd->mem + run->rd->rec_off;
+	struct format_record rec;
+	enum record_verdict v;
+	bool good;
+
+	AN(p != NULL);
+	v = record_check(mem, avail, s->id_seed,
+	    atomic_load_explicit(&p->seg[seg].generation, memory_order_acquire), units_at, &rec);
+	if (v != RECORD_GOOD) {
+		if (v == RECORD_FOREIGN) {
+			COUNT(sw, stale_reads);
+		} else if (from_disk) {
+			COUNT(sw, corrupt_reads);
+			segment_quarantine(s, p, seg, "a record's header has a bad checksum");
+		}
+		run->suspects |= 1u << run->at;
+		forget_slot(op, run->loc);
+		goto drop;
+	}
+	if (rec.type != FORMAT_VALUE || rec.key_len != op->key_len ||
+	    memcmp(mem + sizeof rec, op->key, op->key_len) != 0) {
+		COUNT(sw, false_reads);
+		goto drop;
+	}
+	if (whole) {
+		uint32_t n = rec.value_len > FORMAT_WHOLE_MAX ? FORMAT_CHUNK : rec.value_len;
+
+		good = (uint64_t)rec.value_off + n <= avail &&
+		    record_value_good(mem, &rec, 0, mem + rec.value_off, n);
+		if (!good) {
+			COUNT(sw, corrupt_reads);
+			segment_quarantine(s, p, seg, "a value has a bad checksum");
+			run->suspects |= 1u << run->at;
+			forget_slot(op, run->loc);
+			goto drop;
+		}
+	}
+	run->matches |= 1u << run->at;
+	if (run->found && run->rec.seq >= rec.seq)
+		goto drop;
+	drop_found(op);
+	run->found = true;
+	run->found_buf = run->rd;
+	run->found_charge = run->rd_charge;
+	run->found_loc = run->loc;
+	run->found_avail = avail;
+	run->rec = rec;
+	run->rd = NULL;
+	return;
+drop:
+	buf_give(sw, run->rd, run->rd_charge);
+	run->rd = NULL;
+}
+
+static void find_read_done(struct io_op *io)
+{
+	struct store_io *run = container_of(io, struct store_io, io);
+	struct store_op *op = run->op;
+	struct store_worker *sw = op->sw;
+	struct store *s = sw->s;
+	struct segment *g = run->pinned;
+	uint32_t off = run->rd->rec_off;
+
+	run->pinned = NULL;
+	sw->in_flight--;
+	if (io->res < 0 || (uint32_t)io->res < run->io.u.disk.len) {
+		uint32_t seg, at;
+		struct path *p = loc_path(s, run->loc, &seg, &at);
+
+		COUNT(sw, read_errors);
+		segment_quarantine(s, p, seg, io->res < 0 ? strerror(-io->res) : "short read");
+		run->suspects |= 1u << run->at;
+		forget_slot(op, run->loc);
+		buf_give(sw, run->rd, run->rd_charge);
+		run->rd = NULL;
+	} else {
+		uint32_t gap = off - (uint32_t)((uint8_t *)run->io.u.disk.buf - run->rd->mem);
+
+		examine(op, (uint32_t)io->res - gap, op->kind == OP_GET && !op->head, true);
+	}
+	segment_unpin(s, g);
+	run->at++;
+	op_step(op);
+}
+
+enum find_result op_find(struct store_op *op, bool whole)
+{
+	struct store_worker *sw = op->sw;
+	struct store *s = sw->s;
+	struct store_io *run = run_get(op);
+
+	if (!run->probed) {
+		index_find(s->index, op->hash, &run->probe);
+		run->probed = true;
+		run->at = 0;
+	}
+	while (run->at < run->probe.n) {
+		const struct index_ref *ref = &run->probe.ref[run->at];
+		uint32_t bytes = first_bytes(ref->units, whole), seg, units_at, slop, len, align, n, pad;
+		struct path *p = loc_path(s, ref->loc, &seg, &units_at);
+		uint64_t off, seg_end;
+
+		run->loc = ref->loc;
+		if (p == NULL || units_at < FORMAT_ALIGN / FORMAT_UNIT) {
+			/* only a damaged index can say this */
+			index_remove(s->index, op->hash, ref->loc);
+			run->at++;
+			continue;
+		}
+		/* the size code rounds up; a record never crosses its segment's end */
+		seg_end = s->seg_size - (uint64_t)units_at * FORMAT_UNIT;
+		if (bytes > seg_end)
+			bytes = (uint32_t)seg_end;
+		align = p->file->info.align;
+		off = seg_offset(p, seg) + (uint64_t)units_at * FORMAT_UNIT;
+		slop = (uint32_t)(off & (align - 1));
+		len = (slop + bytes + align - 1) & ~(align - 1);
+		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len, &run->rd_charge);
+		if (run->rd == NULL) {
+			find_restart(op); /* [OP-1] */
+			op_wait(op, WAIT_MEMORY);
+			return FIND_PENDING;
+		}
+		pad = (uint32_t)(-(uintptr_t)run->rd->mem & (align - 1));
+		run->rd->rec_off = pad + slop;
+		if (atomic_load_explicit(&p->seg[seg].state, memory_order_acquire) != SEG_SEALED) {
+			n = wbuf_copy(s, ref->loc, run->rd->mem + run->rd->rec_off, bytes);
+			if (n > 0) {
+				examine(op, n, whole, false);
+				run->at++;
+				continue;
+			}
+		}
+		atomic_fetch_add(&p->seg[seg].pins, 1);
+		run->pinned = &p->seg[seg];
+		sw->in_flight++;
+		COUNT(sw, disk_reads);
+		io_read(sw->io, &run->io, p->file, run->rd->mem + pad, len, off - slop, find_read_done);
+		return FIND_PENDING;
+	}
+	return FIND_DONE;
+}
+
+uint64_t cas_of(const uint64_t content[2])
+{
+	return content[0] != 0 ? content[0] : 1;
+}
+
+/* ---- the caller's side ------------------------------------------------------------------------- */
+
+void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
+    store_done_fn *done, void *user)
+{
+	A(key_len <= STORE_KEY_MAX);
+	memset(op, 0, offsetof(struct store_op, key));
+	op->run = NULL;
+	op->done = done;
+	op->user = user;
+	op->sw = sw;
+	op->key_len = key_len;
+	memcpy(op->key, key, key_len);
+	op->hash = XXH3_64bits_withSeed(key, key_len, sw->s->hash_secret);
+	op->start_ns = io_now(sw->io);
+}
+
+void store_op_end(struct store_op *op)
+{
+	if (!long_orphan(op))
+		run_drop(op);
+	if (op->buf != NULL) {
+		buf_give(op->sw, op->buf, op->charge);
+		op->buf = NULL;
+	}
+	op->kind = OP_NONE;
+}
+
+void store_prefetch(struct store_worker *sw, const void *key, uint8_t key_len)
+{
+	uint64_t h = XXH3_64bits_withSeed(key, key_len, sw->s->hash_secret);
+
+	ram_prefetch(sw->s->ram, h);
+	index_prefetch(sw->s->index, h);
+}

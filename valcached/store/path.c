@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Paths: opening the store's files, their superblocks, and the arithmetic of locations.
+ * Start-up and shutdown only; one thread.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/log.h"
+#include "valcached/store/store_int.h"
+
+struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *units_at)
+{
+	uint64_t per_seg = s->seg_size / FORMAT_UNIT;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+		uint64_t at;
+
+		if (loc < p->unit_base)
+			break;
+		at = loc - p->unit_base;
+		if (at < ((uint64_t)p->nseg + 1) * per_seg) {
+			if (at < per_seg)
+				return NULL; /* the superblock's segment */
+			*seg = (uint32_t)(at / per_seg - 1);
+			*units_at = (uint32_t)(at % per_seg);
+			return p;
+		}
+	}
+	return NULL;
+}
+
+/* store/256 as a power of two within the format's bounds. */
+/* A path turns over: open and young ones, clean ones ahead, and enough to be worth a cache. */
+#define SEGMENTS_MIN 16u
+
+static uint32_t segment_shift(uint64_t size)
+{
+	uint32_t shift = 22;
+
+	while ((1ull << (shift + 1)) <= FORMAT_SEG_MAX && (1ull << (shift + 1)) <= size / 256)
+		shift++;
+	return shift;
+}
+
+static int fail(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int fail(char **cause, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(cause, fmt, ap) < 0)
+		*cause = NULL;
+	va_end(ap);
+	return err;
+}
+
+static int read_at(struct io *io, struct io_file *f, void *buf, uint32_t len, uint64_t off)
+{
+	struct io_op op = {0};
+	int res;
+
+	io_read(io, &op, f, buf, len, off, NULL);
+	res = io_wait(io, &op);
+	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
+}
+
+static int write_super(struct io *io, struct path *p, uint8_t *page)
+{
+	struct io_op op = {0};
+	uint64_t off;
+	int res;
+
+	/* the two copies are written in turn, so that one is always whole */
+	p->super.serial++;
+	off = (p->super.serial & 1) * FORMAT_ALIGN;
+	super_seal(&p->super);
+	memcpy(page, &p->super, sizeof p->super);
+	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, NULL);
+	res = io_wait(io, &op);
+	if (res < 0)
+		return res;
+	io_sync(io, &op, p->file, NULL);
+	res = io_wait(io, &op);
+	return res < 0 ? res : 0;
+}
+
+/* Reads the newer good superblock into p->super: 1 found, 0 the file is blank, -EINVAL it is neither. */
+static int read_super(struct io *io, struct path *p, uint8_t *page)
+{
+	bool blank = true, found = false;
+
+	for (unsigned copy = 0; copy < 2; copy++) {
+		struct format_super *sb = (struct format_super *)(void *)page;
+		int res = read_at(io, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN);
+
+		if (res < 0)
+			return res;
+		if (super_good(sb)) {
+			if (!found || sb->serial > p->super.serial)
+				p->super = *sb;
+			found = true;
+		}
+		for (unsigned i = 0; i < FORMAT_ALIGN; i++)
+			if (page[i] != 0)
+				blank = false;
+	}
+	return found ? 1 : blank ? 0 : -EINVAL;
+}
+
+static void new_super(struct store *s, struct path *p)
+{
+	p->super = (struct format_super){
+	    .magic = FORMAT_SUPER_MAGIC,
+	    .version = FORMAT_VERSION,
+	    .path_index = p->index,
+	    .path_count = s->npaths,
+	    .seg_shift = s->seg_shift,
+	    .seg_count = p->nseg,
+	    .item_max = s->cfg.item_max,
+	    .hash_secret = s->hash_secret,
+	};
+	memcpy(p->super.store_id, s->id, 16);
+}
+
+static int check_super(struct store *s, struct path *p, bool first, char **cause)
+{
+	const struct format_super *sb = &p->super;
+	const char *name = p->file->info.path;
+
+	if (sb->version != FORMAT_VERSION)
+		return fail(cause, -EINVAL,
+		    "%s was written by another version of valcached (format %u, this one reads %u): use "
+		    "that version, or remove the file to start empty",
+		    name, sb->version, FORMAT_VERSION);
+	if (sb->seg_shift != s->seg_shift || sb->seg_count != p->nseg)
+		return fail(cause, -EINVAL,
+		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
+		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or remove "
+		    "the file to start empty",
+		    name, sb->seg_count, 1u << (sb->seg_shift - 20),
+		    (sb->seg_count + 1) << (sb->seg_shift - 20), p->nseg, 1u << (s->seg_shift - 20));
+	if (sb->path_count != s->npaths || sb->path_index != p->index)
+		return fail(cause, -EINVAL,
+		    "%s is path %u of a store of %u paths, but is given as path %u of %u: give the same "
+		    "--path options in the same order, or remove the files to start empty",
+		    name, sb->path_index + 1, sb->path_count, p->index + 1, s->npaths);
+	if (!first && memcmp(sb->store_id, s->id, 16) != 0)
+		return fail(cause, -EINVAL,
+		    "%s belongs to another store than %s: give the paths of one store, or remove the "
+		    "files to start empty",
+		    name, s->path[0].file->info.path);
+	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
+		return fail(cause, -EINVAL,
+		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
+		    "a smaller -I, or remove the file and start with a larger --size",
+		    s->cfg.item_max, name, 1u << (sb->seg_shift - 20));
+	return 0;
+}
+
+static int path_alloc(struct path *p)
+{
+	p->seg = calloc(p->nseg, sizeof *p->seg);
+	p->clean = calloc(p->nseg, sizeof *p->clean);
+	if (p->seg == NULL || p->clean == NULL)
+		return -ENOMEM;
+	for (unsigned k = 0; k < STREAMS; k++) {
+		p->open[k] = SEG_NONE;
+		p->order[k].ring = calloc(p->nseg, sizeof *p->order[k].ring);
+		if (p->order[k].ring == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/*
+ * Opens every path, makes or checks the superblocks, and reads what the segments hold. On failure
+ * paths_close() cleans up.
+ */
+int paths_open(struct store *s, char **cause)
+{
+	struct io_config ic = {.entries = 128, .disk_depth = 64};
+	uint8_t *page = NULL;
+	struct io *io = NULL;
+	uint64_t base = 0;
+	int res;
+
+	s->seg_shift = segment_shift(s->cfg.size);
+	s->seg_size = 1ull << s->seg_shift;
+	if (s->cfg.size / s->seg_size < SEGMENTS_MIN)
+		return fail(cause, -EINVAL, "--size of %" PRIu64 " bytes is too small: at least 64m",
+		    s->cfg.size);
+	while (s->cfg.item_max > s->seg_size / 2) {
+		/* long values want longer segments; a store needs a handful of them to turn over */
+		if (s->seg_size * 2 > FORMAT_SEG_MAX * 2 || s->cfg.size / (s->seg_size * 2) < SEGMENTS_MIN)
+			return fail(cause, -EINVAL,
+			    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
+			    " MiB: raise --size or lower -I",
+			    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
+		s->seg_shift++;
+		s->seg_size <<= 1;
+	}
+	if (posix_memalign((void **)&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+		return fail(cause, -ENOMEM, "out of memory");
+	res = io_open(s->engine, &ic, &io, cause);
+	if (res < 0)
+		goto out;
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+
+		p->store = s;
+		p->index = i;
+		pthread_mutex_init(&p->lock, NULL);
+		res = s->engine->file_open(s->engine, s->cfg.paths[i], s->cfg.size, &p->file, cause);
+		if (res < 0)
+			goto out;
+		if (p->file->info.size < s->cfg.size) {
+			res = fail(cause, -ENOSPC, "%s has %" PRIu64 " bytes, less than --size",
+			    s->cfg.paths[i], p->file->info.size);
+			goto out;
+		}
+		p->nseg = (uint32_t)(s->cfg.size / s->seg_size) - 1;
+		p->unit_base = base;
+		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
+		if (base > INDEX_LOC_MAX) {
+			res = fail(cause, -EINVAL, "the paths together are above 4 TiB: lower --size");
+			goto out;
+		}
+		res = path_alloc(p);
+		if (res < 0)
+			goto out;
+		res = io_add_file(io, p->file);
+		if (res < 0) {
+			fail(cause, res, "cannot use %s: %s", s->cfg.paths[i], strerror(-res));
+			goto out;
+		}
+		res = s->cfg.fresh ? 0 : read_super(io, p, page);
+		if (res == -EINVAL) {
+			fail(cause, res,
+			    "%s holds something that is not a valcached store: give another --path, or remove "
+			    "the file if it is not needed",
+			    s->cfg.paths[i]);
+			goto out;
+		}
+		if (res < 0) {
+			fail(cause, res, "cannot read %s: %s", s->cfg.paths[i], strerror(-res));
+			goto out;
+		}
+		if (i == 0) {
+			if (res == 1) {
+				memcpy(s->id, p->super.store_id, 16);
+				s->hash_secret = p->super.hash_secret;
+			} else if (s->cfg.seed != 0) {
+				s->hash_secret = s->cfg.seed * 0x9e3779b97f4a7c15ull;
+				memcpy(s->id, &s->hash_secret, 8);
+				memcpy(s->id + 8, &s->cfg.seed, 8);
+			} else if (getrandom(s->id, 16, 0) != 16 ||
+			    getrandom(&s->hash_secret, 8, 0) != 8) {
+				res = fail(cause, -EIO, "no random numbers from the kernel");
+				goto out;
+			}
+		}
+		if (res == 1) {
+			res = check_super(s, p, i == 0, cause);
+		} else if (i > 0 && s->path[0].super.serial > 1) {
+			res = fail(cause, -EINVAL,
+			    "%s is empty, but %s belongs to a store of %u paths: give the paths that the "
+			    "store was made with, or remove the files to start empty",
+			    s->cfg.paths[i], s->cfg.paths[0], s->path[0].super.path_count);
+		} else {
+			new_super(s, p);
+			res = write_super(io, p, page);
+			if (res < 0)
+				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
+			else
+				log_info("store: made %s: %u segments of %" PRIu64 " MiB%s",
+				    s->cfg.paths[i], p->nseg, s->seg_size >> 20,
+				    p->file->info.block_device ? ", block device" : "");
+		}
+		if (res < 0)
+			goto out;
+	}
+	s->id_seed = record_seed(s->id);
+	/* the serial counts starts; a path whose serial is above 1 has been opened as a whole store */
+	for (unsigned i = 0; i < s->npaths; i++) {
+		res = write_super(io, &s->path[i], page);
+		if (res < 0) {
+			fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
+			goto out;
+		}
+	}
+	res = wbufs_open(s, cause);
+	if (res < 0)
+		goto out;
+	res = recover(s, io, cause);
+out:
+	if (io != NULL)
+		io_close(&io);
+	free(page);
+	return res;
+}
+
+void paths_close(struct store *s)
+{
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+
+		for (uint32_t k = 0; p->seg != NULL && k < p->nseg; k++)
+			free(p->seg[k].entries);
+		free(p->seg);
+		free(p->clean);
+		for (unsigned k = 0; k < STREAMS; k++)
+			free(p->order[k].ring);
+		if (p->file != NULL)
+			s->engine->file_close(p->file);
+		if (p->store != NULL)
+			pthread_mutex_destroy(&p->lock);
+		memset(p, 0, sizeof *p);
+	}
+}

@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a store that has been used before: the index is built from what lies on disk.
+ * Start-up only, one thread, its own io.
+ *
+ *  [RC-1] Write buffers of a killed process are written to disk first, if they belong to this store and
+ *         to the segment's present generation.
+ *  [RC-2] Sealed segments are known by their tables, unsealed ones by walking their blocks (a torn one
+ *         is stepped over), after which they are sealed.
+ *  [RC-3] What ends other records (tombstones, drops, flushes) is collected from every segment before
+ *         the first value is indexed.
+ *  [RC-4] A value is indexed unless something with a higher seq ends it. Two copies of one key may be
+ *         indexed both; op_find() takes the one with the higher seq.
+ *  [RC-5] Nothing here is believed without its checksum, and every hit checks its record again.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/xxh.h"
+#include "valcached/store/store_int.h"
+
+#define SCAN_BYTES (1024u * 1024)
+#define DEPTH      16u
+
+/* ---- what ends records: hash -> highest seq ---------------------------------------------------- */
+
+struct ends {
+	struct { uint64_t hash, seq; } *slot; /* seq 0: free */
+	size_t cap, n;
+	uint64_t flush; /* every record with a lower seq is ended */
+};
+
+static void ends_put(struct ends *t, uint64_t hash, uint64_t seq)
+{
+	size_t i;
+
+	if (t->n * 2 >= t->cap) {
+		struct ends big = {.cap = t->cap == 0 ? 1024 : t->cap * 2, .flush = t->flush};
+
+		big.slot = calloc(big.cap, sizeof *big.slot);
+		AN(big.slot != NULL);
+		for (i = 0; i < t->cap; i++)
+			if (t->slot[i].seq != 0)
+				ends_put(&big, t->slot[i].hash, t->slot[i].seq);
+		free(t->slot);
+		*t = big;
+	}
+	for (i = hash & (t->cap - 1); t->slot[i].seq != 0; i = (i + 1) & (t->cap - 1))
+		if (t->slot[i].hash == hash) {
+			if (seq > t->slot[i].seq)
+				t->slot[i].seq = seq;
+			return;
+		}
+	t->slot[i].hash = hash;
+	t->slot[i].seq = seq;
+	t->n++;
+}
+
+static uint64_t ends_get(const struct ends *t, uint64_t hash)
+{
+	if (t->n == 0)
+		return 0;
+	for (size_t i = hash & (t->cap - 1); t->slot[i].seq != 0; i = (i + 1) & (t->cap - 1))
+		if (t->slot[i].hash == hash)
+			return t->slot[i].seq;
+	return 0;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+struct found {
+	struct path *path;
+	uint32_t seg;
+	uint64_t generation;
+	bool sealed;
+	uint32_t entries, others, stream;
+	uint64_t table_off, table_sum, data_bytes;
+	struct format_entry *scanned; /* unsealed: what the walk found */
+};
+
+struct reading {
+	struct store *s;
+	struct io *io;
+	uint8_t *mem; /* SCAN_BYTES + slack, aligned */
+	struct ends ends;
+	struct found *found;
+	size_t n;
+	uint64_t seq_max, gen_max, torn, indexed, ended;
+};
+
+static int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, uint64_t off)
+{
+	struct io_op op = {0};
+	int res;
+
+	io_read(r->io, &op, p->file, buf, len, off, NULL);
+	res = io_wait(r->io, &op);
+	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
+}
+
+static void note(struct reading *r, const struct format_entry *e)
+{
+	if (e->seq > r->seq_max)
+		r->seq_max = e->seq;
+	if (e->type == FORMAT_FLUSH) {
+		if (e->seq > r->ends.flush)
+			r->ends.flush = e->seq;
+	} else if (e->type != FORMAT_VALUE) {
+		ends_put(&r->ends, e->hash, e->seq);
+	}
+}
+
+/* ---- RC-1 -------------------------------------------------------------------------------------- */
+
+static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *image, uint64_t *bytes)
+{
+	struct store *s = r->s;
+	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
+	uint32_t written = atomic_load(&h->written), committed = atomic_load(&h->committed), end;
+	struct io_op op = {0};
+	struct path *p;
+	struct format_block *b;
+
+	if (generation == 0 || memcmp(h->store_id, s->id, 16) != 0 || h->path >= s->npaths)
+		return;
+	p = &s->path[h->path];
+	if (h->seg >= p->nseg || h->ext_len > WBUF_BYTES || h->ext_off > s->seg_size ||
+	    h->ext_off + (uint64_t)h->ext_len > s->seg_size || h->ext_off % FORMAT_ALIGN != 0 ||
+	    h->block_off > h->ext_len || h->block_off % FORMAT_ALIGN != 0 ||
+	    written % FORMAT_ALIGN != 0 || written > h->block_off || committed > h->ext_len)
+		return;
+	if (atomic_load(&p->seg[h->seg].generation) != generation)
+		return; /* recycled since */
+	end = h->block_off;
+	if (committed > h->block_off + FORMAT_BLOCK) {
+		/* the block that was being filled gets its header now */
+		b = (struct format_block *)(void *)(image + h->block_off);
+		end = (committed + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1);
+		if (end > h->ext_len)
+			return;
+		memset(image + committed, 0, end - committed);
+		memset(b, 0, sizeof *b);
+		b->magic = FORMAT_BLOCK_MAGIC;
+		b->bytes = end - h->block_off;
+		b->generation = generation;
+		b->offset = h->ext_off + h->block_off;
+		b->used = committed - h->block_off;
+		block_seal(b, s->id_seed);
+	}
+	if (end <= written)
+		return;
+	io_write(r->io, &op, p->file, image + written, end - written,
+	    seg_offset(p, h->seg) + h->ext_off + written, NULL);
+	if (io_wait(r->io, &op) < 0)
+		log_error("store: %s: a write buffer of the killed process could not be written: %s",
+		    p->file->info.path, strerror(-op.res));
+	else
+		*bytes += end - written;
+}
+
+/* The old file of write buffers, if there is one, then the new one takes its name. */
+static int replay(struct reading *r, char **cause)
+{
+	struct store *s = r->s;
+	char tmp[sizeof s->shm_wbuf + 8];
+	uint64_t bytes = 0;
+	uint8_t *mem;
+	size_t len, n;
+
+	mem = s->cfg.fresh ? NULL : shm_attach(s->shm_wbuf, &len);
+	if (mem != NULL) {
+		n = len / (FORMAT_ALIGN + WBUF_BYTES);
+		for (size_t i = 0; i < n; i++) {
+			const struct wbuf_shm *h =
+			    (const struct wbuf_shm *)(const void *)(mem + i * FORMAT_ALIGN);
+
+			if (h->magic == WBUF_MAGIC)
+				replay_one(r, h, mem + n * FORMAT_ALIGN + i * WBUF_BYTES, &bytes);
+		}
+		munmap(mem, len);
+		for (unsigned i = 0; i < s->npaths; i++) {
+			struct io_op op = {0};
+
+			io_sync(r->io, &op, s->path[i].file, NULL);
+			if (io_wait(r->io, &op) < 0) {
+				if (asprintf(cause, "cannot sync %s: %s", s->path[i].file->info.path,
+				        strerror(-op.res)) < 0)
+					*cause = NULL;
+				return op.res;
+			}
+		}
+		if (bytes > 0)
+			log_info("store: wrote %" PRIu64
+			         " KiB that a killed process had left in its write buffers",
+			    bytes >> 10);
+	}
+	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
+	if (rename(tmp, s->shm_wbuf) < 0) {
+		int err = errno;
+
+		if (asprintf(cause, "cannot rename %s: %s", tmp, strerror(err)) < 0)
+			*cause = NULL;
+		return -err;
+	}
+	return 0;
+}
+
+/* ---- RC-2 -------------------------------------------------------------------------------------- */
+
+static int read_headers(struct reading *r, struct path *p, char **cause)
+{
+	struct store *s = r->s;
+	struct io_op op[DEPTH];
+
+	memset(op, 0, sizeof op);
+	for (uint32_t first = 0; first < p->nseg; first += DEPTH) {
+		uint32_t n = p->nseg - first < DEPTH ? p->nseg - first : DEPTH;
+
+		for (uint32_t i = 0; i < n; i++)
+			io_read(r->io, &op[i], p->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
+			    seg_offset(p, first + i), NULL);
+		for (uint32_t i = 0; i < n; i++) {
+			const struct format_segment *h =
+			    (const struct format_segment *)(const void *)(r->mem + i * FORMAT_ALIGN);
+
+			if (io_wait(r->io, &op[i]) != (int)FORMAT_ALIGN) {
+				if (asprintf(cause, "cannot read %s: %s", p->file->info.path,
+				        op[i].res < 0 ? strerror(-op[i].res) : "short read") < 0)
+					*cause = NULL;
+				return -EIO;
+			}
+			if (!segment_good(h, s->id_seed, s->id, first + i))
+				continue;
+			atomic_store(&p->seg[first + i].generation, h->generation);
+			if (h->generation > r->gen_max)
+				r->gen_max = h->generation;
+		}
+	}
+	return 0;
+}
+
+/* Collects the records of one block that is whole in memory. */
+static void walk_block(struct reading *r, struct found *f, const uint8_t *block, uint32_t used,
+    uint32_t off, uint32_t *cap)
+{
+	struct store *s = r->s;
+	uint32_t at = FORMAT_BLOCK;
+
+	while (at + sizeof(struct format_record) <= used) {
+		struct format_record rec;
+		struct format_entry e;
+		uint32_t units;
+
+		if (record_check(block + at, used - at, s->id_seed, f->generation,
+		        (off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
+			r->torn++;
+			return;
+		}
+		units = record_units(rec.value_off, rec.value_len);
+		e = (struct format_entry){.seq = rec.seq, .units_at = (off + at) / FORMAT_UNIT,
+		    .units = units & 0xffffffu, .type = rec.type};
+		if (rec.type == FORMAT_DROP)
+			e.hash = drop_hash(rec.content[0], rec.content[1]);
+		else if (rec.key_len > 0)
+			e.hash = XXH3_64bits_withSeed(block + at + sizeof rec, rec.key_len, s->hash_secret);
+		if (f->entries == *cap) {
+			*cap = *cap == 0 ? 1024 : *cap * 2;
+			f->scanned = realloc(f->scanned, *cap * sizeof e);
+			AN(f->scanned != NULL);
+		}
+		f->scanned[f->entries++] = e;
+		f->data_bytes += (uint64_t)units * FORMAT_UNIT;
+		at += units * FORMAT_UNIT;
+	}
+}
+
+/*
+ * An unsealed segment: block headers may be at every multiple of 4096. A block may be longer than
+ * what is in memory (a long value): its one record's head is in its first page.
+ */
+static void scan(struct reading *r, struct found *f)
+{
+	struct store *s = r->s;
+	struct path *p = f->path;
+	uint32_t off = FORMAT_ALIGN, have_from = 0, have_to = 0, cap = 0;
+
+	while (off + FORMAT_ALIGN <= s->seg_size - FORMAT_ALIGN) {
+		struct format_block b;
+		uint32_t want = WBUF_BYTES, n;
+
+		if (off < have_from || off + FORMAT_ALIGN > have_to) {
+			n = (uint32_t)(s->seg_size - off < want ? s->seg_size - off : want);
+			if (read_at(r, p, r->mem, n, seg_offset(p, f->seg) + off) < 0) {
+				off += FORMAT_ALIGN;
+				continue;
+			}
+			have_from = off;
+			have_to = off + n;
+		}
+		memcpy(&b, r->mem + (off - have_from), sizeof b);
+		if (!block_good(&b, s->id_seed, f->generation, off, s->seg_size - off)) {
+			off += FORMAT_ALIGN;
+			continue;
+		}
+		if (off + b.bytes > have_to && have_from != off) {
+			have_to = 0; /* read again from here */
+			continue;
+		}
+		walk_block(r, f, r->mem + (off - have_from),
+		    b.used <= have_to - off ? b.used : have_to - off, off, &cap);
+		off += b.bytes;
+	}
+}
+
+static void read_footers(struct reading *r)
+{
+	struct store *s = r->s;
+	struct io_op op[DEPTH];
+
+	memset(op, 0, sizeof op);
+	for (size_t first = 0; first < r->n; first += DEPTH) {
+		size_t n = r->n - first < DEPTH ? r->n - first : DEPTH;
+
+		for (size_t i = 0; i < n; i++) {
+			struct found *f = &r->found[first + i];
+
+			io_read(r->io, &op[i], f->path->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
+			    seg_offset(f->path, f->seg) + s->seg_size - FORMAT_ALIGN, NULL);
+		}
+		for (size_t i = 0; i < n; i++) {
+			struct found *f = &r->found[first + i];
+			const struct format_footer *t =
+			    (const struct format_footer *)(const void *)(r->mem + i * FORMAT_ALIGN);
+
+			if (io_wait(r->io, &op[i]) != (int)FORMAT_ALIGN ||
+			    !footer_good(t, s->id_seed, f->generation, s->seg_size))
+				continue;
+			f->sealed = true;
+			f->entries = t->entries;
+			f->others = t->others;
+			f->stream = t->stream < STREAMS ? t->stream : STREAM_MAIN;
+			f->table_off = t->table_off;
+			f->table_sum = t->table_sum;
+			f->data_bytes = t->data_bytes;
+			if (t->seq_max > r->seq_max)
+				r->seq_max = t->seq_max;
+		}
+	}
+}
+
+/* The table of a sealed segment; NULL if it is damaged (then its blocks are walked). */
+static struct format_entry *load_table(struct reading *r, struct found *f)
+{
+	struct store *s = r->s;
+	uint64_t bytes = table_bytes(f->entries);
+	struct format_footer t = {.entries = f->entries, .table_off = f->table_off,
+	    .table_sum = f->table_sum};
+	uint8_t *mem;
+
+	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
+		return NULL;
+	if ((bytes > 0 && read_at(r, f->path, mem, (uint32_t)bytes,
+	                      seg_offset(f->path, f->seg) + f->table_off) < 0) ||
+	    !table_good(&t, (struct format_entry *)(void *)mem, s->id_seed)) {
+		free(mem);
+		return NULL;
+	}
+	return (struct format_entry *)(void *)mem;
+}
+
+/* ---- indexing ---------------------------------------------------------------------------------- */
+
+static void index_values(struct reading *r, const struct found *f, const struct format_entry *e)
+{
+	struct store *s = r->s;
+
+	for (uint32_t i = 0; i < f->entries; i++) {
+		uint64_t loc = loc_of(f->path, f->seg, e[i].units_at);
+		struct index_ref victim = {0};
+
+		if (i + 8 < f->entries)
+			index_prefetch(s->index, e[i + 8].hash);
+		if (e[i].type != FORMAT_VALUE)
+			continue;
+		if (e[i].seq < r->ends.flush || ends_get(&r->ends, e[i].hash) > e[i].seq ||
+		    ends_get(&r->ends, drop_hash(loc, f->generation)) != 0) {
+			r->ended++;
+			continue;
+		}
+		index_insert(s->index, e[i].hash, loc, e[i].units, 0, &victim);
+		r->indexed++;
+		if (victim.loc != 0)
+			drop_later(s, &victim);
+	}
+}
+
+static int newest_first(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	return x->generation > y->generation ? -1 : x->generation < y->generation;
+}
+
+/* Sets a recovered segment's state, and its place in the order of age (called oldest first). */
+static void adopt(struct found *f)
+{
+	struct path *p = f->path;
+	struct segment *g = &p->seg[f->seg];
+
+	g->used = FORMAT_ALIGN;
+	if (!f->sealed && f->entries == 0) {
+		atomic_store(&g->state, SEG_CLEAN);
+		p->clean[p->nclean++] = f->seg;
+		return;
+	}
+	g->data_bytes = f->data_bytes;
+	g->stream = (uint8_t)f->stream;
+	atomic_store(&g->state, f->sealed ? SEG_SEALED : SEG_FULL);
+	if (!f->sealed) {
+		/* the slow worker writes its table */
+		g->entries = f->scanned;
+		g->entries_cap = g->nentries = f->entries;
+		f->scanned = NULL;
+	}
+	segment_add_order(p, f->stream, f->seg);
+}
+
+int recover(struct store *s, struct io *io, char **cause)
+{
+	struct reading r = {.s = s, .io = io};
+	uint64_t began = clock_ns();
+	size_t all = 0, sealed = 0, unsealed = 0;
+	int res;
+
+	for (unsigned i = 0; i < s->npaths; i++)
+		all += s->path[i].nseg;
+	r.found = calloc(all, sizeof *r.found);
+	if (r.found == NULL ||
+	    posix_memalign((void **)&r.mem, FORMAT_ALIGN, WBUF_BYTES + FORMAT_ALIGN) != 0) {
+		free(r.found);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < s->npaths; i++) {
+		res = s->cfg.fresh ? 0 : read_headers(&r, &s->path[i], cause);
+		if (res < 0)
+			goto out;
+	}
+	res = replay(&r, cause);
+	if (res < 0)
+		goto out;
+	for (unsigned i = 0; i < s->npaths; i++)
+		for (uint32_t k = 0; k < s->path[i].nseg; k++) {
+			uint64_t g = atomic_load(&s->path[i].seg[k].generation);
+
+			if (g == 0) {
+				s->path[i].virgins++;
+				continue;
+			}
+			r.found[r.n++] = (struct found){.path = &s->path[i], .seg = k, .generation = g};
+		}
+	qsort(r.found, r.n, sizeof *r.found, newest_first);
+	read_footers(&r);
+	/* [RC-3]: unsealed ones are walked whole; of tables only those that hold such records */
+	for (size_t i = 0; i < r.n; i++) {
+		struct found *f = &r.found[i];
+		struct format_entry *e = NULL;
+
+		if (f->sealed && f->others == 0)
+			continue;
+		if (f->sealed) {
+			e = load_table(&r, f);
+			if (e == NULL) {
+				f->sealed = false;
+				f->entries = 0;
+				f->data_bytes = 0;
+			}
+		}
+		if (!f->sealed)
+			scan(&r, f);
+		for (uint32_t k = 0; k < f->entries; k++)
+			note(&r, e != NULL ? &e[k] : &f->scanned[k]);
+		free(e);
+	}
+	for (size_t i = 0; i < r.n; i++) {
+		struct found *f = &r.found[i];
+
+		if (f->sealed) {
+			struct format_entry *e = load_table(&r, f);
+
+			if (e == NULL) {
+				f->sealed = false;
+				f->entries = 0;
+				f->data_bytes = 0;
+				scan(&r, f);
+				for (uint32_t k = 0; k < f->entries; k++)
+					note(&r, &f->scanned[k]);
+				index_values(&r, f, f->scanned);
+			} else {
+				index_values(&r, f, e);
+			}
+			free(e);
+		} else {
+			index_values(&r, f, f->scanned);
+		}
+		if (f->sealed)
+			sealed++;
+		else if (f->entries > 0)
+			unsealed++;
+	}
+	for (size_t i = r.n; i-- > 0;)
+		adopt(&r.found[i]);
+	atomic_store(&s->seq, r.seq_max + 1);
+	atomic_store(&s->generation, r.gen_max + 1);
+	atomic_store(&s->recovered, r.indexed);
+	atomic_store(&s->recover_ns, clock_ns() - began);
+	{
+		bool full = true;
+
+		for (unsigned i = 0; i < s->npaths; i++)
+			full = full && s->path[i].virgins == 0;
+		atomic_store(&s->full, full);
+	}
+	log_info("store: %" PRIu64 " values from %zu sealed and %zu unsealed segments in %.3f s%s",
+	    r.indexed, sealed, unsealed, (double)(clock_ns() - began) / 1e9,
+	    r.torn > 0 ? "; torn blocks were stepped over" : "");
+	res = 0;
+out:
+	for (size_t i = 0; i < r.n; i++)
+		free(r.found[i].scanned);
+	free(r.found);
+	free(r.mem);
+	free(r.ends.slot);
+	return res;
+}

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Named shared memory: tmpfs files that outlive the process. Start-up only. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "valcached/store/store_int.h"
+
+/* A new, zeroed, fully allocated file (an old one of the name is removed), mapped. NULL and *cause. */
+void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause)
+{
+	void *mem;
+	int fd, res;
+
+	unlink(name);
+	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0) {
+		if (asprintf(cause, "cannot make %s: %s: the user that runs valcached must be able to write there",
+		        name, strerror(errno)) < 0)
+			*cause = NULL;
+		return NULL;
+	}
+	/* allocated now: a full tmpfs would otherwise be a SIGBUS later */
+	res = posix_fallocate(fd, 0, (off_t)len);
+	if (res != 0) {
+		char dir[256];
+		char *slash;
+
+		snprintf(dir, sizeof dir, "%s", name);
+		slash = strrchr(dir, '/');
+		if (slash != NULL)
+			*slash = '\0';
+		close(fd);
+		unlink(name);
+		if (asprintf(cause,
+		        "%s is too small for %zu MiB of %s: enlarge it (mount -o remount,size=... %s; "
+		        "docker: --shm-size=...) or %s",
+		        dir, (len >> 20) + 1, what, dir, remedy) < 0)
+			*cause = NULL;
+		return NULL;
+	}
+	mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (mem == MAP_FAILED) {
+		if (asprintf(cause, "cannot map %zu MiB of %s: %s", len >> 20, what, strerror(errno)) < 0)
+			*cause = NULL;
+		unlink(name);
+		return NULL;
+	}
+	return mem;
+}
+
+/* An existing file of ours, mapped whole for reading and writing; NULL if there is none. */
+void *shm_attach(const char *name, size_t *len)
+{
+	off_t size;
+	void *mem;
+	int fd;
+
+	fd = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return NULL;
+	size = lseek(fd, 0, SEEK_END);
+	if (size <= 0) {
+		close(fd);
+		return NULL;
+	}
+	mem = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (mem == MAP_FAILED)
+		return NULL;
+	*len = (size_t)size;
+	return mem;
+}

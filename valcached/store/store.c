@@ -1,0 +1,460 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The store as a whole: opening and closing, workers, and what can be read of it.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "valcached/store/store_int.h"
+
+#define REINSERT_ALL    0.70
+#define REINSERT_SECOND 0.60
+#define GHOST_ALL       0.10 /* fingerprints, as a share of the items that fit */
+#define GHOST_SECOND    0.25
+
+static int index_make(struct store *s, char **cause)
+{
+	uint64_t items = s->cfg.size / (s->cfg.mean_value + 128) * s->npaths;
+	int res;
+
+	if (items < 4096)
+		items = 4096;
+	s->index_len = index_bytes(items);
+	snprintf(s->shm_index, sizeof s->shm_index, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index",
+	    s->cfg.shm_dir, s->cfg.seed ^ (uint64_t)getpid(), clock_ns());
+	s->index_mem = shm_map(s->shm_index, s->index_len, "index",
+	    "give a larger --mean-value (fewer items) or a smaller --size", cause);
+	if (s->index_mem == NULL)
+		return -ENOMEM;
+	(void)madvise(s->index_mem, s->index_len, MADV_HUGEPAGE);
+	res = index_open(s->index_mem, s->index_len, false, NULL, &s->index);
+	if (res < 0)
+		return res;
+	log_info("index: %" PRIu64 " items of %" PRIu64 " bytes on average (--mean-value), %zu MiB in %s",
+	    items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir);
+	return ghost_open((uint64_t)((double)items *
+	                      (s->cfg.admit == STORE_ADMIT_SECOND ? GHOST_SECOND : GHOST_ALL)) + 1024,
+	    &s->ghost);
+}
+
+int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **out,
+    char **cause)
+{
+	struct store *s;
+	int res;
+
+	A(cfg->npaths >= 1 && cfg->npaths <= STORE_PATHS_MAX);
+	A(cfg->workers >= 1);
+	*cause = NULL;
+	if (posix_memalign((void **)&s, CACHE_LINE, sizeof *s) != 0)
+		return -ENOMEM;
+	memset(s, 0, sizeof *s);
+	s->cfg = *cfg;
+	if (s->cfg.shm_dir == NULL)
+		s->cfg.shm_dir = "/dev/shm";
+	if (s->cfg.reinsert_all == 0)
+		s->cfg.reinsert_all = REINSERT_ALL;
+	if (s->cfg.reinsert_second == 0)
+		s->cfg.reinsert_second = REINSERT_SECOND;
+	if (s->cfg.sync_ns == 0)
+		s->cfg.sync_ns = NS_PER_S;
+	if (s->cfg.mean_value == 0)
+		s->cfg.mean_value = 40960;
+	if (s->cfg.item_max > STORE_VALUE_MAX)
+		s->cfg.item_max = STORE_VALUE_MAX;
+	s->engine = engine;
+	s->npaths = cfg->npaths;
+	s->opened_ns = clock_ns();
+	atomic_store(&s->seq, 1);
+	atomic_store(&s->generation, 1);
+	pthread_mutex_init(&s->drop_lock, NULL);
+	for (unsigned i = 0; i < STRIPES; i++)
+		pthread_mutex_init(&s->stripe[i].m, NULL);
+	s->worker = calloc(s->cfg.workers + 1, sizeof *s->worker);
+	s->base = calloc(1, sizeof *s->base);
+	s->lat_base = calloc(STORE_LATS, sizeof *s->lat_base);
+	if (s->worker == NULL || s->base == NULL || s->lat_base == NULL) {
+		res = -ENOMEM;
+		goto fail;
+	}
+	res = index_make(s, cause);
+	if (res < 0)
+		goto fail;
+	res = ram_open(&(struct ram_config){.ram_bytes = s->cfg.ram_bytes,
+	                   .buffer_bytes = s->cfg.buffer_bytes},
+	    &s->ram, cause);
+	if (res < 0)
+		goto fail;
+	res = paths_open(s, cause);
+	if (res < 0)
+		goto fail;
+	*out = s;
+	return 0;
+fail:
+	if (*cause == NULL && asprintf(cause, "cannot open the store: %s", strerror(-res)) < 0)
+		*cause = NULL;
+	store_close(&s);
+	return res;
+}
+
+void store_close(struct store **sp)
+{
+	struct store *s = *sp;
+
+	*sp = NULL;
+	for (unsigned i = 0; s->worker != NULL && i <= s->cfg.workers; i++)
+		if (s->worker[i] != NULL) {
+			A(atomic_load(&s->worker[i]->gone));
+			pthread_mutex_destroy(&s->worker[i]->wake_lock);
+			free(s->worker[i]);
+		}
+	wbufs_close(s, false);
+	paths_close(s);
+	if (s->ram != NULL)
+		ram_close(&s->ram);
+	if (s->ghost != NULL)
+		ghost_close(&s->ghost);
+	if (s->index != NULL)
+		index_close(&s->index);
+	if (s->index_mem != NULL)
+		munmap(s->index_mem, s->index_len);
+	if (s->shm_index[0] != '\0')
+		unlink(s->shm_index);
+	for (unsigned i = 0; i < STRIPES; i++)
+		pthread_mutex_destroy(&s->stripe[i].m);
+	pthread_mutex_destroy(&s->drop_lock);
+	free(s->drops);
+	free(s->worker);
+	free(s->base);
+	free(s->lat_base);
+	free(s);
+}
+
+/* ---- workers ----------------------------------------------------------------------------------- */
+
+int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_worker **out,
+    char **cause)
+{
+	struct store_worker *sw;
+	void *base;
+	size_t len;
+	int res;
+
+	A(id <= s->cfg.workers);
+	A(s->worker[id] == NULL);
+	*cause = NULL;
+	if (posix_memalign((void **)&sw, CACHE_LINE, sizeof *sw) != 0)
+		return -ENOMEM;
+	memset(sw, 0, sizeof *sw);
+	sw->s = s;
+	sw->io = io;
+	sw->id = id;
+	pthread_mutex_init(&sw->wake_lock, NULL);
+	atomic_store(&sw->grace_seen, atomic_load(&s->grace));
+	sw->budget = s->cfg.buffer_bytes / s->cfg.workers;
+	for (unsigned i = 0; i < 2; i++)
+		sw->wait[i].tail = &sw->wait[i].head;
+	sw->nwbufs = s->wbufs_per_worker;
+	sw->wbufs = calloc(sw->nwbufs, sizeof *sw->wbufs);
+	if (sw->wbufs == NULL) {
+		free(sw);
+		return -ENOMEM;
+	}
+	for (unsigned i = 0; i < sw->nwbufs; i++) {
+		sw->wbufs[i] = &s->wbuf[id * sw->nwbufs + i];
+		sw->wbufs[i]->owner = sw;
+	}
+	for (unsigned i = 0; i < s->npaths; i++) {
+		res = io_add_file(io, s->path[i].file);
+		if (res < 0) {
+			if (asprintf(cause, "cannot use %s: %s", s->path[i].file->info.path,
+			        strerror(-res)) < 0)
+				*cause = NULL;
+			free(sw->wbufs);
+			free(sw);
+			return res;
+		}
+	}
+	/* a refusal (memlock) is the engine's to log; I/O works without */
+	(void)io_add_memory(io, sw->wbufs[0]->mem, (size_t)sw->nwbufs * WBUF_BYTES);
+	if (id < s->cfg.workers) {
+		ram_arena(s->ram, &base, &len);
+		(void)io_add_memory(io, base, len);
+	}
+	s->worker[id] = sw;
+	*out = sw;
+	return 0;
+}
+
+void store_worker_woken(struct store_worker *sw)
+{
+	sw->retry = true;
+}
+
+uint64_t store_worker_turn(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+	uint64_t now = io_now(sw->io), next = UINT64_MAX, epoch;
+
+	/* quiescence: nothing of the last turn's handlers is still looking at the index */
+	epoch = atomic_load(&s->grace);
+	if (atomic_load_explicit(&sw->grace_seen, memory_order_relaxed) != epoch) {
+		atomic_store(&sw->grace_seen, epoch);
+		slow_call(s);
+	}
+	if (sw->retry_at != 0 && now >= sw->retry_at) {
+		sw->retry_at = 0;
+		sw->retry = true;
+	}
+	if (sw->retry) {
+		sw->retry = false;
+		ops_retry(sw);
+		/* memory may be given back by others, who do not call us */
+		if (sw->wait[WAIT_MEMORY].head != NULL || sw->wait[WAIT_WRITE].head != NULL)
+			sw->retry_at = now + 2 * NS_PER_MS;
+	} else if (sw->retry_at == 0 &&
+	    (sw->wait[WAIT_MEMORY].head != NULL || sw->wait[WAIT_WRITE].head != NULL)) {
+		sw->retry_at = now + 2 * NS_PER_MS;
+	}
+	wbufs_turn(sw, &next);
+	if (sw->retry_at != 0 && sw->retry_at < next)
+		next = sw->retry_at;
+	if (sw->retry)
+		next = now;
+	if (sw->id == s->cfg.workers) {
+		if (sw->stopping && !sw->finished) {
+			slow_finish(sw);
+			sw->finished = true;
+		} else if (!sw->stopping) {
+			uint64_t due = slow_turn(sw);
+
+			next = due < next ? due : next;
+		}
+	}
+	return next;
+}
+
+void store_worker_stop(struct store_worker *sw)
+{
+	sw->stopping = true;
+}
+
+bool store_worker_idle(const struct store_worker *sw)
+{
+	if (sw->in_flight > 0 || sw->wait[0].head != NULL || sw->wait[1].head != NULL)
+		return false;
+	return wbufs_idle(sw) && (sw->id < sw->s->cfg.workers || sw->finished);
+}
+
+void store_worker_close(struct store_worker **swp)
+{
+	struct store_worker *sw = *swp;
+	struct store *s = sw->s;
+
+	*swp = NULL;
+	AZ(sw->in_flight);
+	pthread_mutex_lock(&sw->wake_lock);
+	atomic_store(&sw->gone, true);
+	pthread_mutex_unlock(&sw->wake_lock);
+	if (sw->id < s->cfg.workers)
+		slow_call(s);
+	while (sw->io_free != NULL) {
+		struct store_io *run = sw->io_free;
+
+		sw->io_free = run->free_next;
+		free(run);
+	}
+	/* the rest stays until the store is closed: counters are still read */
+	free(sw->wbufs);
+	sw->wbufs = NULL;
+	sw->nwbufs = 0;
+	sw->io = NULL;
+}
+
+void worker_wake(struct store_worker *sw)
+{
+	pthread_mutex_lock(&sw->wake_lock);
+	if (!atomic_load(&sw->gone))
+		io_wake(sw->io);
+	pthread_mutex_unlock(&sw->wake_lock);
+}
+
+/* ---- looking inside ---------------------------------------------------------------------------- */
+
+void store_counters(const struct store *s, struct store_counters *out)
+{
+	memset(out, 0, sizeof *out);
+	for (unsigned i = 0; i <= s->cfg.workers; i++) {
+		const struct store_worker *sw = s->worker[i];
+
+		if (sw == NULL)
+			continue;
+#define X(n, t) out->n += atomic_load_explicit(&sw->count.n, memory_order_relaxed);
+		STORE_COUNTERS(X)
+#undef X
+	}
+#define X(n, t) out->n -= atomic_load_explicit(&s->base->n, memory_order_relaxed);
+	STORE_COUNTERS(X)
+#undef X
+}
+
+void store_latency(const struct store *s, enum store_latency which, struct hist *into)
+{
+	memset(into, 0, sizeof *into);
+	for (unsigned i = 0; i <= s->cfg.workers; i++)
+		if (s->worker[i] != NULL)
+			hist_merge(into, &s->worker[i]->lat[which]);
+	hist_subtract(into, &s->lat_base[which]);
+}
+
+void store_stats_reset(struct store *s)
+{
+	struct store_counters now;
+
+	store_counters(s, &now);
+#define X(n, t) atomic_fetch_add(&s->base->n, now.n);
+	STORE_COUNTERS(X)
+#undef X
+	for (unsigned k = 0; k < STORE_LATS; k++) {
+		struct hist *h = malloc(sizeof *h);
+
+		if (h == NULL)
+			return;
+		store_latency(s, (enum store_latency)k, h);
+		hist_merge(&s->lat_base[k], h);
+		free(h);
+	}
+}
+
+int store_set_ram(struct store *s, uint64_t bytes)
+{
+	return ram_resize(s->ram, bytes);
+}
+
+void store_totals(const struct store *s, uint64_t *items, uint64_t *bytes)
+{
+	struct index_stats ix;
+
+	index_stats(s->index, &ix);
+	*items = ix.items;
+	*bytes = 0;
+	for (unsigned i = 0; i < s->npaths; i++)
+		for (uint32_t k = 0; k < s->path[i].nseg; k++)
+			*bytes += s->path[i].seg[k].data_bytes;
+}
+
+static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, void *arg)
+{
+	const struct path *p = &s->path[i];
+	uint32_t count[SEG_STATES] = {0}, quarantined = 0, young = 0;
+	char name[64];
+
+	for (uint32_t k = 0; k < p->nseg; k++) {
+		const struct segment *g = &p->seg[k];
+
+		count[atomic_load_explicit(&g->state, memory_order_relaxed)]++;
+		quarantined += atomic_load_explicit(&g->quarantined, memory_order_relaxed);
+		young += g->stream == STREAM_YOUNG &&
+		    atomic_load_explicit(&g->state, memory_order_relaxed) == SEG_SEALED;
+	}
+#define P(what, fmt, v)                                                                            \
+	snprintf(name, sizeof name, "path%u_%s", i, what);                                         \
+	emit(arg, name, fmt, v)
+	P("file", "%s", p->file->info.path);
+	P("state", "%s", atomic_load(&p->offline) ? "offline" : "online");
+	P("direct_io", "%s", p->file->info.direct ? "yes" : "no");
+	P("segments", "%u", p->nseg);
+	P("segments_unused", "%u", count[SEG_VIRGIN]);
+	P("segments_clean", "%u", count[SEG_CLEAN]);
+	P("segments_open", "%u", count[SEG_OPEN] + count[SEG_FULL]);
+	P("segments_sealed", "%u", count[SEG_SEALED]);
+	P("segments_young", "%u", young);
+	P("segments_quarantined", "%u", quarantined);
+	P("segments_recycled", "%" PRIu64, atomic_load(&p->seg_recycled));
+#undef P
+}
+
+void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
+{
+	uint64_t recycled = 0, sealed = 0, age, items, bytes, waf_user, waf_disk, up;
+	struct store_counters c;
+	struct index_stats ix;
+	struct ram_stats ram;
+	uint32_t nseg = 0;
+
+	store_counters(s, &c);
+	index_stats(s->index, &ix);
+	ram_stats(s->ram, &ram);
+	store_totals(s, &items, &bytes);
+	for (unsigned i = 0; i < s->npaths; i++) {
+		recycled += atomic_load(&s->path[i].seg_recycled);
+		sealed += atomic_load(&s->path[i].seg_sealed);
+		nseg += s->path[i].nseg;
+	}
+	waf_user = c.user_bytes;
+	waf_disk = c.disk_write_bytes;
+	up = clock_ns() - s->opened_ns;
+	age = atomic_load(&s->eviction_age_ns);
+	emit(arg, "segment_bytes", "%" PRIu64, s->seg_size);
+	emit(arg, "segments", "%u", nseg);
+	emit(arg, "segments_sealed_total", "%" PRIu64, sealed);
+	emit(arg, "segments_recycled", "%" PRIu64, recycled);
+	emit(arg, "segments_quarantined_total", "%" PRIu64, atomic_load(&s->quarantines));
+	emit(arg, "store_full", "%s", atomic_load(&s->full) ? "yes" : "no");
+	emit(arg, "records_reinserted", "%" PRIu64, atomic_load(&s->reinserted));
+	emit(arg, "records_reinserted_bytes", "%" PRIu64, atomic_load(&s->reinserted_bytes));
+	emit(arg, "records_reinsert_corrupt", "%" PRIu64, atomic_load(&s->reinsert_corrupt));
+	emit(arg, "records_evicted", "%" PRIu64, atomic_load(&s->evicted));
+	emit(arg, "eviction_age_s", "%.1f", (double)age / 1e9);
+	/* the time that the present rate of writes needs to turn the whole store over */
+	emit(arg, "retention_predicted_s", "%.0f",
+	    waf_disk > 0 ? (double)(nseg * s->seg_size) / ((double)waf_disk / ((double)up / 1e9)) : 0.0);
+	emit(arg, "write_amplification", "%.3f",
+	    waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
+	emit(arg, "data_bytes", "%" PRIu64, bytes);
+	emit(arg, "recovered_values", "%" PRIu64, atomic_load(&s->recovered));
+	emit(arg, "recovery_ms", "%.1f", (double)atomic_load(&s->recover_ns) / 1e6);
+#define X(n, t) emit(arg, #n, "%" PRIu64, c.n);
+	STORE_COUNTERS(X)
+#undef X
+#define X(n, t) emit(arg, "index_" #n, "%" PRIu64, ix.n);
+	INDEX_COUNTERS(X)
+#undef X
+	emit(arg, "index_bytes", "%zu", s->index_len);
+	emit(arg, "ghost_bytes", "%zu", ghost_bytes(s->ghost));
+#define X(n, t) emit(arg, "ram_" #n, "%" PRIu64, ram.n);
+	RAM_COUNTERS(X)
+#undef X
+	emit(arg, "buffers_bytes", "%" PRIu64, s->cfg.buffer_bytes);
+	for (unsigned i = 0; i < s->npaths; i++)
+		path_stats(s, i, emit, arg);
+}
+
+void store_stats_items(const struct store *s, store_emit_fn *emit, void *arg)
+{
+	struct ram_class_stats cls[160];
+	unsigned n = ram_class_stats(s->ram, cls, 160);
+	char name[64];
+
+	for (unsigned i = 0; i < n && i < 160; i++) {
+		if (cls[i].chunks == 0)
+			continue;
+#define I(what, fmt, v)                                                                            \
+	snprintf(name, sizeof name, "items:%u:%s", i + 1, what);                                   \
+	emit(arg, name, fmt, v)
+		I("size", "%u", cls[i].size);
+		I("number", "%" PRIu64, cls[i].resident);
+		I("chunks", "%" PRIu64, cls[i].chunks);
+		I("objects", "%" PRIu64, cls[i].objects);
+		I("pinned", "%" PRIu64, cls[i].pinned);
+		I("age", "%" PRIu64, cls[i].age_s);
+		I("evicted", "%" PRIu64, cls[i].evicted);
+#undef I
+	}
+}

@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to the store. What the files of this folder share; README.md has the rules.
+ *
+ * Lock order: key stripe -> path -> (index lines, RAM stripes, which take nothing else).
+ */
+#ifndef VALCACHED_STORE_INT_H
+#define VALCACHED_STORE_INT_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/hist.h"
+#include "valcached/io/io.h"
+#include "valcached/store/format.h"
+#include "valcached/store/ghost.h"
+#include "valcached/store/index.h"
+#include "valcached/store/ram.h"
+#include "valcached/store/record.h"
+#include "valcached/store/store.h"
+
+#define STRIPES        1024u
+#define CLEAN_AHEAD    3u      /* clean segments kept ready per path ... */
+#define CLEAN_RESERVE  1u      /* ... of which this many only the slow worker may open, so that it can
+                                  always write again what it recycles */
+#define WBUF_BYTES     (FORMAT_EXTENT + 16384u)
+#define LARGE_SETS_MAX 64u     /* long values being received at a time */
+#define WBUF_MAGIC     0x3146554257434c56ull
+#define SEG_NONE       UINT32_MAX
+#define CACHE_LINE     64
+
+/*
+ * A segment's life, all transitions under its path's lock:
+ *
+ *   VIRGIN --prepare--> CLEAN --first extent--> OPEN --no room--> FULL --table written--> SEALED
+ *                         ^                                                                 |
+ *                         +---- new header synced ---- RECYCLING <--- oldest of its path ---+
+ */
+/*
+ * Two streams of segments a path, each with an open segment and an order of age of its own. Main holds
+ * what has proved its use: everything until the store is first full, then values that came back
+ * (ghost list) and what is written again. Young holds the other new values of a full store; it is kept
+ * short (YOUNG_SHARE), and what was used in it moves to main: so a scan passes through young without
+ * pushing out main. docs/decisions.md has the figures.
+ */
+enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
+
+#define YOUNG_SHARE   0.03 /* of a path's segments; at least YOUNG_MIN */
+#define YOUNG_MIN     2u
+#define CREDIT        0.36 /* bytes that may be written again for each byte of a set */
+#define TOMBSTONE_MAX ((64u + STORE_KEY_MAX + 8 + FORMAT_UNIT - 1) & ~(FORMAT_UNIT - 1))
+#define ALLOW_STEP    256u /* table entries reserved for an extent at a time */
+#define MEM_ALIGN     512u /* of every object of the RAM arena */
+
+enum seg_state { SEG_VIRGIN, SEG_CLEAN, SEG_OPEN, SEG_FULL, SEG_SEALED, SEG_RECYCLING, SEG_STATES };
+
+struct segment {
+	_Atomic uint64_t generation;
+	_Atomic uint32_t state;         /* written under the path's lock, read by any */
+	_Atomic uint32_t pins;          /* disk reads in flight */
+	_Atomic bool quarantined;       /* a read of it failed: nothing in it is indexed any more */
+	uint8_t stream;                 /* under the path's lock */
+	bool emptied;                   /* slow worker: quarantined and out of the index */
+	/* under the path's lock, while OPEN or FULL: */
+	uint32_t used;                  /* bytes given out, with the header */
+	uint32_t extents;               /* given out and not finished */
+	uint32_t allowed;               /* table entries reserved for unfinished extents */
+	uint32_t nentries, entries_cap;
+	struct format_entry *entries;
+	uint64_t opened_ns;
+	uint64_t data_bytes;            /* of records, once sealed */
+};
+
+struct path {
+	struct store *store;
+	struct io_file *file;
+	unsigned index;
+	uint64_t unit_base;             /* of this path's first unit in the store's locations */
+	uint32_t nseg;
+	struct segment *seg;
+	struct format_super super;
+	_Atomic bool offline;           /* takes no more writes; reads go on */
+	_Atomic uint64_t dirty;         /* bytes written since the last sync began */
+	pthread_mutex_t lock;
+	/* under lock: */
+	uint32_t open[STREAMS];         /* OPEN segment, or SEG_NONE */
+	uint32_t *clean;                /* CLEAN segments, a stack of nclean */
+	uint32_t nclean;
+	struct order {                  /* OPEN, FULL and SEALED ones by age: a ring of nseg places */
+		uint32_t *ring, head, n;
+	} order[STREAMS];
+	uint32_t virgins;
+	_Atomic uint64_t seg_recycled, seg_sealed;
+};
+
+/* What shared memory says of one write buffer; in on-disk terms, for replay after a kill. */
+struct wbuf_shm {
+	uint64_t magic;
+	uint8_t store_id[16];
+	uint32_t path, seg;
+	_Atomic uint64_t generation;    /* 0: not in use */
+	uint32_t ext_off, ext_len;
+	_Atomic uint32_t written;       /* bytes of the extent known to be on disk */
+	_Atomic uint32_t committed;     /* bytes of the extent that hold whole records */
+	uint32_t block_off;             /* where the block that is being filled begins */
+};
+
+/*
+ * A write buffer: the image of one extent, filled by one worker, written block by block.
+ *
+ *   0                  written        block_off            fill          ext_len
+ *   | on disk          | being written | header, records... |  free       |
+ *
+ *  [W-1] Only its worker appends and flushes. At most one write is in flight.
+ *  [W-2] Records become visible to others by `committed` (release), then by the index.
+ *  [W-3] Others copy records out while holding a pin, taken before `base` is read again.
+ *  [W-4] It is given back when all of it is written, base is 0 and pins are 0.
+ */
+struct wbuf {
+	_Atomic uint64_t base;          /* location (units) of the extent; 0: nothing here to read */
+	_Atomic uint32_t ext_units;
+	_Atomic uint32_t pins;
+	struct store_worker *owner;
+	uint8_t *mem;
+	struct wbuf_shm *shm;
+	bool active, closing;
+	struct path *path;
+	uint32_t seg;
+	uint64_t generation;
+	uint32_t ext_off, ext_len;      /* in the segment */
+	uint32_t block_off, fill, records;
+	uint32_t writing;               /* end of the block being written; 0: none */
+	uint64_t dirty_since;           /* of the oldest byte not submitted; 0: clean */
+	struct io_op op;
+	struct format_entry *entries;
+	uint32_t nentries, entries_cap, allowed;
+	uint32_t tries;
+	uint64_t idle_since;            /* nothing to write since; 0: in use */
+	enum stream stream;
+};
+
+enum op_kind { OP_NONE, OP_GET, OP_SET, OP_DELETE, OP_FLUSH, OP_DUMP };
+
+/* State of an op that is more than a RAM hit or a plain miss; taken from the worker's pool. */
+struct store_io {
+	struct store_io *free_next;
+	struct store_op *op;
+	struct io_op io;
+	/* find: op.c */
+	struct index_probe probe;
+	bool probed;
+	unsigned at;                    /* candidate being looked at */
+	uint32_t matches, suspects;     /* candidates that carry the key; that could not be read */
+	struct segment *pinned;
+	uint64_t loc;                   /* of the candidate being read */
+	struct buf *rd;                 /* buffer of the read in flight, and its charge */
+	uint32_t rd_charge;
+	bool found;                     /* best match so far: the highest seq */
+	uint64_t found_loc;
+	uint32_t found_avail;           /* bytes of the record that are in found_buf */
+	struct format_record rec;
+	struct buf *found_buf;
+	uint32_t found_charge;
+	/* long values: long.c */
+	struct long_value *lv;
+	/* dump.c */
+	uint64_t cursor, *cursor_out;
+	char *text;
+	size_t text_n, text_cap;
+};
+
+struct large_set {
+	_Atomic uint32_t state;         /* long.c: free, receiving, writing, aborted */
+	uint32_t path, seg, ext_off, ext_len;
+};
+
+struct worker_count {
+#define X(n, s) _Atomic uint64_t n;
+	STORE_COUNTERS(X)
+#undef X
+};
+#define COUNT(sw, name) count_add(&(sw)->count.name, 1)
+#define COUNT_N(sw, name, n) count_add(&(sw)->count.name, (n))
+
+struct store_worker {
+	struct store *s;
+	struct io *io;
+	unsigned id;
+	_Atomic uint64_t grace_seen;
+	/* owned by the worker */
+	struct wbuf **wbufs;            /* its own */
+	unsigned nwbufs;
+	struct wbuf *cur[STORE_PATHS_MAX][STREAMS];
+	unsigned value_path;            /* where the next value goes */
+	struct { struct store_op *head, **tail; } wait[2]; /* enum wait_for */
+	_Atomic bool extent_wanted;     /* the slow worker wakes us when a segment is clean */
+	bool retry;                     /* something was given back: look at the queue */
+	uint64_t retry_at;
+	bool stopping, finished;
+	_Atomic bool gone;              /* closed: nobody waits for it or wakes it any more */
+	pthread_mutex_t wake_lock;      /* between worker_wake() and closing */
+	uint64_t sync_at, quarantines_seen; /* slow worker */
+	uint64_t charged, budget;       /* in-flight bytes */
+	uint64_t in_flight;             /* ops and writes not done */
+	struct store_io *io_free;
+	struct worker_count count __attribute__((aligned(CACHE_LINE)));
+	struct hist lat[STORE_LATS];
+};
+
+struct store {
+	struct store_config cfg;
+	const struct io_engine *engine;
+	uint8_t id[16];
+	uint64_t id_seed;               /* of all checksums: the id, folded */
+	uint64_t hash_secret;
+	uint32_t seg_shift;
+	uint64_t seg_size;
+	unsigned npaths;
+	struct path path[STORE_PATHS_MAX];
+	struct index *index;
+	void *index_mem;
+	size_t index_len;
+	struct ram *ram;
+	struct ghost *ghost;
+	char shm_wbuf[160], shm_index[160];
+	uint8_t *wbuf_mem;
+	size_t wbuf_len;
+	struct wbuf *wbuf;              /* all of all workers */
+	unsigned nwbuf, wbufs_per_worker;
+	struct store_worker **worker;   /* workers + 1; set as they open */
+	_Atomic uint64_t seq;           /* next */
+	_Atomic uint64_t generation;    /* next */
+	_Atomic uint64_t grace;         /* epoch asked for */
+	_Atomic bool full;              /* every segment has been used once: admission begins */
+	_Atomic int64_t tokens;         /* write budget, bytes */
+	_Atomic uint64_t tokens_at;
+	_Atomic int64_t credit;         /* bytes that may be written again, CREDIT */
+	uint64_t opened_ns;
+	struct large_set large[LARGE_SETS_MAX];
+	pthread_mutex_t drop_lock;
+	struct { uint64_t loc, seq; } *drops; /* index victims to be ended on disk */
+	size_t ndrops, drops_cap;
+	/* evict.c's, written by the slow worker, read by stats */
+	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered, recover_ns;
+	_Atomic uint64_t quarantines, reinsert_corrupt;
+	struct worker_count *base;      /* counters at the last reset */
+	struct hist *lat_base;
+	struct { pthread_mutex_t m; } __attribute__((aligned(CACHE_LINE))) stripe[STRIPES];
+};
+
+static inline void count_add(_Atomic uint64_t *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+	    memory_order_relaxed);
+}
+
+/* A set has written bytes: so many more may be written again, up to one segment's worth. */
+static inline void credit_add(struct store *s, uint64_t bytes)
+{
+	int64_t add = (int64_t)((double)bytes * CREDIT);
+
+	if (atomic_load_explicit(&s->credit, memory_order_relaxed) < (int64_t)s->seg_size)
+		atomic_fetch_add_explicit(&s->credit, add, memory_order_relaxed);
+}
+
+static inline pthread_mutex_t *key_lock(struct store *s, uint64_t hash)
+{
+	return &s->stripe[(hash >> 20) & (STRIPES - 1)].m;
+}
+
+/* ---- locations --------------------------------------------------------------------------------- */
+
+static inline uint32_t seg_units(const struct store *s)
+{
+	return (uint32_t)(s->seg_size / FORMAT_UNIT);
+}
+/* NULL if loc is outside every path: possible only for bytes from disk or a dead process. */
+struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *units_at);
+static inline uint64_t loc_of(const struct path *p, uint32_t seg, uint32_t units_at)
+{
+	return p->unit_base + ((uint64_t)seg + 1) * (p->store->seg_size / FORMAT_UNIT) + units_at;
+}
+/* Byte offset in the file. Segment 0 follows the superblock's segment. */
+static inline uint64_t seg_offset(const struct path *p, uint32_t seg)
+{
+	return ((uint64_t)seg + 1) << p->store->seg_shift;
+}
+
+/* What stands for a DROP record in a table: the place and the life of the segment it lies in. */
+static inline uint64_t drop_hash(uint64_t loc, uint64_t generation)
+{
+	uint64_t h = (loc ^ generation * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
+
+	return h ^ h >> 32;
+}
+
+/* ---- segment.c --------------------------------------------------------------------------------- */
+
+/*
+ * An extent of want bytes (or fewer, but at least min) at the end of the stream's open segment, which
+ * may have to be changed for a clean one. allowed table entries are reserved for it. 0 or -EAGAIN: nothing is clean, the slow worker has been
+ * called.
+ */
+int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, uint32_t want, uint32_t allowed,
+    uint32_t *seg, uint64_t *generation, uint32_t *off, uint32_t *len);
+/* Reserves n more entries of the segment's table. False: there is no room for them. */
+bool segment_allow(struct path *p, uint32_t seg, uint32_t n);
+/* All writes to the extent are done (or given up); used bytes of it count; entries are its records. */
+void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, uint32_t used,
+    uint32_t allowed, const struct format_entry *entries, uint32_t n);
+void segment_unpin(struct store *s, struct segment *seg);
+void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const char *why);
+void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
+
+/* ---- write.c ----------------------------------------------------------------------------------- */
+
+int wbufs_open(struct store *s, char **cause);
+void wbufs_close(struct store *s, bool keep);
+/*
+ * A write buffer of this worker on path p (or any path if NULL) with room for bytes (one record, or
+ * several tombstones). NULL: wait. It stays good until the next reserve on that path.
+ */
+struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream, uint32_t bytes);
+/*
+ * Appends a record: rec (with type, key_len, flags, value_len, content, value_off set), its key and what
+ * follows up to the value in head, then the value. Sets seq (unless keep_seq), generation, place and
+ * checksum. Room was reserved. Returns its location. The caller holds the key's lock.
+ */
+uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uint8_t *value,
+    uint64_t hash, bool keep_seq, uint32_t *units);
+void wbuf_flush(struct wbuf *w);
+void wbufs_turn(struct store_worker *sw, uint64_t *deadline);
+bool wbufs_idle(const struct store_worker *sw);
+/* False: the write budget is used up for now; ask again in a few milliseconds. */
+bool wbufs_budget(struct store_worker *sw);
+/* Copies up to len bytes of what lies at loc out of a write buffer. 0: it is in none. */
+uint32_t wbuf_copy(struct store *s, uint64_t loc, void *to, uint32_t len);
+void drop_later(struct store *s, const struct index_ref *victim);
+
+/* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */
+
+enum wait_for { WAIT_MEMORY, WAIT_WRITE };
+
+struct store_io *run_get(struct store_op *op);  /* the op's, taken from the pool if it has none */
+void run_drop(struct store_op *op);             /* with all that it holds */
+/* Queues op: its step function runs again when there may be memory, or room to write. */
+void op_wait(struct store_op *op, enum wait_for what);
+/* The op's next step; calls done() if that finishes it. */
+void op_step(struct store_op *op);
+void ops_retry(struct store_worker *sw);
+/* ram_alloc within the worker's share. *charge: what to give back with it. */
+struct buf *buf_take(struct store_worker *sw, uint32_t size, uint32_t *charge);
+void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge);
+/* Sets the status and counts the time. */
+bool op_finish(struct store_op *op, enum store_status st, int lat);
+
+enum find_result { FIND_DONE, FIND_PENDING };
+/*
+ * Reads what the index knows of op's key. FIND_DONE: run->found*, matches and suspects are set, and
+ * run->probe tells a writer later if anything changed. FIND_PENDING: the step will run again; call again.
+ * whole: the value is wanted (of a long one the first chunk), verified; else only the head.
+ */
+enum find_result op_find(struct store_op *op, bool whole);
+void find_restart(struct store_op *op);
+
+bool get_step(struct store_op *op);
+bool set_step(struct store_op *op);
+bool delete_step(struct store_op *op);
+bool flush_step(struct store_op *op);
+bool dump_step(struct store_op *op);
+/* long.c: values above STORE_WHOLE_MAX */
+bool long_get_begin(struct store_op *op);
+bool long_get_step(struct store_op *op);
+bool long_set_step(struct store_op *op);
+void long_drop(struct store_op *op);
+bool long_orphan(struct store_op *op);
+void long_sets_abort(struct store *s, struct path *p, uint32_t seg);
+uint64_t cas_of(const uint64_t content[2]);
+/* Same value as the record's? */
+static inline bool same_value(const struct format_record *a, const struct format_record *b)
+{
+	return a->value_len == b->value_len && a->flags == b->flags &&
+	    a->content[0] == b->content[0] && a->content[1] == b->content[1];
+}
+
+/* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
+
+int paths_open(struct store *s, char **cause);
+void paths_close(struct store *s);
+int recover(struct store *s, struct io *io, char **cause);
+/* One piece of the slow worker's duties; true if there is more to do at once. */
+uint64_t slow_turn(struct store_worker *sw);
+void slow_finish(struct store_worker *sw);
+void worker_wake(struct store_worker *sw); /* any thread; nothing if it is closed */
+void slow_call(struct store *s);
+
+void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause);
+void *shm_attach(const char *name, size_t *len);
+
+/* Blocking I/O for start-up and the slow worker. Result as io_op.res. */
+int io_wait(struct io *io, struct io_op *op);
+
+#endif

@@ -1,0 +1,478 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Write buffers: appending records, flushing blocks, giving extents back. The picture and the rules
+ * [W-1] to [W-4] are at struct wbuf in store_int.h.
+ *
+ * The buffers are one file in shared memory: a page of struct wbuf_shm and an image each. What is
+ * needed to replay a buffer after a kill is stored before what depends on it:
+ *
+ *  [W-5] The identity of the extent is complete before `generation` is set, and `generation` is zeroed
+ *        before anything of it changes.
+ *  [W-6] A record is complete in the image before `committed` covers it; a block's header is complete
+ *        before shm->block_off moves behind it; `written` moves only when the write is done.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "valcached/store/store_int.h"
+
+
+#define WRITE_TRIES  3u
+#define IDLE_CLOSE_NS (5 * NS_PER_S) /* an extent nobody appends to is given back after this */
+#define ROUND(n)     (((n) + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1))
+
+static void wbuf_done(struct io_op *op);
+
+/* The file of this store's write buffers is made anew; recovery has replayed the old one. */
+int wbufs_open(struct store *s, char **cause)
+{
+	char tmp[sizeof s->shm_wbuf + 8];
+	unsigned n;
+
+	s->wbufs_per_worker = 2 * s->npaths * STREAMS + 2;
+	n = s->nwbuf = (s->cfg.workers + 1) * s->wbufs_per_worker;
+	s->wbuf_len = (size_t)n * (FORMAT_ALIGN + WBUF_BYTES);
+	s->wbuf = calloc(n, sizeof *s->wbuf);
+	if (s->wbuf == NULL)
+		return -ENOMEM;
+	snprintf(s->shm_wbuf, sizeof s->shm_wbuf, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes",
+	    s->cfg.shm_dir, *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
+	/* beside the old one until that is replayed and replaced: see recover() */
+	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
+	s->wbuf_mem = shm_map(tmp, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
+	if (s->wbuf_mem == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		struct wbuf *w = &s->wbuf[i];
+
+		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
+		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
+		w->shm->magic = WBUF_MAGIC;
+		memcpy(w->shm->store_id, s->id, 16);
+		w->entries_cap = ALLOW_STEP;
+		w->entries = malloc(w->entries_cap * sizeof *w->entries);
+		if (w->entries == NULL)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+void wbufs_close(struct store *s, bool keep)
+{
+	for (unsigned i = 0; s->wbuf != NULL && i < s->nwbuf; i++)
+		free(s->wbuf[i].entries);
+	free(s->wbuf);
+	s->wbuf = NULL;
+	if (s->wbuf_mem != NULL)
+		munmap(s->wbuf_mem, s->wbuf_len);
+	s->wbuf_mem = NULL;
+	if (!keep && s->shm_wbuf[0] != '\0')
+		unlink(s->shm_wbuf);
+}
+
+/* ---- the write budget: a bucket of one second -------------------------------------------------- */
+
+static bool budget_left(struct store *s, uint64_t now)
+{
+	uint64_t last = atomic_load_explicit(&s->tokens_at, memory_order_relaxed);
+
+	if (s->cfg.write_budget == 0)
+		return true;
+	if (now > last && now - last > 10 * NS_PER_MS &&
+	    atomic_compare_exchange_strong(&s->tokens_at, &last, now)) {
+		int64_t most = (int64_t)s->cfg.write_budget;
+		uint64_t gone = now - last < NS_PER_S ? now - last : NS_PER_S;
+		int64_t add = (int64_t)((double)most * (double)gone / (double)NS_PER_S);
+		int64_t have = atomic_fetch_add(&s->tokens, add) + add;
+
+		if (have > most)
+			atomic_fetch_sub(&s->tokens, have - most);
+	}
+	return atomic_load_explicit(&s->tokens, memory_order_relaxed) > 0;
+}
+
+/* ---- one buffer -------------------------------------------------------------------------------- */
+
+static void wbuf_free(struct wbuf *w)
+{
+	/* [W-4]; the image stays as it is until the pins are gone, see wbuf_take() */
+	atomic_store(&w->base, 0);
+	atomic_store_explicit(&w->shm->generation, 0, memory_order_release);
+	segment_finish(w->path, w->seg, w->ext_off, w->ext_len, ROUND(w->block_off), w->allowed,
+	    w->entries, w->nentries);
+	w->active = false;
+	w->owner->retry = true;
+}
+
+/* Nobody appends to it any more. */
+static void forget_cur(struct wbuf *w)
+{
+	struct wbuf **cur = &w->owner->cur[w->path->index][w->stream];
+
+	if (*cur == w)
+		*cur = NULL;
+}
+
+static void wbuf_close(struct wbuf *w)
+{
+	if (w->closing)
+		return;
+	w->closing = true;
+	forget_cur(w);
+	if (w->writing == 0) {
+		if (w->records > 0)
+			wbuf_flush(w);
+		else
+			wbuf_free(w);
+	}
+}
+
+static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stream stream,
+    uint32_t bytes)
+{
+	uint32_t min = ROUND(FORMAT_BLOCK + bytes), want = min > FORMAT_EXTENT ? min : FORMAT_EXTENT;
+	struct wbuf *w = NULL;
+
+	A(min <= WBUF_BYTES);
+	for (unsigned i = 0; i < sw->nwbufs; i++)
+		if (!sw->wbufs[i]->active && atomic_load(&sw->wbufs[i]->pins) == 0) {
+			w = sw->wbufs[i];
+			break;
+		}
+	if (w == NULL)
+		return NULL;
+	/* before the question, so that the answer "now there is one" cannot be missed */
+	atomic_store(&sw->extent_wanted, true);
+	if (segment_extent(p, stream, sw->id == sw->s->cfg.workers, min, want, ALLOW_STEP, &w->seg, &w->generation, &w->ext_off, &w->ext_len) < 0)
+		return NULL;
+	atomic_store(&sw->extent_wanted, false);
+	w->active = true;
+	w->closing = false;
+	w->path = p;
+	w->block_off = w->writing = w->records = w->nentries = w->tries = 0;
+	w->fill = FORMAT_BLOCK;
+	w->dirty_since = w->idle_since = 0;
+	w->allowed = ALLOW_STEP;
+	w->stream = stream;
+	w->shm->path = p->index;
+	w->shm->seg = w->seg;
+	w->shm->ext_off = w->ext_off;
+	w->shm->ext_len = w->ext_len;
+	w->shm->block_off = 0;
+	atomic_store_explicit(&w->shm->written, 0, memory_order_relaxed);
+	atomic_store_explicit(&w->shm->committed, 0, memory_order_relaxed);
+	atomic_store_explicit(&w->shm->generation, w->generation, memory_order_release); /* [W-5] */
+	atomic_store(&w->ext_units, w->ext_len / FORMAT_UNIT);
+	atomic_store(&w->base, loc_of(p, w->seg, w->ext_off / FORMAT_UNIT));
+	sw->cur[p->index][stream] = w;
+	return w;
+}
+
+/* Room for one more entry (or the few that a delete may need) in the segment's table? */
+static bool allow(struct wbuf *w)
+{
+	struct format_entry *more;
+
+	if (w->nentries + INDEX_CANDIDATES <= w->allowed)
+		return true;
+	more = realloc(w->entries, (w->allowed + ALLOW_STEP) * sizeof *more);
+	if (more == NULL)
+		return false;
+	w->entries = more;
+	if (w->entries_cap < w->allowed + ALLOW_STEP)
+		w->entries_cap = w->allowed + ALLOW_STEP;
+	if (!segment_allow(w->path, w->seg, ALLOW_STEP))
+		return false;
+	w->allowed += ALLOW_STEP;
+	return true;
+}
+
+static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum stream stream,
+    uint32_t bytes)
+{
+	struct wbuf *w = sw->cur[p->index][stream];
+
+	if (w != NULL) {
+		if (w->fill + bytes <= w->ext_len && allow(w))
+			return w;
+		wbuf_close(w);
+	}
+	return wbuf_take(sw, p, stream, bytes);
+}
+
+struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream, uint32_t bytes)
+{
+	struct store *s = sw->s;
+
+	bytes = (bytes + FORMAT_UNIT - 1) & ~(FORMAT_UNIT - 1);
+	if (p != NULL)
+		return atomic_load(&p->offline) ? NULL : reserve_on(sw, p, stream, bytes);
+	for (unsigned i = 0; i < s->npaths; i++) {
+		unsigned k = (sw->value_path + i) % s->npaths;
+		struct wbuf *w = sw->cur[k][stream];
+
+		if (atomic_load(&s->path[k].offline))
+			continue;
+		if (w != NULL && w->fill + bytes > w->ext_len && i == 0 && s->npaths > 1) {
+			/* this extent is full: the next one comes from the next path */
+			wbuf_close(w);
+			sw->value_path = (k + 1) % s->npaths;
+			return wbuf_reserve(sw, NULL, stream, bytes);
+		}
+		w = reserve_on(sw, &s->path[k], stream, bytes);
+		if (w != NULL) {
+			sw->value_path = k;
+			return w;
+		}
+	}
+	return NULL;
+}
+
+uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uint8_t *value,
+    uint64_t hash, bool keep_seq, uint32_t *units)
+{
+	struct store *s = w->owner->s;
+	struct format_record *r = (struct format_record *)(void *)head;
+	uint32_t at = (w->ext_off + w->fill) / FORMAT_UNIT, n, end;
+	uint8_t *to = w->mem + w->fill;
+
+	AZ(w->fill % FORMAT_UNIT);
+	n = record_units(r->value_off, r->value_len);
+	end = w->fill + n * FORMAT_UNIT;
+	A(end <= w->ext_len);
+	A(w->nentries < w->entries_cap);
+	if (!keep_seq)
+		r->seq = atomic_fetch_add(&s->seq, 1);
+	r->magic = FORMAT_RECORD_MAGIC;
+	r->generation = w->generation;
+	r->units_at = at;
+	record_seal(head, s->id_seed);
+	memcpy(to, head, head_len);
+	if (r->value_len > 0)
+		memcpy(to + r->value_off, value, r->value_len);
+	memset(to + r->value_off + r->value_len, 0,
+	    (size_t)n * FORMAT_UNIT - r->value_off - r->value_len);
+	w->entries[w->nentries++] = (struct format_entry){
+	    .hash = hash, .seq = r->seq, .units_at = at, .units = n & 0xffffffu, .type = r->type};
+	w->records++;
+	w->fill = end;
+	atomic_store_explicit(&w->shm->committed, end, memory_order_release); /* [W-6] */
+	w->idle_since = 0;
+	if (w->dirty_since == 0)
+		w->dirty_since = io_now(w->owner->io);
+	*units = n;
+	return loc_of(w->path, w->seg, at);
+}
+
+/* Writes what has been appended since the last flush as one block. */
+void wbuf_flush(struct wbuf *w)
+{
+	struct store_worker *sw = w->owner;
+	struct format_block *b = (struct format_block *)(void *)(w->mem + w->block_off);
+	uint32_t end = ROUND(w->fill), from = w->block_off;
+
+	if (w->writing != 0 || w->records == 0)
+		return;
+	A(end <= w->ext_len);
+	memset(w->mem + w->fill, 0, end - w->fill);
+	memset(b, 0, sizeof *b);
+	b->magic = FORMAT_BLOCK_MAGIC;
+	b->bytes = end - from;
+	b->generation = w->generation;
+	b->offset = w->ext_off + from;
+	b->used = w->fill - from;
+	b->records = w->records;
+	block_seal(b, sw->s->id_seed);
+	atomic_thread_fence(memory_order_release); /* [W-6] */
+	w->shm->block_off = end;
+	w->writing = end;
+	w->records = 0;
+	w->block_off = end;
+	w->fill = end + FORMAT_BLOCK;
+	w->dirty_since = 0;
+	w->idle_since = io_now(sw->io);
+	if (w->fill + FORMAT_UNIT > w->ext_len && !w->closing) {
+		w->closing = true;
+		forget_cur(w);
+	}
+	sw->in_flight++;
+	atomic_fetch_add(&w->path->dirty, end - from);
+	if (sw->s->cfg.write_budget != 0)
+		atomic_fetch_sub(&sw->s->tokens, end - from);
+	COUNT_N(sw, disk_write_bytes, end - from);
+	io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
+	    seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+}
+
+/* The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. */
+static void wbuf_lost(struct wbuf *w, int err)
+{
+	struct store *s = w->owner->s;
+	uint32_t written = atomic_load(&w->shm->written), kept = 0;
+
+	if (!atomic_exchange(&w->path->offline, true))
+		log_error("store: %s takes no more writes: %s; its values are still read, and new ones go to "
+		          "the other paths if there are any",
+		    w->path->file->info.path, strerror(err));
+	for (uint32_t i = 0; i < w->nentries; i++) {
+		const struct format_entry *e = &w->entries[i];
+
+		if (e->units_at * FORMAT_UNIT >= w->ext_off + written) {
+			uint64_t loc = loc_of(w->path, w->seg, e->units_at);
+			pthread_mutex_t *lock = key_lock(s, e->hash);
+
+			if (e->type != FORMAT_VALUE)
+				continue;
+			pthread_mutex_lock(lock);
+			index_remove(s->index, e->hash, loc);
+			ram_relocate(s->ram, e->hash, loc, 0);
+			pthread_mutex_unlock(lock);
+		} else {
+			w->entries[kept++] = *e;
+		}
+	}
+	w->nentries = kept;
+	w->block_off = written;
+	w->records = 0;
+	w->closing = true;
+	forget_cur(w);
+	wbuf_free(w);
+}
+
+static void wbuf_done(struct io_op *op)
+{
+	struct wbuf *w = container_of(op, struct wbuf, op);
+	struct store_worker *sw = w->owner;
+	uint32_t end = w->writing, from = atomic_load(&w->shm->written);
+
+	AN(end);
+	if (op->res < 0) {
+		COUNT(sw, write_errors);
+		if (++w->tries < WRITE_TRIES && op->res != -EBADF) {
+			io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
+			    seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+			return;
+		}
+		sw->in_flight--;
+		w->writing = 0;
+		wbuf_lost(w, -op->res);
+		return;
+	}
+	sw->in_flight--;
+	w->tries = 0;
+	w->writing = 0;
+	atomic_store_explicit(&w->shm->written, end, memory_order_release);
+	if (w->closing) {
+		if (w->records > 0)
+			wbuf_flush(w);
+		else
+			wbuf_free(w);
+	}
+}
+
+/*
+ * Timers of this worker's buffers: flush what has waited for half a sync interval; give back the extent
+ * of one that is not used any more, so that its segment can be sealed.
+ */
+void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
+{
+	struct store *s = sw->s;
+	uint64_t now = io_now(sw->io), wait = s->cfg.sync_ns / 2;
+
+	for (unsigned i = 0; i < sw->nwbufs; i++) {
+		struct wbuf *w = sw->wbufs[i];
+		uint64_t due;
+
+		if (!w->active || w->closing || w->writing != 0)
+			continue;
+		if (sw->stopping) {
+			wbuf_close(w);
+			continue;
+		}
+		if (w->dirty_since != 0) {
+			due = w->dirty_since + wait;
+			if (now >= due) {
+				wbuf_flush(w);
+				continue;
+			}
+		} else {
+			bool full = atomic_load_explicit(&w->path->seg[w->seg].state,
+			                memory_order_relaxed) != SEG_OPEN;
+
+			due = w->idle_since + (full ? wait : IDLE_CLOSE_NS);
+			if (now >= due) {
+				wbuf_close(w);
+				continue;
+			}
+		}
+		if (due < *deadline)
+			*deadline = due;
+	}
+}
+
+bool wbufs_idle(const struct store_worker *sw)
+{
+	for (unsigned i = 0; i < sw->nwbufs; i++)
+		if (sw->wbufs[i]->active)
+			return false;
+	return true;
+}
+
+bool wbufs_budget(struct store_worker *sw)
+{
+	return budget_left(sw->s, io_now(sw->io));
+}
+
+uint32_t wbuf_copy(struct store *s, uint64_t loc, void *to, uint32_t len)
+{
+	for (unsigned i = 0; i < s->nwbuf; i++) {
+		struct wbuf *w = &s->wbuf[i];
+		uint64_t base = atomic_load_explicit(&w->base, memory_order_acquire);
+		uint32_t off, end, n = 0;
+
+		if (base == 0 || loc < base || loc - base >= atomic_load(&w->ext_units))
+			continue;
+		atomic_fetch_add(&w->pins, 1); /* [W-3] */
+		if (atomic_load(&w->base) == base) {
+			off = (uint32_t)(loc - base) * FORMAT_UNIT;
+			end = atomic_load_explicit(&w->shm->committed, memory_order_acquire);
+			if (end >= off + sizeof(struct format_record)) {
+				const struct format_record *r =
+				    (const struct format_record *)(const void *)(w->mem + off);
+				uint64_t all = (uint64_t)r->value_off + r->value_len;
+
+				n = all < end - off ? (uint32_t)all : end - off;
+				n = n < len ? n : len;
+				memcpy(to, w->mem + off, n);
+			}
+		}
+		atomic_fetch_sub(&w->pins, 1);
+		if (n > 0)
+			return n;
+	}
+	return 0;
+}
+
+void drop_later(struct store *s, const struct index_ref *victim)
+{
+	pthread_mutex_lock(&s->drop_lock);
+	if (s->ndrops == s->drops_cap) {
+		size_t cap = s->drops_cap == 0 ? 64 : s->drops_cap * 2;
+		void *more = realloc(s->drops, cap * sizeof *s->drops);
+
+		AN(more != NULL);
+		s->drops = more;
+		s->drops_cap = cap;
+	}
+	s->drops[s->ndrops].loc = victim->loc;
+	s->drops[s->ndrops].seq = 0;
+	s->ndrops++;
+	pthread_mutex_unlock(&s->drop_lock);
+	slow_call(s);
+}
