@@ -200,7 +200,7 @@ static void many(void **state)
 	}
 	for (unsigned i = 0; i < N; i++)
 		io_read(w->io, &b[i].op, w->file, w->mem + (i % 1024) * 4096, 4096,
-		    (uint64_t)(i % 1024) * 4096, box_done);
+			(uint64_t)(i % 1024) * 4096, box_done);
 	while (done < N) {
 		int n = io_turn(w->io, NS_PER_S);
 
@@ -227,7 +227,7 @@ static void cancel_disk(void **state)
 
 	for (unsigned i = 0; i < N; i++)
 		io_read(w->io, &b[i].op, w->file, w->mem + i * 4096, 4096, (uint64_t)i * 4096,
-		    box_done);
+			box_done);
 	for (unsigned i = 0; i < N; i += 2) {
 		io_cancel(w->io, &b[i].op);
 		io_cancel(w->io, &b[i].op); /* twice is once */
@@ -320,11 +320,11 @@ static void no_workers(void **state)
 
 		for (unsigned i = 0; i < 32; i++) {
 			if ((i + (unsigned)round) % 2 == 0)
-				io_write(w->io, &b[i].op, w->file, w->mem + i * 8192, 8192, off + i * 8192,
-				    box_done);
+				io_write(w->io, &b[i].op, w->file, w->mem + i * 8192, 8192,
+					 off + i * 8192, box_done);
 			else
-				io_read(w->io, &b[i].op, w->file, w->mem + i * 8192, 8192, off + i * 8192,
-				    box_done);
+				io_read(w->io, &b[i].op, w->file, w->mem + i * 8192, 8192,
+					off + i * 8192, box_done);
 		}
 		for (unsigned i = 0; i < 32; i++)
 			turn_until(w->io, b[i].lasts == round + 1);
@@ -357,15 +357,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    on_uring(no_workers), /* first: a worker lives on for seconds */
-	    on_all(write_read),
-	    on_all(unregistered_memory),
-	    on_all(bad_alignment),
-	    on_all(past_the_end),
-	    on_all(discard_on_a_file),
-	    on_all(many),
-	    on_all(cancel_disk),
-	    on_all(resubmit_from_done),
-	    on_rough(continued),
+	    on_all(write_read),   on_all(unregistered_memory), on_all(bad_alignment),
+	    on_all(past_the_end), on_all(discard_on_a_file),   on_all(many),
+	    on_all(cancel_disk),  on_all(resubmit_from_done),  on_rough(continued),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -56,7 +56,8 @@ static int setup(void **state)
 
 static int setup_few_buffers(void **state)
 {
-	struct io_config c = {.net = true, .recv_buffers = 4, .recv_buffer_size = 1024, .entries = 16};
+	struct io_config c = {
+	    .net = true, .recv_buffers = 4, .recv_buffer_size = 1024, .entries = 16};
 
 	return setup_with(state, &c);
 }
@@ -501,7 +502,8 @@ static void overflow(void **state)
 	free(b);
 }
 
-/* Ten thousand idle receives (or as many as descriptors allow) cost nothing, and all end when they are cancelled. */
+/* Ten thousand idle receives (or as many as descriptors allow) cost nothing, and all end when they
+ * are cancelled. */
 static void idle_crowd(void **state)
 {
 	struct world *w = *state;
@@ -521,7 +523,8 @@ static void idle_crowd(void **state)
 		lim.rlim_cur = lim.rlim_max;
 		assert_int_equal(setrlimit(RLIMIT_NOFILE, &lim), 0);
 	}
-	while (N < MOST && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv[N]) == 0)
+	while (N < MOST &&
+	       socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, sv[N]) == 0)
 		N++;
 	assert_true(N >= LEAST);
 	for (int i = 0; i < N; i++)
@@ -534,9 +537,9 @@ static void idle_crowd(void **state)
 	assert_true(clock_ns() - t0 >= 290 * NS_PER_MS);
 	getrusage(RUSAGE_SELF, &u1);
 	cpu = (uint64_t)(u1.ru_utime.tv_usec - u0.ru_utime.tv_usec + u1.ru_stime.tv_usec -
-	                 u0.ru_stime.tv_usec) +
+			 u0.ru_stime.tv_usec) +
 	      1000000u * (uint64_t)(u1.ru_utime.tv_sec - u0.ru_utime.tv_sec + u1.ru_stime.tv_sec -
-	                            u0.ru_stime.tv_sec);
+				    u0.ru_stime.tv_sec);
 	assert_true(cpu < 10000); /* of 300,000 us: nothing turns while nothing happens */
 	for (int i = 0; i < N; i += 100)
 		assert_int_equal(write(sv[i][1], "x", 1), 1);
@@ -569,24 +572,12 @@ static void idle_crowd(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on(accepts),
-	    on(accept_emfile),
-	    on(recv_multi),
-	    few(recv_multi),
-	    few(recv_multi_nobufs),
-	    on(recv_some),
-	    few(recv_some_nobufs),
-	    on(recv_whole),
-	    on(recv_cancel_keeps_bytes),
-	    on(send_slow_reader),
-	    few(send_slow_reader),
-	    on(send_cancelled),
-	    on(send_broken),
-	    on(cancel_every_kind),
-	    on(shutdown_in_flight),
-	    on(unix_sockets),
-	    few(overflow),
-	    on(idle_crowd),
+	    on(accepts),           on(accept_emfile),      on(recv_multi),
+	    few(recv_multi),       few(recv_multi_nobufs), on(recv_some),
+	    few(recv_some_nobufs), on(recv_whole),         on(recv_cancel_keeps_bytes),
+	    on(send_slow_reader),  few(send_slow_reader),  on(send_cancelled),
+	    on(send_broken),       on(cancel_every_kind),  on(shutdown_in_flight),
+	    on(unix_sockets),      few(overflow),          on(idle_crowd),
 	    few(idle_crowd),
 	};
 

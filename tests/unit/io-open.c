@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Opening store files and rings: what is found, and a sentence with the remedy for what is wrong. */
+/* Opening store files and rings: what is found, and a sentence with the remedy for what is wrong.
+ */
 #include <fcntl.h>
 #include <linux/loop.h>
 #include <sys/ioctl.h>
@@ -41,7 +42,8 @@ static void refused(const char *p, uint64_t size, int err, const char *word1, co
 
 	assert_int_equal(e->file_open(e, p, size, &f, &cause), err);
 	assert_non_null(cause);
-	if (strstr(cause, word1) == NULL || strstr(cause, word2) == NULL || strstr(cause, p) == NULL)
+	if (strstr(cause, word1) == NULL || strstr(cause, word2) == NULL ||
+	    strstr(cause, p) == NULL)
 		fail_msg("cause: %s", cause);
 	assert_null(strchr(cause, '\n'));
 	free(cause);
@@ -107,8 +109,8 @@ static void larger_than_the_disk(void **state)
 
 	(void)state;
 	assert_int_equal(statfs(dir, &fs), 0);
-	refused(path, ((uint64_t)fs.f_blocks + 1000) * (uint64_t)fs.f_bsize, -ENOSPC, "--size=",
-	    "smaller --size");
+	refused(path, ((uint64_t)fs.f_blocks + 1000) * (uint64_t)fs.f_bsize, -ENOSPC,
+		"--size=", "smaller --size");
 	assert_int_equal(access(path, F_OK), -1);
 }
 
@@ -127,8 +129,9 @@ static void not_ours(void **state)
 		struct io_file *f;
 		char *cause = NULL;
 		bool ok = setgid(65534) == 0 && setuid(65534) == 0 &&
-		          e->file_open(e, path, MIB, &f, &cause) == -EACCES && cause != NULL &&
-		          strstr(cause, "uid 65534") != NULL && strstr(cause, "Permission denied") != NULL;
+			  e->file_open(e, path, MIB, &f, &cause) == -EACCES && cause != NULL &&
+			  strstr(cause, "uid 65534") != NULL &&
+			  strstr(cause, "Permission denied") != NULL;
 
 		if (!ok)
 			fprintf(stderr, "cause: %s\n", cause != NULL ? cause : "none");
@@ -287,13 +290,14 @@ static void block_device(void **state)
 	free(mem);
 }
 
-/* Memory: many regions, one above 1 GiB, addresses across the seam, and a limit that is too small. */
+/* Memory: many regions, one above 1 GiB, addresses across the seam, and a limit that is too small.
+ */
 static void memory_regions(void **state)
 {
 	struct io_config c = {0};
 	size_t big = (1ull << 30) + 64 * 4096;
 	char *p = mmap(NULL, big, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	struct box b = {0};
 	struct io_file *f;
 	struct io *io;
@@ -313,7 +317,8 @@ static void memory_regions(void **state)
 		char *m = p + (size_t)i * 65536;
 
 		memset(m, i + 1, 32768 + 4096);
-		io_write(io, &b.op, f, m, 32768 + (i % 2 ? 4096 : 0), (uint64_t)i * 40960, box_done);
+		io_write(io, &b.op, f, m, 32768 + (i % 2 ? 4096 : 0), (uint64_t)i * 40960,
+			 box_done);
 		turn_until(io, b.lasts == i + 1);
 		assert_int_equal(b.res, 32768 + (i % 2 ? 4096 : 0));
 	}
@@ -347,7 +352,8 @@ static void memory_limit(void **state)
 		struct box b = {0};
 		struct io_file *f;
 		struct io *io;
-		char *p = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *p =
+		    mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 		if (setrlimit(RLIMIT_MEMLOCK, &lim) < 0 || setgid(65534) < 0 || setuid(65534) < 0)
 			_exit(2);
@@ -375,15 +381,9 @@ static void memory_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on(a_new_file),
-	    on(bad_paths),
-	    on(larger_than_the_disk),
-	    on(not_ours),
-	    on(in_use),
-	    on(lock_ends_with_close),
-	    on(shared_memory_fs),
-	    on(block_device),
-	    on(memory_regions),
+	    on(a_new_file),       on(bad_paths),    on(larger_than_the_disk),
+	    on(not_ours),         on(in_use),       on(lock_ends_with_close),
+	    on(shared_memory_fs), on(block_device), on(memory_regions),
 	    on(memory_limit),
 	};
 

@@ -124,7 +124,8 @@ static bool overlaps(const struct rig *r, uint32_t first, uint32_t n)
 	for (unsigned i = 0; i < WRITES; i++) {
 		const struct slot *s = &r->slot[i];
 
-		if (!io_op_idle(&s->op) && first < r->m.write[s->number].first + r->m.write[s->number].n &&
+		if (!io_op_idle(&s->op) &&
+		    first < r->m.write[s->number].first + r->m.write[s->number].n &&
 		    r->m.write[s->number].first < first + n)
 			return true;
 	}
@@ -150,7 +151,7 @@ static void random_write(struct rig *r)
 		((uint32_t *)(void *)s->mem)[k] = s->number;
 	r->busy++;
 	io_write(r->io[sim_env_random(r->env, 2)], &s->op, r->file, s->mem, n * SECTOR,
-	    (uint64_t)first * SECTOR, wrote);
+		 (uint64_t)first * SECTOR, wrote);
 }
 
 static void random_work(struct rig *r, int steps)
@@ -175,7 +176,8 @@ static void random_work(struct rig *r, int steps)
 
 static void durable_now(struct rig *r)
 {
-	/* Completion order is the order on the disk, so the newest durable write of a sector wins. */
+	/* Completion order is the order on the disk, so the newest durable write of a sector wins.
+	 */
 	memset(r->m.durable, 0, sizeof r->m.durable);
 	for (uint32_t w = 1; w < r->m.writes; w++)
 		if (r->m.write[w].durable)
@@ -214,7 +216,8 @@ static void power_loss(void **state)
 
 			if (v == r->m.durable[at])
 				continue;
-			/* Else it is a write that was not durable; never one that a durable one replaced. */
+			/* Else it is a write that was not durable; never one that a durable one
+			 * replaced. */
 			assert_in_range(v, 1, r->m.writes - 1);
 			assert_true(covers(r, v, at));
 			assert_false(r->m.write[v].durable);

@@ -11,10 +11,10 @@
 struct mail {
 	struct io *io;
 	pthread_mutex_t lock;
-	uint64_t posted;       /* under lock */
+	uint64_t posted; /* under lock */
 	_Atomic uint64_t taken;
 	_Atomic bool stop;
-	unsigned wakes;        /* loop thread */
+	unsigned wakes; /* loop thread */
 };
 
 static void on_wake(void *arg)
@@ -38,7 +38,8 @@ static void *post(void *arg)
 		mine = ++m->posted;
 		pthread_mutex_unlock(&m->lock);
 		io_wake(m->io);
-		/* Now and then wait for it: if this wake were lost, nobody else would make up for it. */
+		/* Now and then wait for it: if this wake were lost, nobody else would make up for
+		 * it. */
 		if (i % 16 == 0)
 			for (uint64_t t = clock_ns(); atomic_load(&m->taken) < mine;)
 				if (clock_ns() - t > 5 * NS_PER_S)
@@ -135,7 +136,8 @@ static void timeouts(void **state)
 		assert_true(clock_ns() - t0 >= 19 * NS_PER_MS);
 	}
 	getrusage(RUSAGE_SELF, &b);
-	us = (b.ru_utime.tv_sec - a.ru_utime.tv_sec + b.ru_stime.tv_sec - a.ru_stime.tv_sec) * 1000000 +
+	us = (b.ru_utime.tv_sec - a.ru_utime.tv_sec + b.ru_stime.tv_sec - a.ru_stime.tv_sec) *
+		 1000000 +
 	     b.ru_utime.tv_usec - a.ru_utime.tv_usec + b.ru_stime.tv_usec - a.ru_stime.tv_usec;
 	assert_true(us < 20000); /* of 200,000 */
 	for (int i = 0; i < 10; i++)

@@ -23,10 +23,10 @@
 struct box {
 	struct io_op op; /* first */
 	int calls, lasts;
-	int32_t res;  /* of the last call */
-	char *got;    /* received bytes are appended here */
+	int32_t res; /* of the last call */
+	char *got;   /* received bytes are appended here */
 	size_t got_n, got_room;
-	int fd[64];   /* accepted */
+	int fd[64]; /* accepted */
 	int fd_n;
 	struct io *io;
 };

@@ -75,28 +75,32 @@ static void open_cause(int err, const char *path, char **cause)
 	case EROFS:
 		if (stat(path, &st) == 0 || stat(dir, &st) == 0)
 			snprintf(own, sizeof own, ", owner uid %u, mode %04o", (unsigned)st.st_uid,
-			    (unsigned)st.st_mode & 07777);
+				 (unsigned)st.st_mode & 07777);
 		io_cause(cause,
-		    "%s: cannot be opened for writing: %s. This process is user %s (uid %u)%s: give "
-		    "that user the file and its folder, or choose another --path",
-		    path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(), own);
+			 "%s: cannot be opened for writing: %s. This process is user %s (uid "
+			 "%u)%s: give "
+			 "that user the file and its folder, or choose another --path",
+			 path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(),
+			 own);
 		break;
 	case ENOENT:
-		io_cause(cause, "%s: the folder %s does not exist: create it with mkdir -p %s", path, dir,
-		    dir);
+		io_cause(cause, "%s: the folder %s does not exist: create it with mkdir -p %s",
+			 path, dir, dir);
 		break;
 	case ENOTDIR:
 		io_cause(cause, "%s: %s is not a folder", path, dir);
 		break;
 	case EISDIR:
-		io_cause(cause, "%s: is a folder: --path must name a file in it, such as %s/valcache",
-		    path, path);
+		io_cause(cause,
+			 "%s: is a folder: --path must name a file in it, such as %s/valcache",
+			 path, path);
 		break;
 	case EBUSY:
 		io_cause(cause,
-		    "%s: the device is mounted or in use by the kernel: unmount it, or choose another "
-		    "--path",
-		    path);
+			 "%s: the device is mounted or in use by the kernel: unmount it, or choose "
+			 "another "
+			 "--path",
+			 path);
 		break;
 	case ENXIO:
 	case ENODEV:
@@ -137,7 +141,7 @@ static long lock_holder(const struct stat *st)
 	if (f == NULL)
 		return 0;
 	snprintf(want, sizeof want, "%02x:%02x:%llu", major(st->st_dev), minor(st->st_dev),
-	    (unsigned long long)st->st_ino);
+		 (unsigned long long)st->st_ino);
 	while (pid == 0 && fgets(line, sizeof line, f) != NULL) {
 		char kind[16], mode[16], access[16], at[64];
 		long p;
@@ -169,7 +173,8 @@ static int lock(int fd, const char *path, const struct stat *st, char **cause)
 			pid = lock_holder(st);
 			if (pid > 0)
 				snprintf(who, sizeof who, " (process %ld)", pid);
-			io_cause(cause,
+			io_cause(
+			    cause,
 			    "%s: the store is in use by another process%s: stop that one first, or "
 			    "choose another --path",
 			    path, who);
@@ -191,8 +196,8 @@ static uint32_t alignment(int fd, bool block)
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
 	    sx.stx_mask & STATX_DIOALIGN) {
-		a = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align :
-		                                                     sx.stx_dio_offset_align;
+		a = sx.stx_dio_mem_align > sx.stx_dio_offset_align ? sx.stx_dio_mem_align
+								   : sx.stx_dio_offset_align;
 		if (a == 0)
 			return 0;
 	}
@@ -229,7 +234,8 @@ static int preallocate(int fd, const char *path, const struct stat *st, uint64_t
 	if ((uint64_t)st->st_size >= size && have >= size)
 		return 0;
 	if (fstatfs(fd, &fs) == 0)
-		space = (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_bsize;
+		space =
+		    (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_bsize;
 	else
 		memset(&fs, 0, sizeof fs);
 	size_human(want, sizeof want, (double)size);
@@ -243,16 +249,18 @@ static int preallocate(int fd, const char *path, const struct stat *st, uint64_t
 		if (err == EINTR)
 			continue;
 		if (err == EOPNOTSUPP) {
-			log_warn("%s: this file system (%s) cannot set space aside: the store may meet a "
-			         "full disk later, and its first lap of writes is slow",
-			    path, fs_name((long)fs.f_type));
+			log_warn("%s: this file system (%s) cannot set space aside: the store may "
+				 "meet a "
+				 "full disk later, and its first lap of writes is slow",
+				 path, fs_name((long)fs.f_type));
 			if ((uint64_t)st->st_size >= size || ftruncate(fd, (off_t)size) == 0)
 				break;
 			err = errno;
 		}
 		/* As it was before: a store that cannot start takes no space. */
 		if (ftruncate(fd, st->st_size) < 0)
-			log_warn("%s: cannot be cut back to its old size: %s", path, strerror(errno));
+			log_warn("%s: cannot be cut back to its old size: %s", path,
+				 strerror(errno));
 		goto full;
 	}
 	if (fsync(fd) < 0) {
@@ -264,12 +272,14 @@ static int preallocate(int fd, const char *path, const struct stat *st, uint64_t
 
 full:
 	if (err == ENOSPC || err == EDQUOT)
-		io_cause(cause,
+		io_cause(
+		    cause,
 		    "%s: --size=%s is larger than the space for it, %s: choose a smaller --size or "
 		    "make room",
 		    path, want, room);
 	else if (err == EFBIG)
-		io_cause(cause,
+		io_cause(
+		    cause,
 		    "%s: --size=%s is more than this file system (%s) or the limit of the process "
 		    "(ulimit -f) allows for one file",
 		    path, want, fs_name((long)fs.f_type));
@@ -290,8 +300,10 @@ static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, 
 		return -err;
 	}
 	if (want > have) {
-		io_cause(cause, "%s: the device has %s, less than --size=%s: choose a smaller --size",
-		    path, size_human(a, sizeof a, (double)have), size_human(b, sizeof b, (double)want));
+		io_cause(cause,
+			 "%s: the device has %s, less than --size=%s: choose a smaller --size",
+			 path, size_human(a, sizeof a, (double)have),
+			 size_human(b, sizeof b, (double)want));
 		return -ENOSPC;
 	}
 	*size = want != 0 ? want : have;
@@ -299,7 +311,7 @@ static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, 
 }
 
 int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
-    struct io_file **out, char **cause)
+		      struct io_file **out, char **cause)
 {
 	struct io_file_info info = {.size = size};
 	struct statfs fs;
@@ -311,7 +323,8 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	if (cause != NULL)
 		*cause = NULL;
 	if (strlen(path) >= sizeof info.path) {
-		io_cause(cause, "%s: a path may have at most %zu bytes", path, sizeof info.path - 1);
+		io_cause(cause, "%s: a path may have at most %zu bytes", path,
+			 sizeof info.path - 1);
 		return -ENAMETOOLONG;
 	}
 	memcpy(info.path, path, strlen(path) + 1);
@@ -352,7 +365,8 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	if (fstatfs(fd, &fs) < 0)
 		memset(&fs, 0, sizeof fs);
 	/* Newer kernels take O_DIRECT on tmpfs and ignore it. */
-	if (info.direct && ((!block && fs.f_type == TMPFS_MAGIC) || !direct_reads(fd, info.align))) {
+	if (info.direct &&
+	    ((!block && fs.f_type == TMPFS_MAGIC) || !direct_reads(fd, info.align))) {
 		info.direct = false;
 		info.align = ALIGN_MAX;
 		if (fcntl(fd, F_SETFL, 0) < 0) {
@@ -362,9 +376,10 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		}
 	}
 	if (!info.direct)
-		log_warn("%s: the file system (%s) does not support O_DIRECT: going on with buffered I/O, "
-		         "which costs more CPU and fills the page cache",
-		    path, fs_name((long)fs.f_type));
+		log_warn("%s: the file system (%s) does not support O_DIRECT: going on with "
+			 "buffered I/O, "
+			 "which costs more CPU and fills the page cache",
+			 path, fs_name((long)fs.f_type));
 
 	if (block)
 		r = device_size(fd, path, size, &info.size, cause);
@@ -412,7 +427,8 @@ void io_real_file_close(struct io_file *pub)
 {
 	struct file *f = container_of(pub, struct file, pub);
 
-	/* A ring that knows the file keeps it open a little longer; the lock must not wait for that. */
+	/* A ring that knows the file keeps it open a little longer; the lock must not wait for
+	 * that. */
 	flock(f->fd, LOCK_UN);
 	close(f->fd);
 	io_file_id_put(pub->id);

@@ -73,7 +73,7 @@ static inline bool op_list_remove(struct op_list *l, struct io_op *op)
 static inline void io_count(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
-	    memory_order_relaxed);
+			      memory_order_relaxed);
 }
 
 /* Counts one more resubmission of op; false when it has had its share. */
@@ -115,7 +115,7 @@ struct file {
 };
 
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
-    char **cause);
+		      char **cause);
 void io_real_file_close(struct io_file *);
 
 #endif

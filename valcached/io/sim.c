@@ -19,7 +19,8 @@
 
 #define MILLION 1000000u
 
-/* ---- chance ----------------------------------------------------------------------------------- */
+/* ---- chance -----------------------------------------------------------------------------------
+ */
 
 static uint64_t mix(uint64_t x)
 {
@@ -56,7 +57,8 @@ static uint64_t latency(struct sim_env *env, const uint64_t range[2])
 	return range[1] > range[0] ? range[0] + sim_random(env, range[1] - range[0] + 1) : range[0];
 }
 
-/* ---- operations ------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------
+ */
 
 static struct sim_io *sim_of(struct io *io)
 {
@@ -79,10 +81,10 @@ static void launch(struct sim_io *s, struct io_op *op)
 {
 	struct sim_env *env = s->env;
 	struct sim_flight *f = calloc(1, sizeof *f);
-	const uint64_t *range = op->kind == IO_READ    ? env->config.read_ns :
-	                        op->kind == IO_WRITE   ? env->config.write_ns :
-	                        op->kind <= IO_DISCARD ? env->config.sync_ns :
-	                                                 env->config.sock_ns;
+	const uint64_t *range = op->kind == IO_READ      ? env->config.read_ns
+				: op->kind == IO_WRITE   ? env->config.write_ns
+				: op->kind <= IO_DISCARD ? env->config.sync_ns
+							 : env->config.sock_ns;
 
 	AN(f);
 	f->op = op;
@@ -133,7 +135,7 @@ static void finish(struct io_op *op, int32_t res)
 
 /* Sectors of other ios' and our own writes in flight may or may not be on the disk already. */
 static void overlay(struct sim_env *env, const struct sim_disk *d, uint64_t off, unsigned char *buf,
-    uint32_t len)
+		    uint32_t len)
 {
 	for (struct sim_io *s = env->ios; s != NULL; s = s->next)
 		for (struct sim_flight *f = s->flight; f != NULL; f = f->next) {
@@ -143,13 +145,15 @@ static void overlay(struct sim_env *env, const struct sim_disk *d, uint64_t off,
 			if (w->kind != IO_WRITE || f->dead || file_of(w)->disk != d)
 				continue;
 			a = w->u.disk.off > off ? w->u.disk.off : off;
-			b = w->u.disk.off + w->u.disk.len < off + len ? w->u.disk.off + w->u.disk.len :
-			                                                off + len;
+			b = w->u.disk.off + w->u.disk.len < off + len
+				? w->u.disk.off + w->u.disk.len
+				: off + len;
 			for (; a < b; a += SIM_SECTOR)
 				if (sim_random(env, 2) == 0)
 					memcpy(buf + (a - off),
-					    (const unsigned char *)w->u.disk.buf + (a - w->u.disk.off),
-					    SIM_SECTOR);
+					       (const unsigned char *)w->u.disk.buf +
+						   (a - w->u.disk.off),
+					       SIM_SECTOR);
 		}
 }
 
@@ -174,7 +178,8 @@ static int32_t do_read(struct sim_env *env, struct io_op *op, struct sim_disk *d
 		return 0;
 	if (len > d->size - off)
 		len = (uint32_t)(d->size - off);
-	if (sim_disk_faulty(d, off, len) & SIM_READ_ERROR || sim_chance(env, env->config.read_error)) {
+	if (sim_disk_faulty(d, off, len) & SIM_READ_ERROR ||
+	    sim_chance(env, env->config.read_error)) {
 		env->count.read_errors++;
 		return -EIO;
 	}
@@ -196,9 +201,11 @@ static int32_t do_write(struct sim_env *env, struct io_op *op, struct sim_disk *
 
 	if (off >= d->size || len > d->size - off)
 		return -ENOSPC; /* stores never write past their size */
-	if (sim_disk_faulty(d, off, len) & SIM_WRITE_ERROR || sim_chance(env, env->config.write_error)) {
+	if (sim_disk_faulty(d, off, len) & SIM_WRITE_ERROR ||
+	    sim_chance(env, env->config.write_error)) {
 		env->count.write_errors++;
-		sim_disk_write(env, d, off, buf, (uint32_t)sim_random(env, len / align + 1) * align);
+		sim_disk_write(env, d, off, buf,
+			       (uint32_t)sim_random(env, len / align + 1) * align);
 		return -EIO;
 	}
 	if (sim_chance(env, env->config.lost_write)) {
@@ -350,7 +357,8 @@ static unsigned land(struct sim_io *s, struct sim_flight *f)
 	return 1;
 }
 
-/* ---- turns ------------------------------------------------------------------------------------ */
+/* ---- turns ------------------------------------------------------------------------------------
+ */
 
 /* When f can land, if nothing else happens; UINT64_MAX: somebody else must act first. */
 static uint64_t due(const struct sim_io *s, const struct sim_flight *f)
@@ -428,7 +436,8 @@ static int sim_turn(struct io *io, int64_t timeout_ns)
 	}
 	for (f = s->flight; f != NULL; f = f->next)
 		left += due(s, f) <= now;
-	/* Bounded: operations without latency that these callbacks submit wait for the next turn. */
+	/* Bounded: operations without latency that these callbacks submit wait for the next turn.
+	 */
 	while (left-- > 0 && (f = pick(s, now)) != NULL)
 		n += (int)land(s, f);
 	return n;
@@ -549,10 +558,11 @@ static const struct io_ops sim_ops = {
     .cancel = sim_cancel,
 };
 
-/* ---- opening ---------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------
+ */
 
 static int sim_open(const struct io_engine *engine, const struct io_config *c, struct io **io,
-    char **cause)
+		    char **cause)
 {
 	struct sim_io *s = calloc(1, sizeof *s);
 
@@ -573,7 +583,7 @@ static int sim_open(const struct io_engine *engine, const struct io_config *c, s
 }
 
 static int make_room(struct sim_env *env, struct sim_disk **d, const char *path, uint64_t size,
-    char **cause)
+		     char **cause)
 {
 	uint64_t have = *d != NULL ? (*d)->size : 0, used = 0;
 
@@ -588,7 +598,8 @@ static int make_room(struct sim_env *env, struct sim_disk **d, const char *path,
 		uint64_t room = env->config.space > used ? env->config.space - used : 0;
 
 		io_cause(cause, "%s: --size=%s is larger than the space for it, %s", path,
-		    size_human(a, sizeof a, (double)size), size_human(b, sizeof b, (double)(room + have)));
+			 size_human(a, sizeof a, (double)size),
+			 size_human(b, sizeof b, (double)(room + have)));
 		return -ENOSPC;
 	}
 	if (*d == NULL)
@@ -599,7 +610,7 @@ static int make_room(struct sim_env *env, struct sim_disk **d, const char *path,
 }
 
 static int sim_file_open(const struct io_engine *engine, const char *path, uint64_t size,
-    struct io_file **out, char **cause)
+			 struct io_file **out, char **cause)
 {
 	struct sim_env *env = engine->env;
 	struct sim_disk *d = sim_disk_find(env, path);
@@ -615,8 +626,10 @@ static int sim_file_open(const struct io_engine *engine, const char *path, uint6
 		return -EBUSY;
 	}
 	if (block && (d == NULL || size > d->size)) {
-		io_cause(cause, d == NULL ? "%s: there is no such device" :
-		                            "%s: the device is smaller than --size", path);
+		io_cause(cause,
+			 d == NULL ? "%s: there is no such device"
+				   : "%s: the device is smaller than --size",
+			 path);
 		return d == NULL ? -ENOENT : -ENOSPC;
 	}
 	if (!block) {
@@ -789,8 +802,8 @@ void sim_env_power_loss(struct sim_env *env)
 		for (struct sim_flight *f = s->flight; f != NULL; f = f->next)
 			if (lands_now(f))
 				sim_disk_queue(file_of(f->op)->disk,
-				    sim_write_new(++env->seq, f->op->u.disk.off, f->op->u.disk.buf,
-				        f->op->u.disk.len));
+					       sim_write_new(++env->seq, f->op->u.disk.off,
+							     f->op->u.disk.buf, f->op->u.disk.len));
 	for (struct sim_disk *d = env->disks; d != NULL; d = d->next)
 		sim_disk_power_loss(env, d);
 	all_dead(env);
@@ -816,7 +829,8 @@ void sim_env_kill(struct sim_env *env)
 				break;
 			default:
 				env->count.torn++;
-				len = (uint32_t)sim_random(env, op->u.disk.len / SIM_SECTOR + 1) * SIM_SECTOR;
+				len = (uint32_t)sim_random(env, op->u.disk.len / SIM_SECTOR + 1) *
+				      SIM_SECTOR;
 				break;
 			}
 			sim_disk_write(env, file_of(op)->disk, op->u.disk.off, op->u.disk.buf, len);

@@ -39,22 +39,25 @@ struct sim_config {
 	uint64_t sock_ns[2];  /* [1 us, 50 us] */
 
 	/* chances in a million, each operation */
-	uint32_t read_error, write_error, sync_error; /* -EIO; a failed write may have happened in part */
-	uint32_t short_io;    /* the engine has to continue it, see counters short_reads/short_writes */
-	uint32_t again;       /* -EAGAIN inside, see counter retries */
-	uint32_t read_flip;   /* one wrong bit in what a read returns; the disk is right */
-	uint32_t write_flip;  /* one wrong bit on the disk */
-	uint32_t misdirect;   /* a write lands at another place, and is reported as done */
-	uint32_t lost_write;  /* a write is reported as done and never happens */
-	uint32_t cut;         /* a receive or a send moves a random part of what it could */
-	uint32_t nobufs;      /* a receive finds no buffer, see counter recv_nobufs */
+	uint32_t read_error, write_error,
+	    sync_error; /* -EIO; a failed write may have happened in part */
+	uint32_t
+	    short_io;   /* the engine has to continue it, see counters short_reads/short_writes */
+	uint32_t again; /* -EAGAIN inside, see counter retries */
+	uint32_t read_flip;  /* one wrong bit in what a read returns; the disk is right */
+	uint32_t write_flip; /* one wrong bit on the disk */
+	uint32_t misdirect;  /* a write lands at another place, and is reported as done */
+	uint32_t lost_write; /* a write is reported as done and never happens */
+	uint32_t cut;        /* a receive or a send moves a random part of what it could */
+	uint32_t nobufs;     /* a receive finds no buffer, see counter recv_nobufs */
 
-	/* power loss: chances in a million that a write is kept whole or lost whole; else it is torn */
-	uint32_t keep, drop;  /* both 0: a third each */
+	/* power loss: chances in a million that a write is kept whole or lost whole; else it is
+	 * torn */
+	uint32_t keep, drop; /* both 0: a third each */
 
-	uint64_t space;       /* bytes all files may take together; 0: no limit */
-	uint32_t align;       /* 0: 512 */
-	uint32_t sock_bytes;  /* what a socket holds before its sender must wait; 0: 65536 */
+	uint64_t space;      /* bytes all files may take together; 0: no limit */
+	uint32_t align;      /* 0: 512 */
+	uint32_t sock_bytes; /* what a socket holds before its sender must wait; 0: 65536 */
 };
 
 /* What the seed did; for tests that must know that they tested something. */
@@ -64,7 +67,8 @@ struct sim_counters {
 	uint64_t kept, dropped, torn, reordered; /* at power losses and deaths */
 };
 
-struct sim_env *sim_env_new(uint64_t seed, const struct sim_config *config); /* aborts without memory */
+struct sim_env *sim_env_new(uint64_t seed,
+			    const struct sim_config *config); /* aborts without memory */
 void sim_env_free(struct sim_env **env); /* after its ios and files were closed */
 
 const struct io_engine *sim_env_engine(struct sim_env *env);
@@ -88,23 +92,27 @@ bool sim_env_step(struct sim_env *env);
 void sim_env_power_loss(struct sim_env *env);
 void sim_env_kill(struct sim_env *env); /* SIGKILL of the process that holds all open ios */
 
-/* ---- disks; a path beginning with /dev/ is a block device and must be made first -------------- */
+/* ---- disks; a path beginning with /dev/ is a block device and must be made first --------------
+ */
 
 void sim_disk_make(struct sim_env *env, const char *path, uint64_t size);
 
 enum sim_fault { SIM_OK, SIM_READ_ERROR = 1, SIM_WRITE_ERROR = 2, SIM_DEAD = 3 };
 /* From now on ops that touch the range fail; SIM_OK heals it. At most 64 ranges a disk. */
 void sim_disk_fault(struct sim_env *env, const char *path, uint64_t off, uint64_t len,
-    enum sim_fault fault);
+		    enum sim_fault fault);
 
 /* Looks at or changes what is on the disk, past every engine. The path must exist. */
 void sim_disk_peek(struct sim_env *env, const char *path, uint64_t off, void *buf, size_t len);
-void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const void *buf, size_t len);
-void sim_disk_flip(struct sim_env *env, const char *path, uint64_t bit); /* bit number in the file */
-uint64_t sim_disk_size(struct sim_env *env, const char *path);           /* 0: there is none */
-uint64_t sim_disk_unsynced(struct sim_env *env, const char *path);       /* writes a power loss may eat */
+void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const void *buf,
+		   size_t len);
+void sim_disk_flip(struct sim_env *env, const char *path,
+		   uint64_t bit);                                  /* bit number in the file */
+uint64_t sim_disk_size(struct sim_env *env, const char *path);     /* 0: there is none */
+uint64_t sim_disk_unsynced(struct sim_env *env, const char *path); /* writes a power loss may eat */
 
-/* ---- sockets: streams inside the machine, for code that is given descriptors ------------------ */
+/* ---- sockets: streams inside the machine, for code that is given descriptors ------------------
+ */
 
 /*
  * Descriptors of their own kind, not the kernel's: only io_*() of this engine and these calls know

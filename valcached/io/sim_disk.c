@@ -137,7 +137,7 @@ void sim_disk_queue(struct sim_disk *d, struct sim_write *w)
 }
 
 void sim_disk_write(struct sim_env *env, struct sim_disk *d, uint64_t off, const void *buf,
-    uint32_t len)
+		    uint32_t len)
 {
 	if (len == 0)
 		return;
@@ -185,7 +185,7 @@ void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 		keep = drop = 333333;
 	for (e = d->writes; e != NULL; e = e->next)
 		n++;
-	w = must(calloc(n + 1, sizeof *w));
+	w = must(calloc(n + 1, sizeof(struct sim_write *)));
 	for (e = d->writes; e != NULL; e = e->next)
 		w[i++] = e;
 	if (n > 1 && sim_random(env, 2) == 0) {
@@ -227,7 +227,8 @@ void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 	}
 }
 
-/* ---- for tests -------------------------------------------------------------------------------- */
+/* ---- for tests --------------------------------------------------------------------------------
+ */
 
 void sim_disk_make(struct sim_env *env, const char *path, uint64_t size)
 {
@@ -241,7 +242,7 @@ static struct sim_disk *disk_must(struct sim_env *env, const char *path)
 }
 
 void sim_disk_fault(struct sim_env *env, const char *path, uint64_t off, uint64_t len,
-    enum sim_fault fault)
+		    enum sim_fault fault)
 {
 	struct sim_disk *d = disk_must(env, path);
 
@@ -249,7 +250,8 @@ void sim_disk_fault(struct sim_env *env, const char *path, uint64_t off, uint64_
 		unsigned kept = 0;
 
 		for (unsigned i = 0; i < d->faults; i++)
-			if (!(off < d->fault[i].off + d->fault[i].len && d->fault[i].off < off + len))
+			if (!(off < d->fault[i].off + d->fault[i].len &&
+			      d->fault[i].off < off + len))
 				d->fault[kept++] = d->fault[i];
 		d->faults = kept;
 		return;

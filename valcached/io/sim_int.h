@@ -28,7 +28,7 @@ struct sim_disk {
 	char *path;
 	uint64_t size;
 	bool block_device;
-	struct sim_file *open;     /* holds the lock */
+	struct sim_file *open; /* holds the lock */
 	struct sim_image now, durable;
 	struct sim_write *writes, **writes_tail; /* in order of completion */
 	struct {
@@ -84,7 +84,8 @@ void sim_disk_free(struct sim_disk *);
 enum sim_fault sim_disk_faulty(const struct sim_disk *, uint64_t off, uint64_t len);
 void sim_image_get(const struct sim_image *, uint64_t off, void *buf, size_t len);
 void sim_image_put(struct sim_image *, uint64_t off, const void *buf, size_t len);
-void sim_disk_write(struct sim_env *, struct sim_disk *, uint64_t off, const void *buf, uint32_t len);
+void sim_disk_write(struct sim_env *, struct sim_disk *, uint64_t off, const void *buf,
+		    uint32_t len);
 /* Writes up to seq are durable. */
 void sim_disk_sync(struct sim_disk *, uint64_t seq);
 void sim_disk_power_loss(struct sim_env *, struct sim_disk *);
@@ -95,9 +96,9 @@ void sim_disk_queue(struct sim_disk *, struct sim_write *);
 bool sim_net_ready(const struct sim_env *, const struct io_op *);
 
 enum sim_net_next {
-	SIM_NET_LAST,  /* *res is the result */
-	SIM_NET_MORE,  /* *res is one of several */
-	SIM_NET_AGAIN  /* nothing for the owner yet */
+	SIM_NET_LAST, /* *res is the result */
+	SIM_NET_MORE, /* *res is one of several */
+	SIM_NET_AGAIN /* nothing for the owner yet */
 };
 /* One step of a ready socket operation. Received bytes: op->data, malloc'd, the caller frees. */
 enum sim_net_next sim_net_do(struct sim_io *, struct io_op *, int32_t *res);

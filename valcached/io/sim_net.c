@@ -38,9 +38,9 @@ static struct sim_sock *make(struct sim_env *env)
 		i++;
 	if (i == env->socks) {
 		env->socks = i * 2 + 16;
-		env->sock = realloc(env->sock, env->socks * sizeof *env->sock);
+		env->sock = realloc(env->sock, env->socks * sizeof(struct sim_sock *));
 		AN(env->sock);
-		memset(env->sock + i, 0, (env->socks - i) * sizeof *env->sock);
+		memset(env->sock + i, 0, (env->socks - i) * sizeof(struct sim_sock *));
 	}
 	env->sock[i] = s;
 	s->fd = SIM_FD + (int)i;
@@ -193,7 +193,8 @@ void sim_net_free(struct sim_env *env)
 	free(env->sock);
 }
 
-/* ---- operations ------------------------------------------------------------------------------- */
+/* ---- operations -------------------------------------------------------------------------------
+ */
 
 bool sim_net_ready(const struct sim_env *env, const struct io_op *op)
 {
@@ -245,8 +246,8 @@ static enum sim_net_next do_send(struct sim_io *io, struct io_op *op, int32_t *r
 static enum sim_net_next do_recv(struct sim_env *env, struct io_op *op, int32_t *res)
 {
 	uint32_t left = op->u.net.len - op->u.net.did;
-	int32_t r = sim_sock_recv(env, op->u.net.fd, (char *)op->u.net.buf + op->u.net.did,
-	    cut(env, left));
+	int32_t r =
+	    sim_sock_recv(env, op->u.net.fd, (char *)op->u.net.buf + op->u.net.did, cut(env, left));
 
 	*res = r;
 	if (r < 0)

@@ -38,14 +38,14 @@
 #include "valcached/io/io_int.h"
 #include "valcached/io/uring_compat.h"
 
-#define URING_MAGIC   0x75726e67u
-#define TAG_NONE      0u /* nobody waits for it: cancels that found nothing */
-#define TAG_WAKE      1u
-#define REGIONS_MAX   1024u
-#define REGION_BYTES  (1ull << 30) /* the kernel's limit for one registered buffer */
-#define RECV_GROUP    0
-#define ACCEPT_FLAGS  (SOCK_NONBLOCK | SOCK_CLOEXEC)
-#define SEND_FLAGS    (MSG_NOSIGNAL | MSG_WAITALL)
+#define URING_MAGIC  0x75726e67u
+#define TAG_NONE     0u /* nobody waits for it: cancels that found nothing */
+#define TAG_WAKE     1u
+#define REGIONS_MAX  1024u
+#define REGION_BYTES (1ull << 30) /* the kernel's limit for one registered buffer */
+#define RECV_GROUP   0
+#define ACCEPT_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
+#define SEND_FLAGS   (MSG_NOSIGNAL | MSG_WAITALL)
 
 struct region {
 	uintptr_t base, end;
@@ -61,12 +61,12 @@ struct uring {
 	/* hot */
 	struct io_uring ring;
 	unsigned enter_flags;
-	unsigned in_kernel;    /* ops in OP_KERNEL */
+	unsigned in_kernel; /* ops in OP_KERNEL */
 	unsigned disk_now, disk_depth;
-	uint64_t files_fixed;  /* bit i: slot i of the ring's file table is file id i */
+	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	struct op_list disk_wait, backlog, local;
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
-	struct region *hit;    /* the region of the last buffer looked up */
+	struct region *hit;     /* the region of the last buffer looked up */
 
 	/* provided buffers of receives */
 	struct io_uring_buf_ring *bufs;
@@ -92,7 +92,8 @@ static struct uring *uring_of(struct io *io)
 	return u;
 }
 
-/* ---- the submission queue --------------------------------------------------------------------- */
+/* ---- the submission queue ---------------------------------------------------------------------
+ */
 
 /* Hands all prepared requests to the kernel; wait: sleeps until a completion or ts. 0 or -errno. */
 static int ring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_timespec *ts)
@@ -113,7 +114,8 @@ static int ring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_
 	io_count(&u->io.count.enters, 1);
 	if (ts != NULL)
 		r = io_uring_enter2((unsigned)u->ring.enter_ring_fd, submit, wait,
-		    flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+				    flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg,
+				    sizeof arg);
 	else
 		r = io_uring_enter2((unsigned)u->ring.enter_ring_fd, submit, wait, flags, NULL, 0);
 	if (r > 0)
@@ -193,8 +195,8 @@ static void prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sq
 			sqe->addr3 = op->u.disk.len;
 		} else { /* the kernel has no such command; see disk_done() */
 			io_uring_prep_fallocate(sqe, f->fd,
-			    FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)op->u.disk.off,
-			    (off_t)op->u.disk.len);
+						FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+						(off_t)op->u.disk.off, (off_t)op->u.disk.len);
 		}
 		break;
 	}
@@ -225,12 +227,12 @@ static void prep(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 		break;
 	case IO_RECV:
 		io_uring_prep_recv(sqe, op->u.net.fd, (char *)op->u.net.buf + op->u.net.did,
-		    op->u.net.len - op->u.net.did, MSG_WAITALL);
+				   op->u.net.len - op->u.net.did, MSG_WAITALL);
 		break;
 	case IO_SEND:
 		if (op->u.net.msg.msg_iovlen == 1)
 			io_uring_prep_send(sqe, op->u.net.fd, op->u.net.msg.msg_iov->iov_base,
-			    op->u.net.msg.msg_iov->iov_len, SEND_FLAGS);
+					   op->u.net.msg.msg_iov->iov_len, SEND_FLAGS);
 		else
 			io_uring_prep_sendmsg(sqe, op->u.net.fd, &op->u.net.msg, SEND_FLAGS);
 		break;
@@ -320,7 +322,8 @@ static void drain_backlog(struct uring *u)
 	}
 }
 
-/* ---- completions ------------------------------------------------------------------------------ */
+/* ---- completions ------------------------------------------------------------------------------
+ */
 
 static void finish(struct io_op *op, int32_t res)
 {
@@ -496,7 +499,8 @@ static void arm_wake(struct uring *u)
 
 	if (sqe == NULL) /* cannot be: at the start of a turn the queue has room */
 		return;
-	/* Multishot and never read: each write to the eventfd is one event, the sum means nothing. */
+	/* Multishot and never read: each write to the eventfd is one event, the sum means nothing.
+	 */
 	io_uring_prep_poll_multishot(sqe, u->wake_fd, POLLIN);
 	sqe->user_data = TAG_WAKE;
 }
@@ -534,11 +538,11 @@ static unsigned op_done(struct uring *u, struct io_op *op, int32_t res, uint32_t
 	} else {
 		A(res <= 0);
 	}
-	n = op->kind == IO_RECV_MULTI ? recv_multi_done(u, op, res, more) :
-	                                recv_some_done(u, op, res);
+	n = op->kind == IO_RECV_MULTI ? recv_multi_done(u, op, res, more)
+				      : recv_some_done(u, op, res);
 	if (likely(flags & IORING_CQE_F_BUFFER)) { /* [URING-3] */
-		io_uring_buf_ring_add(u->bufs, u->buf_base + (size_t)bid * u->buf_size,
-		    u->buf_size, (unsigned short)bid, (int)(u->buf_n - 1), 0);
+		io_uring_buf_ring_add(u->bufs, u->buf_base + (size_t)bid * u->buf_size, u->buf_size,
+				      (unsigned short)bid, (int)(u->buf_n - 1), 0);
 		io_uring_buf_ring_advance(u->bufs, 1);
 	}
 	return n;
@@ -569,12 +573,14 @@ static int reap(struct uring *u)
 
 		io_uring_smp_store_release(cq->khead, ++head);
 		if (likely(cqe.user_data > TAG_WAKE))
-			n += op_done(u, (struct io_op *)(uintptr_t)cqe.user_data, cqe.res, cqe.flags);
+			n += op_done(u, (struct io_op *)(uintptr_t)cqe.user_data, cqe.res,
+				     cqe.flags);
 		else if (cqe.user_data == TAG_WAKE)
 			n += wake_done(u, cqe.flags);
 	}
 	if (unlikely(u->local.head != NULL)) {
-		struct op_list now = u->local; /* what these callbacks add waits for the next turn */
+		struct op_list now =
+		    u->local; /* what these callbacks add waits for the next turn */
 
 		op_list_init(&u->local);
 		while ((op = now.head) != NULL) {
@@ -586,7 +592,8 @@ static int reap(struct uring *u)
 	return (int)n;
 }
 
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------
+ */
 
 /* The ring becomes this thread's. */
 static int enable(struct uring *u)
@@ -595,7 +602,8 @@ static int enable(struct uring *u)
 	int r = 0;
 
 	if (u->ring.flags & IORING_SETUP_R_DISABLED)
-		r = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+		r = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+				      0);
 	if (r < 0)
 		return r;
 	if (io_uring_register_ring_fd(&u->ring) == 1)
@@ -649,7 +657,8 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 		return r;
 	sq_flags = IO_URING_READ_ONCE(*u->ring.sq.kflags);
 	if (unlikely(sq_flags & IORING_SQ_CQ_OVERFLOW))
-		io_count(&io->count.overflows, 1); /* kept by the kernel; the next enter brings them */
+		io_count(&io->count.overflows,
+			 1); /* kept by the kernel; the next enter brings them */
 	return reap(u);
 }
 
@@ -706,15 +715,18 @@ static int uring_add_memory(struct io *io, void *base, size_t len)
 	}
 	if (r == -ENOMEM || r == -EPERM)
 		log_limited(&limit, LOG_WARN,
-		    "io: %zu MiB of buffers are not registered with the kernel (%s): disk I/O costs "
-		    "more CPU. Raise the locked-memory limit: LimitMEMLOCK=infinity in the unit file, "
-		    "or ulimit -l unlimited",
-		    len >> 20, strerror(-r));
+			    "io: %zu MiB of buffers are not registered with the kernel (%s): disk "
+			    "I/O costs "
+			    "more CPU. Raise the locked-memory limit: LimitMEMLOCK=infinity in the "
+			    "unit file, "
+			    "or ulimit -l unlimited",
+			    len >> 20, strerror(-r));
 	else if (r < 0)
 		log_limited(&limit, LOG_WARN,
-		    "io: %zu MiB of buffers are not registered with the kernel (%s): disk I/O costs "
-		    "more CPU",
-		    len >> 20, strerror(-r));
+			    "io: %zu MiB of buffers are not registered with the kernel (%s): disk "
+			    "I/O costs "
+			    "more CPU",
+			    len >> 20, strerror(-r));
 	return r;
 }
 
@@ -877,7 +889,8 @@ static const struct io_ops uring_ops = {
     .cancel = uring_cancel,
 };
 
-/* ---- open ------------------------------------------------------------------------------------- */
+/* ---- open -------------------------------------------------------------------------------------
+ */
 
 /* What to leave out, in this order, when the kernel does not know it; 6.1 knows all. */
 static const struct {
@@ -892,8 +905,8 @@ static const struct {
 static int ring_setup(struct uring *u, unsigned entries, struct io_uring_params *p)
 {
 	unsigned flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-	                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
-	                 IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
+			 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
+			 IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
 	int r = -EINVAL;
 
 	for (size_t i = 0; r == -EINVAL && i <= sizeof peel / sizeof *peel; i++) {
@@ -917,7 +930,8 @@ static void setup_cause(int r, char **cause)
 	switch (r) {
 	case -EPERM:
 	case -EACCES:
-		io_cause(cause,
+		io_cause(
+		    cause,
 		    "io_uring is not allowed here (%s): in a container, its seccomp profile must "
 		    "allow the io_uring system calls; elsewhere, sysctl kernel.io_uring_disabled "
 		    "must be 0",
@@ -926,20 +940,20 @@ static void setup_cause(int r, char **cause)
 	case -ENOSYS:
 	case -EINVAL:
 		io_cause(cause,
-		    "this kernel (%s) has no io_uring or one that is too old: Linux 6.1 or newer is "
-		    "needed",
-		    un.release);
+			 "this kernel (%s) has no io_uring or one that is too old: Linux 6.1 or "
+			 "newer is "
+			 "needed",
+			 un.release);
 		break;
 	case -ENOMEM:
-		io_cause(cause,
-		    "no memory for an io_uring ring: raise the locked-memory limit "
-		    "(LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited)");
+		io_cause(cause, "no memory for an io_uring ring: raise the locked-memory limit "
+				"(LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited)");
 		break;
 	case -EMFILE:
 	case -ENFILE:
-		io_cause(cause,
-		    "no descriptor left for an io_uring ring: raise the limit (LimitNOFILE=65536 in "
-		    "the unit file, or ulimit -n 65536)");
+		io_cause(cause, "no descriptor left for an io_uring ring: raise the limit "
+				"(LimitNOFILE=65536 in "
+				"the unit file, or ulimit -n 65536)");
 		break;
 	default:
 		io_cause(cause, "io_uring cannot be set up: %s", strerror(-r));
@@ -982,7 +996,7 @@ static int make_buffers(struct uring *u, unsigned n, unsigned size)
 	io_uring_buf_ring_init(u->bufs);
 	for (unsigned i = 0; i < n; i++)
 		io_uring_buf_ring_add(u->bufs, u->buf_base + (size_t)i * size, size,
-		    (unsigned short)i, (int)(n - 1), (int)i);
+				      (unsigned short)i, (int)(n - 1), (int)i);
 	io_uring_buf_ring_advance(u->bufs, (int)n);
 	return 0;
 }
@@ -994,16 +1008,16 @@ static void log_features(const struct uring *u, const struct io_uring_params *p)
 	if (atomic_exchange(&said, true))
 		return;
 	log_info("io: io_uring, %u+%u entries a ring%s%s%s%s%s%s", p->sq_entries, p->cq_entries,
-	    p->flags & IORING_SETUP_DEFER_TASKRUN ? ", deferred task work" : "",
-	    p->flags & IORING_SETUP_COOP_TASKRUN ? ", cooperative task work" : "",
-	    p->flags & IORING_SETUP_SINGLE_ISSUER ? ", single issuer" : "",
-	    u->table_files ? ", registered files" : "",
-	    u->table_buffers ? ", registered buffers" : "",
-	    p->features & IORING_FEAT_NO_IOWAIT ? ", no iowait" : "");
+		 p->flags & IORING_SETUP_DEFER_TASKRUN ? ", deferred task work" : "",
+		 p->flags & IORING_SETUP_COOP_TASKRUN ? ", cooperative task work" : "",
+		 p->flags & IORING_SETUP_SINGLE_ISSUER ? ", single issuer" : "",
+		 u->table_files ? ", registered files" : "",
+		 u->table_buffers ? ", registered buffers" : "",
+		 p->features & IORING_FEAT_NO_IOWAIT ? ", no iowait" : "");
 }
 
 static int uring_open(const struct io_engine *engine, const struct io_config *c, struct io **io,
-    char **cause)
+		      char **cause)
 {
 	unsigned entries = c->entries != 0 ? c->entries : 512;
 	unsigned buf_n = c->recv_buffers != 0 ? c->recv_buffers : 64;
