@@ -103,10 +103,16 @@ static void traffic(struct screen *s, const struct sample *now, const struct sam
 		const char *label, *name;
 		bool bytes;
 	} rows[] = {
-	    {"gets", "cmd_get", false},           {"  hits", "get_hits", false},
-	    {"  misses", "get_misses", false},    {"sets", "cmd_set", false},
-	    {"deletes", "delete_hits", false},    {"bytes in", "bytes_read", true},
+	    {"gets", "cmd_get", false},
+	    {"  hits", "get_hits", false},
+	    {"  misses", "get_misses", false},
+	    {"sets", "cmd_set", false},
+	    {"deletes", "delete_hits", false},
+	    {"bytes in", "bytes_read", true},
 	    {"bytes out", "bytes_written", true},
+	    {"disk reads", "disk_reads", false},
+	    {"disk written", "disk_write_bytes", true},
+	    {"conflicts", "immutable_conflicts", false},
 	};
 	const struct stats *g = &now->general, *b = &before->general;
 	double up = number(g, "uptime"), hits, misses;
@@ -142,7 +148,8 @@ static void server_line(struct screen *s, const struct sample *now, const struct
 		    "clients", count_text(a, number(g, "curr_connections")),
 		    count_text(c, number(g, "max_connections")),
 		    count_text(d, number(g, "rejected_connections")),
-		    count_text(e, number(g, "threads")), percent_text(f, cpu, 1));
+		    count_text(e, number(g, "threads")), percent_text(f, cpu, 1),
+		    engine != NULL ? engine : "-");
 	screen_line(s, SCREEN_PLAIN, "%-12s %s, %s bytes of %s    evictions/s %s", "items",
 		    count_text(a, number(g, "curr_items")), bytes_text(c, number(g, "bytes")),
 		    bytes_text(d, number(g, "limit_maxbytes")),
