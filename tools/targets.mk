@@ -18,7 +18,7 @@ help:
 	@echo '  test           tests/run: every test of the full set'
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
-	@echo '  valgrind       unit tests under valgrind memcheck'
+	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each'
 	@echo '  coverage       line coverage of the full set into build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
@@ -52,7 +52,7 @@ tsan:
 
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 valgrind: all unit
-	tests/run --no-make --build $(BUILD) --kind unit --wrap '$(VALGRIND)' $(TESTS)
+	tests/run --no-make --build $(BUILD) --set quick --kind unit,wire --wrap '$(VALGRIND)' $(TESTS)
 
 # --- fuzzing: tests/fuzz/<library>-<what>.c with LLVMFuzzerTestOneInput, <what>.dict beside it -----
 
