@@ -214,6 +214,21 @@ static int open_connections(const struct options *o, const struct address *a,
 	return 0;
 }
 
+static int print_trace(struct options *o)
+{
+	struct key_cursor c;
+
+	key_cursor_init(&c, &o->keys, o->seed, 0, 1);
+	for (uint64_t i = 0; i < o->print_trace; i++) {
+		struct key k = keyspace_next(&o->keys, &c, false);
+		char text[KEY_LEN];
+
+		key_format(k.hash, text);
+		printf("%.*s,%u\n", KEY_LEN, text, k.size);
+	}
+	return fflush(stdout) == 0 ? 0 : 2;
+}
+
 static int bench(struct options *o, const struct address *a, FILE *json, int argc, char **argv)
 {
 	struct worker *workers = calloc(o->threads, sizeof *workers);
@@ -288,7 +303,9 @@ int main(int argc, char **argv)
 	raise_file_limit();
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
-	if (o.wakeup)
+	if (o.print_trace > 0)
+		rc = print_trace(&o);
+	else if (o.wakeup)
 		rc = wakeup_run(&o, json);
 	else if (o.idle > 0)
 		rc = idle_run(&o, &a, json);

@@ -57,6 +57,7 @@ static const char help_text[] =
     "instead\n"
     "  --idle N                 open N connections, hold them for --duration, check that all\n"
     "                           still answer; shows RSS and CPU of --server-pid\n"
+    "  --print-trace N          print N requests as `key,bytes`, the form --key-dist trace: reads\n"
     "  --wakeup                 measure how long a sleeping thread takes to wake on this machine\n"
     "\n"
     "exit: 0 all answers right; 1 a wrong byte, an error answer or a lost connection;\n"
@@ -91,6 +92,7 @@ enum {
 	OPT_QUIET,
 	OPT_IDLE,
 	OPT_WAKEUP,
+	OPT_PRINT_TRACE,
 };
 
 static const struct option long_options[] = {
@@ -122,6 +124,7 @@ static const struct option long_options[] = {
     {"quiet", no_argument, NULL, OPT_QUIET},
     {"idle", required_argument, NULL, OPT_IDLE},
     {"wakeup", no_argument, NULL, OPT_WAKEUP},
+    {"print-trace", required_argument, NULL, OPT_PRINT_TRACE},
     {NULL, 0, NULL, 0},
 };
 
@@ -360,6 +363,8 @@ static int parse_one(struct options *o, int opt, const char *arg)
 	case OPT_QUIET:
 		o->quiet = true;
 		return 0;
+	case OPT_PRINT_TRACE:
+		return parse_count(arg, 1, UINT64_MAX, &o->print_trace);
 	case OPT_WAKEUP:
 		o->wakeup = true;
 		return 0;

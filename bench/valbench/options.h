@@ -21,6 +21,7 @@ struct options {
 	double timeout_s; /* no answer for so long is an error */
 	uint64_t seed;
 	unsigned idle;
+	uint64_t print_trace;
 	const char *json;
 	int server_pid;
 	const char *disk;
