@@ -25,14 +25,13 @@
 #define RUN_GAP     (64u * 1024)             /* unwanted bytes that are read rather than skipped */
 #define RUNS        4u                       /* reads in flight */
 
-static void wait_done(struct io_op *op)
+void io_wait_done(struct io_op *op)
 {
 	(void)op;
 }
 
 int io_wait(struct io *io, struct io_op *op)
 {
-	op->done = wait_done;
 	while (!io_op_idle(op)) {
 		int res = io_turn(io, -1);
 
@@ -53,7 +52,7 @@ static int do_write(struct store_worker *sw, struct path *p, const void *buf, ui
 	struct io_op op = {0};
 
 	COUNT_N(sw, disk_write_bytes, len);
-	io_write(sw->io, &op, p->file, buf, len, off, NULL);
+	io_write(sw->io, &op, p->file, buf, len, off, io_wait_done);
 	return io_wait(sw->io, &op);
 }
 
@@ -63,7 +62,7 @@ static int do_sync(struct store_worker *sw, struct path *p)
 	int res;
 
 	atomic_store(&p->dirty, 0);
-	io_sync(sw->io, &op, p->file, NULL);
+	io_sync(sw->io, &op, p->file, io_wait_done);
 	res = io_wait(sw->io, &op);
 	if (res < 0) {
 		COUNT(sw, write_errors);
@@ -199,7 +198,7 @@ static struct format_entry *read_table(struct store_worker *sw, struct path *p, 
 
 	if (posix_memalign((void **)&mem, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
 		return NULL;
-	io_read(sw->io, &op, p->file, mem, FORMAT_ALIGN, end - FORMAT_ALIGN, NULL);
+	io_read(sw->io, &op, p->file, mem, FORMAT_ALIGN, end - FORMAT_ALIGN, io_wait_done);
 	good = io_wait(sw->io, &op) == (int)FORMAT_ALIGN;
 	memcpy(&f, mem, sizeof f);
 	free(mem);
@@ -210,7 +209,7 @@ static struct format_entry *read_table(struct store_worker *sw, struct path *p, 
 	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
 		return NULL;
 	if (bytes > 0) {
-		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes, NULL);
+		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes, io_wait_done);
 		good = io_wait(sw->io, &op) == (int)bytes;
 	}
 	if (!good || !table_good(&f, (struct format_entry *)(void *)mem, s->id_seed)) {
@@ -409,9 +408,7 @@ static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			}
 			r->count = next - r->first;
 			r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
-			io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from,
-			    NULL);
-			r->op.done = wait_done;
+			io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from, io_wait_done);
 			flying++;
 		}
 		if (flying == 0)
@@ -472,7 +469,7 @@ static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 
 	if (!p->file->info.block_device)
 		return;
-	io_discard(sw->io, &op, p->file, seg_offset(p, seg), (uint32_t)p->store->seg_size, NULL);
+	io_discard(sw->io, &op, p->file, seg_offset(p, seg), (uint32_t)p->store->seg_size, io_wait_done);
 	(void)io_wait(sw->io, &op); /* a hint: refusal changes nothing */
 }
 

@@ -66,7 +66,7 @@ static int read_at(struct io *io, struct io_file *f, void *buf, uint32_t len, ui
 	struct io_op op = {0};
 	int res;
 
-	io_read(io, &op, f, buf, len, off, NULL);
+	io_read(io, &op, f, buf, len, off, io_wait_done);
 	res = io_wait(io, &op);
 	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
 }
@@ -82,11 +82,11 @@ static int write_super(struct io *io, struct path *p, uint8_t *page)
 	off = (p->super.serial & 1) * FORMAT_ALIGN;
 	super_seal(&p->super);
 	memcpy(page, &p->super, sizeof p->super);
-	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, NULL);
+	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, io_wait_done);
 	res = io_wait(io, &op);
 	if (res < 0)
 		return res;
-	io_sync(io, &op, p->file, NULL);
+	io_sync(io, &op, p->file, io_wait_done);
 	res = io_wait(io, &op);
 	return res < 0 ? res : 0;
 }

@@ -99,7 +99,7 @@ static int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, u
 	struct io_op op = {0};
 	int res;
 
-	io_read(r->io, &op, p->file, buf, len, off, NULL);
+	io_read(r->io, &op, p->file, buf, len, off, io_wait_done);
 	res = io_wait(r->io, &op);
 	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
 }
@@ -156,7 +156,7 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 	if (end <= written)
 		return;
 	io_write(r->io, &op, p->file, image + written, end - written,
-	    seg_offset(p, h->seg) + h->ext_off + written, NULL);
+	    seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
 	if (io_wait(r->io, &op) < 0)
 		log_error("store: %s: a write buffer of the killed process could not be written: %s",
 		    p->file->info.path, strerror(-op.res));
@@ -187,7 +187,7 @@ static int replay(struct reading *r, char **cause)
 		for (unsigned i = 0; i < s->npaths; i++) {
 			struct io_op op = {0};
 
-			io_sync(r->io, &op, s->path[i].file, NULL);
+			io_sync(r->io, &op, s->path[i].file, io_wait_done);
 			if (io_wait(r->io, &op) < 0) {
 				if (asprintf(cause, "cannot sync %s: %s", s->path[i].file->info.path,
 				        strerror(-op.res)) < 0)
@@ -224,7 +224,7 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 
 		for (uint32_t i = 0; i < n; i++)
 			io_read(r->io, &op[i], p->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
-			    seg_offset(p, first + i), NULL);
+			    seg_offset(p, first + i), io_wait_done);
 		for (uint32_t i = 0; i < n; i++) {
 			const struct format_segment *h =
 			    (const struct format_segment *)(const void *)(r->mem + i * FORMAT_ALIGN);
@@ -331,7 +331,7 @@ static void read_footers(struct reading *r)
 			struct found *f = &r->found[first + i];
 
 			io_read(r->io, &op[i], f->path->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
-			    seg_offset(f->path, f->seg) + s->seg_size - FORMAT_ALIGN, NULL);
+			    seg_offset(f->path, f->seg) + s->seg_size - FORMAT_ALIGN, io_wait_done);
 		}
 		for (size_t i = 0; i < n; i++) {
 			struct found *f = &r->found[first + i];

@@ -401,7 +401,11 @@ void slow_call(struct store *s);
 void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause);
 void *shm_attach(const char *name, size_t *len);
 
-/* Blocking I/O for start-up and the slow worker. Result as io_op.res. */
+/*
+ * Blocking I/O for start-up and the slow worker: submit with io_wait_done, then wait. Several may be
+ * in flight. Result as io_op.res.
+ */
+void io_wait_done(struct io_op *op);
 int io_wait(struct io *io, struct io_op *op);
 
 #endif
