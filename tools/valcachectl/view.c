@@ -142,6 +142,7 @@ static void server_line(struct screen *s, const struct sample *now, const struct
 {
 	const struct stats *g = &now->general, *b = &before->general;
 	double cpu = rate(g, b, "rusage_user", secs) + rate(g, b, "rusage_system", secs);
+	const char *engine = stats_text(g, "io_engine");
 	char a[CELL], c[CELL], d[CELL], e[CELL], f[CELL], h[CELL];
 
 	screen_line(s, SCREEN_PLAIN, "%-12s %s of %s, %s refused    threads %s    cpu %s",
