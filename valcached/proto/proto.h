@@ -58,28 +58,50 @@ enum proto_result {
 	PROTO_HANGUP,  /* rule 7 */
 };
 
+/*
+ * What is answered is said beside each; lines named PROTO_... are constants of proto_lines[]. A
+ * request with req.noreply is carried out and not answered.
+ */
 enum proto_op {
-	PROTO_GET,  /* hit: VALUE key flags len; miss: nothing; END after the last (rule 5) */
-	PROTO_GETS, /* the same with the cas unique */
-	PROTO_GAT,  /* as GET, and if req.expire the key is removed after the value is taken */
+	/* Hit: VALUE key flags len; miss: nothing; END after the last (rule 5). */
+	PROTO_GET,
+	/* The same with the cas unique. */
+	PROTO_GETS,
+	/* As GET and GETS, and if req.expire the key is removed after the value is taken. */
+	PROTO_GAT,
 	PROTO_GATS,
-	PROTO_TOUCH,  /* PROTO_TOUCHED or PROTO_NOT_FOUND; if req.expire the key is removed */
-	PROTO_SET,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict) */
-	PROTO_ADD,    /* body follows; PROTO_STORED, PROTO_NOT_STORED (conflict or there already) */
-	PROTO_DELETE, /* PROTO_DELETED or PROTO_NOT_FOUND */
-	PROTO_FLUSH_ALL, /* without --allow-flush FLUSH_REFUSED; req.delay_s > 0: FLUSH_DELAY; else
-			    OK */
-	PROTO_VERSION,   /* PROTO_VERSION_LINE */
-	PROTO_VERBOSITY, /* req.number; PROTO_OK */
-	PROTO_STATS,     /* req.args: the words after "stats", single-spaced or not; may be empty */
-	PROTO_QUIT,      /* close after the answers of earlier requests */
-	PROTO_METADUMP,  /* lru_crawler metadump: lines of store_dump(), then PROTO_END */
-	PROTO_MEMLIMIT,  /* cache_memlimit: req.number MiB (>= 8) -> store_set_ram(); PROTO_OK */
-	PROTO_MN,        /* PROTO_MN_LINE, after all earlier answers */
-	PROTO_MG, /* proto_put_mg() / proto_put_meta(EN); req.value: the value and "\r\n" follow */
-	PROTO_ME, /* proto_put_me() / PROTO_EN_LINE */
-	PROTO_MS, /* body follows; proto_put_meta(HD or NS); req.add: mode add */
-	PROTO_MD, /* proto_put_meta(HD or NF); req.has_cas: EX unless the value has this cas */
+	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. */
+	PROTO_TOUCH,
+	/* Body follows. STORED, or NOT_STORED: another value is there. */
+	PROTO_SET,
+	/* Body follows. STORED, or NOT_STORED: any value is there. */
+	PROTO_ADD,
+	/* DELETED or NOT_FOUND. */
+	PROTO_DELETE,
+	/* Without --allow-flush FLUSH_REFUSED, else OK; takes effect after req.delay_s. */
+	PROTO_FLUSH_ALL,
+	/* VERSION_LINE. */
+	PROTO_VERSION,
+	/* req.number; OK. */
+	PROTO_VERBOSITY,
+	/* req.args: the words after "stats", as they came; may be empty. */
+	PROTO_STATS,
+	/* Close after the answers of earlier requests. */
+	PROTO_QUIT,
+	/* lru_crawler metadump: the lines of store_dump(), then END. */
+	PROTO_METADUMP,
+	/* cache_memlimit: req.number MiB, at least 8; OK or MEMLIMIT_BAD. */
+	PROTO_MEMLIMIT,
+	/* MN_LINE, after all earlier answers. */
+	PROTO_MN,
+	/* proto_put_mg(), if req.value followed by the value and "\r\n"; proto_put_meta(EN). */
+	PROTO_MG,
+	/* proto_put_me(), or EN_LINE. */
+	PROTO_ME,
+	/* Body follows. proto_put_meta(HD or NS); req.add: NS if any value is there. */
+	PROTO_MS,
+	/* proto_put_meta(HD or NF); req.has_cas: EX unless the value has this cas. */
+	PROTO_MD,
 	PROTO_OPS
 };
 
@@ -88,8 +110,7 @@ enum proto_op {
  * answer is made.
  */
 struct proto_meta {
-	uint8_t
-	    nflags; /* letters in flags: those that give something back, in the request's order */
+	uint8_t nflags; /* letters in flags: what gives something back, in the request's order */
 	uint8_t opaque_len;
 	bool quiet;  /* q: see proto_quiet() */
 	bool base64; /* b: the key is echoed in base64 */
@@ -101,18 +122,17 @@ struct proto_request {
 	enum proto_op op;
 	const char *key; /* decoded if it came in base64 */
 	uint8_t key_len;
-	bool first, last; /* rule 5; both set on everything that is not a get or gat */
-	bool noreply;     /* text: no answer of any kind, also not an error */
-	bool expire;  /* negative expiry (set, add, touch, gat, ms, mg): remove the key, see rule 4c
-		       */
-	bool value;   /* mg: v was given */
-	bool add;     /* ms: mode E */
-	bool has_cas; /* md: C */
-	bool good;    /* PROTO_BLOCK: the block ended in "\r\n" */
+	bool first, last;  /* rule 5; both set on everything that is not a get or gat */
+	bool noreply;      /* text: no answer of any kind, also not an error */
+	bool expire;       /* a negative expiry: remove the key (for sets see rule 4c) */
+	bool value;        /* mg: v was given */
+	bool add;          /* ms: mode E */
+	bool has_cas;      /* md: C */
+	bool good;         /* PROTO_BLOCK: the block ended in "\r\n" */
 	uint32_t flags;    /* set, add, ms: client flags */
 	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
 	uint32_t number;   /* verbosity, cache_memlimit */
-	int64_t delay_s;   /* flush_all */
+	int32_t delay_s;   /* flush_all; negative: at once */
 	uint64_t cas;
 	const char *args;
 	uint32_t args_len;
@@ -177,7 +197,6 @@ struct proto_line {
 	X(UNAVAILABLE, "SERVER_ERROR no path accepts writes\r\n")                                  \
 	X(OUT_OF_MEMORY, "SERVER_ERROR out of memory\r\n")                                         \
 	X(FLUSH_REFUSED, "CLIENT_ERROR flush_all not allowed\r\n")                                 \
-	X(FLUSH_DELAY, "CLIENT_ERROR flush_all with a delay is not supported\r\n")                 \
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
 	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")            \
 	X(MEMLIMIT_BAD, "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n")            \

@@ -122,12 +122,14 @@ static enum proto_result delete_key(const struct proto__line *l, struct proto_re
 /* flush_all [delay] [noreply] */
 static enum proto_result flush_all(const struct proto__line *l, struct proto_request *req)
 {
+	int64_t delay = 0;
+
 	if (l->n > 3)
 		return error(req);
 	req->noreply = ends_in_noreply(l);
-	req->delay_s = 0;
-	if (l->n != (req->noreply ? 2u : 1u) && !proto__i64(&l->w[1], &req->delay_s))
+	if (l->n != (req->noreply ? 2u : 1u) && !proto__i64(&l->w[1], &delay))
 		return PROTO__REPLY(req, "CLIENT_ERROR invalid exptime argument", req->noreply);
+	req->delay_s = delay > INT32_MAX ? INT32_MAX : delay < -1 ? -1 : (int32_t)delay;
 	req->op = PROTO_FLUSH_ALL;
 	return PROTO_REQUEST;
 }
