@@ -428,6 +428,34 @@ static void cancel_every_kind(void **state)
 	close(s);
 }
 
+/* Before the first turn nothing can be handed to the kernel: ops and cancels queue in the engine.
+ */
+static void cancel_in_backlog(void **state)
+{
+	struct world *w = *state;
+	enum { N = 100 };
+	struct box b[N] = {0};
+	int c, s = pair(w, &c);
+
+	for (int i = 0; i < N; i++)
+		io_recv_multi(w->io, &b[i].op, s, box_done);
+	for (int i = 0; i < N; i += 2)
+		io_cancel(w->io, &b[i].op);
+	for (int i = 0; i < N; i += 2) {
+		turn_until(w->io, b[i].lasts == 1);
+		assert_int_equal(b[i].res, -ECANCELED);
+		assert_int_equal(b[i].calls, 1);
+	}
+	for (int i = 1; i < N; i += 2)
+		assert_int_equal(b[i].calls, 0);
+	close(c);
+	for (int i = 1; i < N; i += 2) {
+		turn_until(w->io, b[i].lasts == 1);
+		assert_int_equal(b[i].res, 0);
+	}
+	close(s);
+}
+
 /* shutdown(2) ends what is in flight; the descriptor is closed after the last done(). */
 static void shutdown_in_flight(void **state)
 {
@@ -577,8 +605,8 @@ int main(void)
 	    few(recv_some_nobufs), on(recv_whole),         on(recv_cancel_keeps_bytes),
 	    on(send_slow_reader),  few(send_slow_reader),  on(send_cancelled),
 	    on(send_broken),       on(cancel_every_kind),  on(shutdown_in_flight),
-	    on(unix_sockets),      few(overflow),          on(idle_crowd),
-	    few(idle_crowd),
+	    on(unix_sockets),      few(cancel_in_backlog), few(overflow),
+	    on(idle_crowd),        few(idle_crowd),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

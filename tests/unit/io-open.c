@@ -2,12 +2,16 @@
 /* Opening store files and rings: what is found, and a sentence with the remedy for what is wrong.
  */
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "tests/unit/io_test.h"
@@ -376,6 +380,49 @@ static void memory_limit(void **state)
 	assert_true(WIFEXITED(status));
 }
 
+/* Opens a ring where io_uring_setup(2) fails with err; 0 if the cause has the word. */
+static int ring_refused(int err, int expect, const char *word)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the number of the system call */
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (unsigned)err),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog prog = {sizeof code / sizeof *code, code};
+	pid_t pid = fork();
+	int status;
+
+	if (pid == 0) {
+		struct io_config c = {.net = true};
+		char *cause = NULL;
+		struct io *io;
+
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
+			_exit(2);
+		if (io_open(e, &c, &io, &cause) != expect || cause == NULL ||
+		    strstr(cause, word) == NULL) {
+			fprintf(stderr, "cause: %s\n", cause != NULL ? cause : "none");
+			_exit(1);
+		}
+		_exit(0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	return status;
+}
+
+static void no_ring(void **state)
+{
+	(void)state;
+	assert_int_equal(ring_refused(EPERM, -EPERM, "kernel.io_uring_disabled"), 0);
+	assert_int_equal(ring_refused(EPERM, -EPERM, "seccomp"), 0);
+	assert_int_equal(ring_refused(ENOSYS, -ENOSYS, "Linux 6.1"), 0);
+	assert_int_equal(ring_refused(EINVAL, -EINVAL, "Linux 6.1"), 0);
+	assert_int_equal(ring_refused(ENOMEM, -ENOMEM, "LimitMEMLOCK"), 0);
+	assert_int_equal(ring_refused(EMFILE, -EMFILE, "LimitNOFILE"), 0);
+}
+
 #define on(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -384,7 +431,7 @@ int main(void)
 	    on(a_new_file),       on(bad_paths),    on(larger_than_the_disk),
 	    on(not_ours),         on(in_use),       on(lock_ends_with_close),
 	    on(shared_memory_fs), on(block_device), on(memory_regions),
-	    on(memory_limit),
+	    on(memory_limit),     on(no_ring),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
