@@ -145,12 +145,12 @@ static void server_line(struct screen *s, const struct sample *now, const struct
 	const char *engine = stats_text(g, "io_engine");
 	char a[CELL], c[CELL], d[CELL], e[CELL], f[CELL], h[CELL];
 
-	screen_line(s, SCREEN_PLAIN, "%-12s %s of %s, %s refused    threads %s    cpu %s",
-		    "clients", count_text(a, number(g, "curr_connections")),
-		    count_text(c, number(g, "max_connections")),
-		    count_text(d, number(g, "rejected_connections")),
-		    count_text(e, number(g, "threads")), percent_text(f, cpu, 1),
-		    engine != NULL ? engine : "-");
+	screen_line(
+	    s, SCREEN_PLAIN, "%-12s %s of %s, %s refused    threads %s    cpu %s    engine %s",
+	    "clients", count_text(a, number(g, "curr_connections")),
+	    count_text(c, number(g, "max_connections")),
+	    count_text(d, number(g, "rejected_connections")), count_text(e, number(g, "threads")),
+	    percent_text(f, cpu, 1), engine != NULL ? engine : "-");
 	screen_line(s, SCREEN_PLAIN, "%-12s %s, %s bytes of %s    evictions/s %s", "items",
 		    count_text(a, number(g, "curr_items")), bytes_text(c, number(g, "bytes")),
 		    bytes_text(d, number(g, "limit_maxbytes")),
