@@ -451,6 +451,7 @@ static bool begin(struct store_op *op, unsigned kind)
 	if (sw->s->buffers != 0 && sw->held >= sw->s->buffers &&
 	    ((kind == K_GET && !op->head) || kind == K_SET)) {
 		sw->count.buffer_waits++;
+		op->waits = true;
 		op->next = NULL;
 		*sw->wait_tail = op;
 		sw->wait_tail = &op->next;
@@ -487,6 +488,7 @@ uint64_t store_worker_turn(struct store_worker *sw)
 		sw->wait_head = op->next;
 		if (sw->wait_head == NULL)
 			sw->wait_tail = &sw->wait_head;
+		op->waits = false;
 		execute(op);
 		op->step = 1;
 		op->done(op);
@@ -521,7 +523,7 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	op->hash = hash(key, key_len);
 	op->buf = NULL;
 	op->charge = 0;
-	op->head = false;
+	op->head = op->waits = false;
 	op->step = 1;
 	op->value_n = op->body_n = 0;
 	sw->open++;

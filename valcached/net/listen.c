@@ -20,8 +20,11 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "valcached/net/net_int.h"
+
+#define BIND_WAIT_NS (5 * NS_PER_S)
 
 static int say(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -80,29 +83,31 @@ static bool find_holder(unsigned long inode, char *who, size_t room)
 	return found;
 }
 
-/* The process that listens on a TCP port, as "by NAME (process N)"; else "by another process". */
-static void port_holder(unsigned port, char *who, size_t room)
+/* The process that listens on a TCP port, as "by NAME (process N)"; false: it cannot be found. */
+static bool port_holder(unsigned port, char *who, size_t room)
 {
 	static const char *const tables[] = {"/proc/net/tcp", "/proc/net/tcp6"};
+	bool found = false;
 	char line[512];
 
 	snprintf(who, room, "by another process");
-	for (unsigned i = 0; i < 2; i++) {
+	for (unsigned i = 0; i < 2 && !found; i++) {
 		FILE *file = fopen(tables[i], "re");
 
 		if (file == NULL)
 			continue;
-		while (fgets(line, sizeof line, file) != NULL) {
+		while (!found && fgets(line, sizeof line, file) != NULL) {
 			unsigned local, state;
 			unsigned long inode;
 
 			if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", &local,
 				&state, &inode) == 3 &&
-			    local == port && state == 0x0a && find_holder(inode, who, room))
-				break;
+			    local == port && state == 0x0a)
+				found = find_holder(inode, who, room);
 		}
 		fclose(file);
 	}
+	return found;
 }
 
 static int listen_failed(char **cause, int err, const char *where, unsigned port)
@@ -150,7 +155,7 @@ static int add(struct net *net, int fd, const char *where, uint16_t port)
 	return 0;
 }
 
-static int bind_one(const struct addrinfo *ai, unsigned backlog)
+static int bind_now(const struct addrinfo *ai, unsigned backlog)
 {
 	int fd, on = 1, err;
 
@@ -167,6 +172,28 @@ static int bind_one(const struct addrinfo *ai, unsigned backlog)
 	err = errno;
 	close(fd);
 	return -err;
+}
+
+/*
+ * The ring of a process that was killed keeps its listener for tens of milliseconds: a port that is
+ * taken by no living process is worth waiting for.
+ */
+static int bind_one(const struct addrinfo *ai, unsigned backlog)
+{
+	unsigned port = ntohs(ai->ai_family == AF_INET6
+		? ((const struct sockaddr_in6 *)(const void *)ai->ai_addr)->sin6_port
+		: ((const struct sockaddr_in *)(const void *)ai->ai_addr)->sin_port);
+	uint64_t begin = clock_ns();
+	char who[128];
+	int fd;
+
+	for (;;) {
+		fd = bind_now(ai, backlog);
+		if (fd != -EADDRINUSE || clock_ns() - begin > BIND_WAIT_NS ||
+		    port_holder(port, who, sizeof who))
+			return fd;
+		usleep(20000);
+	}
 }
 
 static void name_socket(int fd, char *where, size_t room, uint16_t *port)

@@ -111,6 +111,7 @@ struct conn {
 	uint32_t body_left; /* bytes of the value still to come */
 	uint32_t busy;     /* operations the store has */
 	uint32_t pending;  /* of them reads in the queue */
+	struct req *last_read; /* the latest of these, while it is pending */
 	uint32_t queue_n;
 	uint32_t mean;     /* bytes of recent values */
 	struct req *queue, **queue_end;

@@ -13,6 +13,8 @@
  *  4. A value longer than STORE_WHOLE_MAX goes out in chunks; the next is asked for when the one
  *     before is sent. Such a request stays at the head of the queue meanwhile (c->stream).
  *  5. Each request that is taken is ended exactly once, by request__end().
+ *  6. While a read waits for memory, nothing later is begun on its connection: what holds memory is never
+ *     behind what waits for it, so those that wait are served in the end.
  *
  * Threads: the connection's worker.
  */
@@ -426,6 +428,8 @@ static void read_came(struct req *r)
 	struct conn *c = r->conn;
 
 	c->pending--;
+	if (c->last_read == r)
+		c->last_read = NULL;
 	read_known(c, r);
 	r->ready = true;
 	c->held_bytes += weight(r);
@@ -446,6 +450,7 @@ static void begin_read(struct conn *c, const struct proto_request *rq)
 	r->busy = true;
 	c->busy++;
 	c->pending++;
+	c->last_read = r;
 	enqueue(c, r);
 }
 
@@ -879,6 +884,8 @@ bool request__may_begin(const struct conn *c)
 
 	if (c->queue_n >= WINDOW_REQS)
 		return false;
+	if (c->last_read != NULL && c->last_read->op.waits)
+		return false; /* rule 6 */
 	due = c->out_bytes + c->held_bytes + (uint64_t)c->pending * c->mean;
 	return due < WINDOW_BYTES || (c->out == NULL && c->queue == NULL);
 }

@@ -115,6 +115,7 @@ void op_wait(struct store_op *op, enum wait_for what)
 	op->next = NULL;
 	*sw->wait[what].tail = op;
 	sw->wait[what].tail = &op->next;
+	op->waits = what == WAIT_MEMORY;
 	if (what == WAIT_MEMORY)
 		COUNT(sw, buffer_waits);
 	else
@@ -125,6 +126,7 @@ void op_step(struct store_op *op)
 {
 	bool done = false;
 
+	op->waits = false;
 	switch (op->kind) {
 	case OP_GET:
 		done = get_step(op);

@@ -120,6 +120,7 @@ struct store_op {
 	enum store_status status;
 	bool from_ram;           /* get: no disk read was needed */
 	uint8_t key_len;
+	bool waits;              /* under way: for memory; the caller begins nothing that would hold more */
 	uint32_t flags;          /* memcached client flags */
 	uint32_t value_len;      /* whole length */
 	uint64_t cas;            /* never 0 */
