@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The model checker's program: lives of a daemon, traffic in each, a kill between them, a look at
+ * every key after each start and at the end. Prints its cases and `N passed, N failed`; exit status
+ * 0 or 1.
+ */
+#include <getopt.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/size.h"
+#include "tests/model/model.h"
+
+struct config config = {.host = "127.0.0.1",
+			.threads = 12,
+			.ops = 100000,
+			.keys = 20000,
+			.rounds = 1,
+			.mean = 6144,
+			.seed = 1};
+
+static unsigned passed, failed;
+
+static void judge(bool ok, const char *what, uint64_t value)
+{
+	if (ok)
+		passed++;
+	else
+		failed++;
+	printf("%s: %s (%lu)\n", ok ? "ok" : "FAILED", what, (unsigned long)value);
+	fflush(stdout);
+}
+
+static const char help[] =
+    "usage: model --port N [flags] -- DAEMON ARGUMENT ...\n"
+    "  --port N        where the daemon listens, on 127.0.0.1\n"
+    "  --threads N     connections (12)\n"
+    "  --ops N         verified operations, in all rounds together (100000)\n"
+    "  --keys N        (20000)\n"
+    "  --mean SIZE     of a usual value (6k); a few are up to 940k\n"
+    "  --window SIZE   a value must be there while fewer bytes than this were written since (0)\n"
+    "  --rounds N      lives of the daemon; all but the last end by SIGKILL in full traffic (1)\n"
+    "  --seed N        (1)\n"
+    "  --evicts        the data do not fit: keys must have been evicted (else: none may)\n"
+    "  --counters      the daemon has valcached's counters; the important ones must be above zero\n"
+    "  --mutable       the daemon lets values be overwritten, as memcached does\n";
+
+static uint64_t number(const char *value)
+{
+	uint64_t n;
+
+	if (size_parse(value, &n) != 0) {
+		fprintf(stderr, "model: %s is not a number\n", value);
+		exit(2);
+	}
+	return n;
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option longs[] = {
+	    {"port", 1, NULL, 'p'},     {"threads", 1, NULL, 't'}, {"ops", 1, NULL, 'o'},
+	    {"keys", 1, NULL, 'k'},     {"mean", 1, NULL, 'm'},    {"window", 1, NULL, 'w'},
+	    {"rounds", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},    {"evicts", 0, NULL, 'e'},
+	    {"counters", 0, NULL, 'c'}, {"mutable", 0, NULL, 'M'}, {"help", 0, NULL, 'h'},
+	    {NULL, 0, NULL, 0}};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
+		switch (c) {
+		case 'p':
+			config.port = (unsigned)number(optarg);
+			break;
+		case 't':
+			config.threads = (unsigned)number(optarg);
+			break;
+		case 'o':
+			config.ops = number(optarg);
+			break;
+		case 'k':
+			config.keys = (uint32_t)number(optarg);
+			break;
+		case 'm':
+			config.mean = (uint32_t)number(optarg);
+			break;
+		case 'w':
+			config.window = number(optarg);
+			break;
+		case 'r':
+			config.rounds = (unsigned)number(optarg);
+			break;
+		case 's':
+			config.seed = number(optarg);
+			break;
+		case 'e':
+			config.evicts = true;
+			break;
+		case 'c':
+			config.counters = true;
+			break;
+		case 'M':
+			config.mutable_values = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			exit(0);
+		default:
+			exit(2);
+		}
+	}
+	config.daemon = argv + optind;
+	if (config.port == 0 || config.daemon[0] == NULL || config.keys < 64 ||
+	    config.rounds == 0 || config.threads == 0 || config.mean == 0) {
+		fputs(help, stderr);
+		exit(2);
+	}
+}
+
+static void progress(void)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "\r%lu of %lu operations, %lu violations ",
+		(unsigned long)atomic_load(&totals.ops), (unsigned long)config.ops,
+		(unsigned long)atomic_load(&totals.violations));
+}
+
+static const char *const counted[] = {"segments_recycled",   "records_reinserted", "tombstones",
+				      "immutable_conflicts", "corrupt_reads",      "read_errors",
+				      "write_errors",        "broken_values"};
+#define COUNTED    8u
+#define COUNTED_UP 4u /* the first ones must be above zero, the others zero */
+
+/* Traffic until `until` operations were verified, or the daemon is gone. */
+static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums)
+{
+	struct worker *w = calloc(config.threads, sizeof(*w));
+	struct timespec tick = {.tv_nsec = 20000000};
+	bool ok = w != NULL;
+	unsigned n = 0;
+
+	atomic_store(&stopping, false);
+	atomic_store(&killing, false);
+	for (; ok && n < config.threads; n++) {
+		w[n].id = n;
+		w[n].random = mix64(config.seed * 1000003 + round * 1009 + n);
+		ok = pthread_create(&w[n].thread, NULL, worker_main, &w[n]) == 0;
+		if (!ok)
+			break;
+	}
+	while (ok && atomic_load(&totals.ops) < until && atomic_load(&totals.violations) == 0) {
+		nanosleep(&tick, NULL);
+		progress();
+		if (!daemon_alive()) {
+			violation(0, "the daemon is gone");
+			ok = false;
+		}
+	}
+	if (ok && config.counters && !daemon_stats(counted, sums, COUNTED)) {
+		violation(0, "no answer to stats");
+		ok = false;
+	}
+	if (ok && kill_it) {
+		atomic_store(&killing, true);
+		daemon_kill();
+	}
+	atomic_store(&stopping, true);
+	for (unsigned i = 0; i < n; i++)
+		pthread_join(w[i].thread, NULL);
+	free(w);
+	return ok;
+}
+
+static bool look_at_all(void)
+{
+	struct conn c;
+	bool ok = conn_open(&c);
+
+	if (ok) {
+		ok = ops_sweep(&c);
+		conn_close(&c);
+	}
+	return ok;
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t sums[COUNTED] = {0}, start = clock_ns();
+	bool ok = true, clean = false;
+
+	parse(argc, argv);
+	signal(SIGPIPE, SIG_IGN);
+	if (!keys_open())
+		return 1;
+	for (unsigned round = 0; ok && round < config.rounds; round++) {
+		bool last = round + 1 == config.rounds;
+
+		ok = daemon_start();
+		if (ok && round > 0)
+			ok = look_at_all();
+		if (ok)
+			ok = traffic(round, config.ops * (round + 1) / config.rounds, !last, sums);
+		if (last) {
+			if (ok)
+				ok = look_at_all();
+			clean = daemon_stop();
+		} else if (!ok && daemon_alive()) {
+			daemon_stop();
+		}
+	}
+	printf(
+	    "%lu operations in %.1f s: %lu hits (%lu MB), %lu misses, %lu stored, %lu refused, %lu "
+	    "deleted, %lu without answer, %lu evictions seen, %lu MB sent, %lu keys there at the "
+	    "end\n",
+	    (unsigned long)totals.ops, (double)(clock_ns() - start) / 1e9,
+	    (unsigned long)totals.hits, (unsigned long)(totals.bytes >> 20),
+	    (unsigned long)totals.misses, (unsigned long)totals.stored,
+	    (unsigned long)totals.refused, (unsigned long)totals.deleted,
+	    (unsigned long)totals.lost, (unsigned long)totals.evicted_seen,
+	    (unsigned long)(keys_written() >> 20), (unsigned long)keys_present());
+	judge(totals.violations == 0, "answers that are not permitted", totals.violations);
+	judge(ok && totals.ops >= config.ops, "verified operations", totals.ops);
+	judge(clean, "clean stop by SIGTERM", clean);
+	if (config.evicts)
+		judge(totals.evicted_seen > 0, "evictions seen", totals.evicted_seen);
+	else
+		judge(totals.evicted_seen == 0 && keys_written() < config.window,
+		      "evictions seen, of data that fit", totals.evicted_seen);
+	if (config.rounds > 1)
+		judge(totals.lost > 0, "changes whose answer a kill swallowed", totals.lost);
+	for (unsigned i = 0; config.counters && i < COUNTED; i++)
+		if (i >= COUNTED_UP)
+			judge(sums[i] == 0, counted[i], sums[i]);
+		else if (i >= 2 || config.evicts)
+			judge(sums[i] > 0, counted[i], sums[i]);
+	printf("%u passed, %u failed\n", passed, failed);
+	return failed == 0 ? 0 : 1;
+}
