@@ -121,7 +121,9 @@ $(BUILD)/man/%.1: docs/man/%.1
 	$(call say,DOC,$@) cp $< $@
 $(BUILD)/valcached.conf: $(OPTDOC)
 	$(call say,DOC,$@) $(OPTDOC) conf >$@.tmp && mv $@.tmp $@
-$(BUILD)/valcached.service: systemd/valcached.service.in Makefile
+# always made anew: PREFIX may be another than last time
+.PHONY: $(BUILD)/valcached.service
+$(BUILD)/valcached.service: systemd/valcached.service.in
 	@mkdir -p $(@D)
 	$(call say,DOC,$@) sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@.tmp && mv $@.tmp $@
 

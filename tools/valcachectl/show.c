@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The stats command. Most answers are printed as aligned pairs; `stats store` grouped by the prefix
- * of its names, `stats latency` as a table. -r prints what the server sent. One thread.
+ * The stats command. Most answers are printed as aligned pairs; `stats store` grouped by the first
+ * word of its names, `stats latency` as a table. -r prints what the server sent. One thread.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -37,43 +37,31 @@ static void print_pairs(const struct stats *s)
 		printf("%-*s  %s\n", w, s->line[i].name, s->line[i].value);
 }
 
-/* Up to the first underscore; a name without one is a group of its own called "". */
-static size_t prefix_len(const char *name)
+static void print_group(const struct stats *s, unsigned first, int width)
 {
-	size_t n = strcspn(name, "_");
+	size_t n = stats_group(s, first);
 
-	return name[n] == '_' ? n : 0;
+	if (n > 0)
+		printf("%.*s\n", (int)n, s->line[first].name);
+	else
+		puts("general");
+	for (unsigned j = first; j < s->n; j++)
+		if (stats_same_group(s, first, j))
+			printf("  %-*s  %s\n", width, s->line[j].name + (n > 0 ? n + 1 : 0),
+			       s->line[j].value);
 }
 
-static bool same_prefix(const char *a, const char *b)
-{
-	size_t n = prefix_len(a);
-
-	return n == prefix_len(b) && memcmp(a, b, n) == 0;
-}
-
-/* Each prefix where it comes first, with all of its names below. */
+/* Each group where its first line stands, with all of its names below. */
 static void print_groups(const struct stats *s)
 {
 	int w = widest(s);
 
 	for (unsigned i = 0; i < s->n; i++) {
-		const char *name = s->line[i].name;
-		size_t n = prefix_len(name);
-		bool first = true;
-
-		for (unsigned j = 0; j < i && first; j++)
-			first = !same_prefix(s->line[j].name, name);
-		if (!first)
+		if (!stats_group_begins(s, i))
 			continue;
-		printf("%s%.*s\n", i > 0 ? "\n" : "", n > 0 ? (int)n : 7, n > 0 ? name : "general");
-		for (unsigned j = i; j < s->n; j++) {
-			const char *other = s->line[j].name;
-
-			if (same_prefix(other, name))
-				printf("  %-*s  %s\n", w, n > 0 ? other + n + 1 : other,
-				       s->line[j].value);
-		}
+		if (i > 0)
+			putchar('\n');
+		print_group(s, i, w);
 	}
 }
 

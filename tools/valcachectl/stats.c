@@ -101,3 +101,36 @@ bool stats_number(const struct stats *s, const char *name, double *value)
 	*value = v;
 	return true;
 }
+
+static size_t word(const char *name)
+{
+	size_t n = strcspn(name, "_");
+
+	return name[n] == '_' ? n : 0;
+}
+
+size_t stats_group(const struct stats *s, unsigned i)
+{
+	size_t n = word(s->line[i].name);
+	unsigned shared = 0;
+
+	for (unsigned j = 0; j < s->n && n > 0; j++)
+		if (word(s->line[j].name) == n && memcmp(s->line[j].name, s->line[i].name, n) == 0)
+			shared++;
+	return shared >= 3 ? n : 0;
+}
+
+bool stats_same_group(const struct stats *s, unsigned i, unsigned j)
+{
+	size_t n = stats_group(s, i);
+
+	return n == stats_group(s, j) && memcmp(s->line[i].name, s->line[j].name, n) == 0;
+}
+
+bool stats_group_begins(const struct stats *s, unsigned i)
+{
+	for (unsigned j = 0; j < i; j++)
+		if (stats_same_group(s, i, j))
+			return false;
+	return true;
+}

@@ -29,4 +29,13 @@ const char *stats_text(const struct stats *s, const char *name);
 /* False if there is no such line, or no number in it. */
 bool stats_number(const struct stats *s, const char *name, double *value);
 
+/*
+ * Groups by the first word of the names: the length of the word of line i, or 0 if fewer than three
+ * names share it, which are then in the group of no name.
+ */
+size_t stats_group(const struct stats *s, unsigned i);
+bool stats_same_group(const struct stats *s, unsigned i, unsigned j);
+/* Is line i the first of its group? */
+bool stats_group_begins(const struct stats *s, unsigned i);
+
 #endif

@@ -189,13 +189,6 @@ static void latency(struct screen *s, const struct sample *now, const struct sam
 	}
 }
 
-static size_t prefix_len(const char *name)
-{
-	size_t n = strcspn(name, "_");
-
-	return name[n] == '_' ? n : 0;
-}
-
 /* A value as people read it: bytes with a unit, counts with commas, the rest as it is. */
 static const char *value_text(char *cell, const struct stat_line *l)
 {
@@ -208,48 +201,92 @@ static const char *value_text(char *cell, const struct stat_line *l)
 							      : count_text(cell, v);
 }
 
-/* `stats store`: a prefix a paragraph, its pairs in as many lines as they need. */
-static void store(struct screen *s, const struct sample *now)
+static void pool(struct screen *s, const char *label, double used, double limit,
+		 const char *(*text)(char *, double))
+{
+	char a[CELL], c[CELL], picture[41];
+
+	bar(picture, 40, used / limit);
+	screen_line(s, SCREEN_PLAIN, "%-12s [%s] %s of %s", label, picture, text(a, used),
+		    text(c, limit));
+}
+
+/* Segments of all paths that hold values. */
+static double segments_used(const struct stats *st)
+{
+	double sum = (double)NAN;
+
+	for (unsigned i = 0;; i++) {
+		char name[40];
+		double all, clean, never;
+
+		snprintf(name, sizeof name, "path%u_segments", i);
+		all = number(st, name);
+		snprintf(name, sizeof name, "path%u_segments_clean", i);
+		clean = number(st, name);
+		snprintf(name, sizeof name, "path%u_segments_unused", i);
+		never = number(st, name);
+		if (isnan(all) || isnan(clean) || isnan(never))
+			return sum;
+		sum = (isnan(sum) ? 0 : sum) + all - clean - never;
+	}
+}
+
+/* What is used of what has a limit. */
+static void pools(struct screen *s, const struct sample *now)
 {
 	const struct stats *st = &now->store;
+
+	screen_line(s, SCREEN_BOLD, "pools");
+	pool(s, "RAM tier", number(st, "ram_resident_bytes"), number(st, "ram_limit_bytes"),
+	     bytes_text);
+	pool(s, "in flight", number(st, "ram_pinned_bytes"), number(st, "buffers_bytes"),
+	     bytes_text);
+	pool(s, "index", number(st, "index_items"), number(st, "index_capacity"), count_text);
+	pool(s, "segments", segments_used(st), number(st, "segments"), count_text);
+}
+
+/* The lines of group first, as many pairs in each as fit. What traffic() shows is left out. */
+static void group(struct screen *s, const struct sample *now, unsigned first)
+{
+	const struct stats *st = &now->store;
+	size_t n = stats_group(st, first);
+	int used, indent;
 	char line[512];
 
-	screen_line(s, SCREEN_BOLD, "store");
-	if (st->n == 0) {
-		screen_line(s, SCREEN_PLAIN, "-");
-		return;
-	}
-	for (unsigned i = 0; i < st->n; i++) {
-		size_t n = prefix_len(st->line[i].name);
-		bool first = true;
-		int used;
+	indent = snprintf(line, sizeof line, "%-12.*s", n > 0 ? (int)n : 5,
+			  n > 0 ? st->line[first].name : "store");
+	used = indent;
+	for (unsigned j = first; j < st->n; j++) {
+		const struct stat_line *l = &st->line[j];
+		char pair[200], cell[CELL];
+		int len;
 
-		for (unsigned j = 0; j < i && first; j++)
-			first = prefix_len(st->line[j].name) != n ||
-				memcmp(st->line[j].name, st->line[i].name, n) != 0;
-		if (!first)
+		if (!stats_same_group(st, first, j) || stats_text(&now->general, l->name) != NULL)
 			continue;
-		used = snprintf(line, sizeof line, "%-10.*s", (int)n, st->line[i].name);
-		for (unsigned j = i; j < st->n; j++) {
-			const struct stat_line *l = &st->line[j];
-			char pair[200], cell[CELL];
-			int len;
-
-			if (prefix_len(l->name) != n || memcmp(l->name, st->line[i].name, n) != 0)
-				continue;
-			len = snprintf(pair, sizeof pair, " %s %s ",
-				       n > 0 ? l->name + n + 1 : l->name, value_text(cell, l));
-			if (len >= (int)sizeof pair)
-				len = (int)sizeof pair - 1;
-			if (used > 10 &&
-			    (used + len > (int)s->cols || used + len >= (int)sizeof line)) {
-				screen_line(s, SCREEN_PLAIN, "%s", line);
-				used = snprintf(line, sizeof line, "%-10s", "");
-			}
-			used += snprintf(line + used, sizeof line - (size_t)used, "%s", pair);
+		len = snprintf(pair, sizeof pair, " %s %s ", l->name + (n > 0 ? n + 1 : 0),
+			       value_text(cell, l));
+		if (len >= (int)sizeof pair)
+			len = (int)sizeof pair - 1;
+		if (used > indent &&
+		    (used + len > (int)s->cols || used + len >= (int)sizeof line)) {
+			screen_line(s, SCREEN_PLAIN, "%s", line);
+			used = snprintf(line, sizeof line, "%-*s", indent, "");
 		}
-		screen_line(s, SCREEN_PLAIN, "%s", line);
+		used += snprintf(line + used, sizeof line - (size_t)used, "%s", pair);
 	}
+	if (used > indent)
+		screen_line(s, SCREEN_PLAIN, "%s", line);
+}
+
+static void store(struct screen *s, const struct sample *now)
+{
+	screen_line(s, SCREEN_BOLD, "store");
+	if (now->store.n == 0)
+		screen_line(s, SCREEN_PLAIN, "-");
+	for (unsigned i = 0; i < now->store.n; i++)
+		if (stats_group_begins(&now->store, i))
+			group(s, now, i);
 }
 
 void view_draw(struct screen *s, const char *server, const struct sample *now,
@@ -264,6 +301,8 @@ void view_draw(struct screen *s, const char *server, const struct sample *now,
 	server_line(s, now, before, secs);
 	screen_line(s, SCREEN_PLAIN, "%s", "");
 	latency(s, now, before, secs);
+	screen_line(s, SCREEN_PLAIN, "%s", "");
+	pools(s, now);
 	screen_line(s, SCREEN_PLAIN, "%s", "");
 	store(s, now);
 }
