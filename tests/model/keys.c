@@ -223,18 +223,24 @@ void keys_judge_read(const struct glimpse *g, uint32_t gen, uint64_t cas)
 
 static enum change choose(const struct key_state *s, uint64_t r)
 {
-	r %= 100;
-	if (s->cur == 0 || s->unknown)
-		return r < 70   ? CHANGE_SET_NEW
-		       : r < 90 ? CHANGE_ADD_OTHER
-		       : r < 97 ? CHANGE_DELETE
-				: CHANGE_TOUCH;
-	return r < 35   ? CHANGE_SET_SAME
-	       : r < 55 ? CHANGE_SET_OTHER
-	       : r < 65 ? CHANGE_ADD_SAME
-	       : r < 75 ? CHANGE_ADD_OTHER
-	       : r < 95 ? CHANGE_DELETE
-			: CHANGE_TOUCH;
+	struct wish {
+		uint8_t below;
+		enum change change;
+	};
+	static const struct wish absent[] = {{70, CHANGE_SET_NEW},
+					     {90, CHANGE_ADD_OTHER},
+					     {95, CHANGE_DELETE},
+					     {97, CHANGE_TOUCH},
+					     {100, CHANGE_EXPIRED}};
+	static const struct wish there[] = {{35, CHANGE_SET_SAME}, {55, CHANGE_SET_OTHER},
+					    {65, CHANGE_ADD_SAME}, {75, CHANGE_ADD_OTHER},
+					    {90, CHANGE_DELETE},   {95, CHANGE_TOUCH},
+					    {100, CHANGE_EXPIRED}};
+	const struct wish *p = s->cur == 0 || s->unknown ? absent : there;
+
+	for (r %= 100; r >= p->below; p++)
+		;
+	return p->change;
 }
 
 bool keys_claim(uint32_t k, uint64_t r, struct claim *c)
@@ -265,6 +271,11 @@ bool keys_claim(uint32_t k, uint64_t r, struct claim *c)
 		case CHANGE_SET_SAME:
 		case CHANGE_ADD_SAME:
 			c->gen = s->cur;
+			break;
+		case CHANGE_EXPIRED:
+			c->gen = ++s->attempts;
+			s->refused = s->refused << 1 | 1; /* nobody may ever see it */
+			s->deleting = true;
 			break;
 		case CHANGE_DELETE:
 		case CHANGE_TOUCH:
@@ -329,7 +340,8 @@ static void settle_set(struct key_state *s, const struct claim *c, enum answer a
 void keys_settle(const struct claim *c, enum answer a)
 {
 	struct key_state *s;
-	bool removes = c->change == CHANGE_DELETE || c->change == CHANGE_TOUCH;
+	bool expired = c->change == CHANGE_EXPIRED;
+	bool removes = c->change == CHANGE_DELETE || c->change == CHANGE_TOUCH || expired;
 
 	if (key_is_free(c->key)) {
 		if (c->change == CHANGE_SET_SAME && a == ANSWER_NOT_STORED)
@@ -344,6 +356,8 @@ void keys_settle(const struct claim *c, enum answer a)
 			s->unknown = true;
 		atomic_fetch_add_explicit(&totals.lost, 1, memory_order_relaxed);
 	} else if (removes) {
+		if (expired && a != ANSWER_STORED)
+			violation(c->key, "a set with a negative expiry was refused");
 		if (a == ANSWER_GONE && s->cur == 0 && !s->unknown)
 			violation(c->key, "deleted a key that was deleted (generations up to %u)",
 				  s->dead);

@@ -59,7 +59,8 @@ enum change {
 	CHANGE_ADD_SAME,
 	CHANGE_ADD_OTHER,
 	CHANGE_DELETE,
-	CHANGE_TOUCH
+	CHANGE_TOUCH,  /* with a negative expiry: removes the key */
+	CHANGE_EXPIRED /* a set with a negative expiry: takes the value, removes the key */
 };
 enum answer { ANSWER_STORED, ANSWER_NOT_STORED, ANSWER_GONE, ANSWER_NOT_FOUND, ANSWER_LOST };
 

@@ -93,6 +93,15 @@ static void put_change(struct conn *c, const struct request *q)
 				    value_len(m->key, m->gen));
 		put_value(c, m);
 		break;
+	case CHANGE_EXPIRED:
+		if (meta)
+			conn_printf(c, "ms %.*s %u T-1 F%u\r\n", n, key, value_len(m->key, m->gen),
+				    value_flags(m->key, m->gen));
+		else
+			conn_printf(c, "set %.*s %u -1 %u\r\n", n, key, value_flags(m->key, m->gen),
+				    value_len(m->key, m->gen));
+		put_value(c, m);
+		break;
 	case CHANGE_DELETE:
 		conn_printf(c, "%s %.*s\r\n", meta ? "md" : "delete", n, key);
 		break;
