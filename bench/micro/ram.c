@@ -144,7 +144,7 @@ static uint64_t hit_batch(void *state, uint64_t n)
 
 		for (unsigned i = 0; i < 8; i++) {
 			k[i] = below(draw(), B.items);
-			ram_prefetch(B.r, hash_of(k[i]));
+			ram_prefetch(B.r, hash_of(k[i]), 0);
 		}
 		for (unsigned i = 0; i < 8; i++) {
 			struct buf *b = ram_lookup(B.r, hash_of(k[i]), &k[i], KEY_LEN, &touched);

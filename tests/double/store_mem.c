@@ -556,11 +556,10 @@ bool store_get_next(struct store_op *op)
 	return begin(op, K_NEXT);
 }
 
-void store_prefetch(struct store_worker *sw, const void *key, uint8_t key_len)
+void store_prefetch(const struct store_op *op, unsigned stage)
 {
-	(void)key;
-	MAGIC_OK(sw, WORKER_MAGIC);
-	A(key_len <= STORE_KEY_MAX);
+	(void)op;
+	(void)stage;
 }
 
 bool store_set(struct store_op *op, enum store_mode mode, uint32_t flags, uint32_t value_len)

@@ -402,10 +402,7 @@ void store_op_end(struct store_op *op)
 	op->kind = OP_NONE;
 }
 
-void store_prefetch(struct store_worker *sw, const void *key, uint8_t key_len)
+void store_prefetch(const struct store_op *op, unsigned stage)
 {
-	uint64_t h = XXH3_64bits_withSeed(key, key_len, sw->s->hash_secret);
-
-	ram_prefetch(sw->s->ram, h);
-	index_prefetch(sw->s->index, h);
+	ram_prefetch(op->sw->s->ram, op->hash, stage);
 }

@@ -96,7 +96,8 @@ uint32_t ram_class_size(uint32_t size);
  */
 struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len,
 		       bool *touched);
-void ram_prefetch(const struct ram *r, uint64_t hash);
+/* Stage 0: the table's line; 1: the state of what its tag points to; 2: the record. Hints. */
+void ram_prefetch(const struct ram *r, uint64_t hash, unsigned stage);
 /* Is this key resident? No reference, no touch. */
 bool ram_has(struct ram *r, uint64_t hash, const void *key, unsigned key_len);
 

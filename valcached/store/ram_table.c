@@ -45,11 +45,6 @@ struct ram_line *ram__line(const struct ram *r, uint64_t hash)
 	}
 }
 
-void ram_prefetch(const struct ram *r, uint64_t hash)
-{
-	__builtin_prefetch(
-	    &r->lines[line_of(atomic_load_explicit(&r->shape, memory_order_relaxed), hash)], 1);
-}
 
 static bool is_key(const struct buf *b, uint64_t hash, const void *key, unsigned key_len)
 {
@@ -63,6 +58,41 @@ static bool is_key(const struct buf *b, uint64_t hash, const void *key, unsigned
 static uint64_t zero_lanes(uint64_t x)
 {
 	return (x - 0x0001000100010001ull) & ~x & 0x8000800080008000ull;
+}
+
+/*
+ * Reads the line without its lock: what it finds may be stale, and is only ever prefetched. The ids
+ * are bounded by the arena, so their bufs are always mapped.
+ */
+__attribute__((no_sanitize("thread"))) void ram_prefetch(const struct ram *r, uint64_t hash,
+							  unsigned stage)
+{
+	const struct ram_line *l =
+	    &r->lines[line_of(atomic_load_explicit(&r->shape, memory_order_relaxed), hash)];
+	uint64_t want = tag_of(hash) * 0x0001000100010001ull;
+
+	if (stage == 0) {
+		__builtin_prefetch(l, 1);
+		return;
+	}
+	for (unsigned half = 0; half < RAM_WAYS / 4; half++) {
+		uint64_t m = zero_lanes(l->tags[half] ^ want);
+
+		if (m != 0) {
+			uint32_t id = l->id[half * 4 + (unsigned)__builtin_ctzll(m) / 16];
+			const struct buf *b = ram__buf(r, id);
+
+			if (id == 0)
+				continue;
+			if (stage == 1) {
+				__builtin_prefetch(b, 1);
+			} else {
+				__builtin_prefetch(b->mem + b->rec_off);
+				__builtin_prefetch(b->mem + b->rec_off + 64);
+			}
+			return;
+		}
+	}
 }
 
 struct buf *ram__find(const struct ram *r, const struct ram_line *l, uint64_t hash, const void *key,

@@ -154,8 +154,13 @@ void store_op_end(struct store_op *op);
  */
 bool store_get(struct store_op *op, bool head);
 bool store_get_next(struct store_op *op);
-/* Brings the key's index lines and RAM bucket into the CPU's cache; for pipelined requests. */
-void store_prefetch(struct store_worker *sw, const void *key, uint8_t key_len);
+/*
+ * Brings what a get of this initialised op will touch into the CPU's cache, one dependent load a stage:
+ * 0 the table's line, 1 the object's state, 2 its record. Call the stages of several ops in turn, a few
+ * requests apart, then store_get(). Only a hint.
+ */
+#define STORE_PREFETCH_STAGES 3u
+void store_prefetch(const struct store_op *op, unsigned stage);
 
 /*
  * Begins a set. On return true or done(): body_n > 0: fill body with exactly body_n bytes, then call
