@@ -24,8 +24,14 @@ struct flags {
 	uint64_t cas;
 };
 
-/* Flags that give something back in an answer of this command. */
-static const char *const echoed[] = {[MG] = "stcflhOk", [MS] = "scOk", [MD] = "Ok", [MA] = ""};
+/* Flags that give something back in an answer of this command, a bit per letter from 'A'. */
+#define F(c) (1ull << ((c) - 'A'))
+static const uint64_t echoed[] = {
+    [MG] = F('s') | F('t') | F('c') | F('f') | F('l') | F('h') | F('O') | F('k'),
+    [MS] = F('s') | F('c') | F('O') | F('k'),
+    [MD] = F('O') | F('k'),
+    [MA] = 0,
+};
 
 /*
  * Looks at words [from, n) as flags. NULL, or the error to answer. Fills in req->meta, req's fields
@@ -126,7 +132,8 @@ static const char *read_flags(const struct proto__line *l, unsigned from, enum m
 		default:
 			return "CLIENT_ERROR invalid flag\r\n";
 		}
-		if (strchr(echoed[op], (int)c) != NULL && c != '\0') {
+		/* Only letters come here. */
+		if ((echoed[op] & F(c)) != 0) {
 			A(m->nflags < PROTO_FLAGS_MAX);
 			m->flags[m->nflags++] = (char)c;
 		}
