@@ -295,6 +295,9 @@ int paths_open(struct store *s, char **cause)
 			goto out;
 		}
 	}
+	res = index_make(s, cause);
+	if (res < 0)
+		goto out;
 	res = wbufs_open(s, cause);
 	if (res < 0)
 		goto out;

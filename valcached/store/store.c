@@ -18,7 +18,8 @@
 #define GHOST_ALL       0.10 /* fingerprints, as a share of the items that fit */
 #define GHOST_SECOND    0.25
 
-static int index_make(struct store *s, char **cause)
+/* Once the store's id is known: shared memory is named by it, so a killed process's is replaced. */
+int index_make(struct store *s, char **cause)
 {
 	uint64_t items = s->cfg.size / (s->cfg.mean_value + 128) * s->npaths;
 	int res;
@@ -27,7 +28,7 @@ static int index_make(struct store *s, char **cause)
 		items = 4096;
 	s->index_len = index_bytes(items);
 	snprintf(s->shm_index, sizeof s->shm_index, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index",
-	    s->cfg.shm_dir, s->cfg.seed ^ (uint64_t)getpid(), clock_ns());
+	    s->cfg.shm_dir, *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
 	s->index_mem = shm_map(s->shm_index, s->index_len, "index",
 	    "give a larger --mean-value (fewer items) or a smaller --size", cause);
 	if (s->index_mem == NULL)
@@ -83,9 +84,6 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 		res = -ENOMEM;
 		goto fail;
 	}
-	res = index_make(s, cause);
-	if (res < 0)
-		goto fail;
 	res = ram_open(&(struct ram_config){.ram_bytes = s->cfg.ram_bytes,
 	                   .buffer_bytes = s->cfg.buffer_bytes},
 	    &s->ram, cause);

@@ -389,6 +389,7 @@ static inline bool same_value(const struct format_record *a, const struct format
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
 
+int index_make(struct store *s, char **cause);
 int paths_open(struct store *s, char **cause);
 void paths_close(struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
