@@ -52,6 +52,17 @@ def wait_for(what, test, seconds=None):
         time.sleep(0.002)
 
 
+def stacks(pid):
+    """What its threads are doing, if there is a debugger to tell."""
+    try:
+        p = subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 10"],
+                           capture_output=True, timeout=60)
+        return "".join(x + "\n" for x in p.stdout.decode(errors="replace").splitlines()
+                       if x.startswith(("#", "Thread")))
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
 class Conn:
     def __init__(self, sock):
         self.s = sock
@@ -222,9 +233,10 @@ class Daemon:
         try:
             status = p.wait(WAIT + 10)
         except subprocess.TimeoutExpired:
+            where = stacks(p.pid)
             p.kill()
             p.wait()
-            raise AssertionError("the daemon did not stop:\n" + self.log())
+            raise AssertionError("the daemon did not stop:\n" + self.log() + where)
         if status != 0:
             raise AssertionError("the daemon ended with %d:\n%s" % (status, self.log()))
 
