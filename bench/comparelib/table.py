@@ -5,7 +5,7 @@ import sys
 
 COLUMNS = [("rate", "per s", 0), ("p50", "p50 us", 1), ("p99", "p99 us", 1),
            ("cpu", "CPU us/op", 2), ("client_cpu", "client us", 2),
-           ("reads_per_get", "reads/get", 3), ("hit_ratio", "hit ratio", 4),
+           ("reads_per_get", "reads/get", 3), ("kib_per_get", "KiB/get", 2), ("hit_ratio", "hit ratio", 4),
            ("switches", "switch/op", 3), ("bytes_per_connection", "bytes/conn", 0),
            ("cpu_percent", "CPU %", 3)]
 
@@ -43,6 +43,7 @@ def row_lines(row):
             "%13s" % (number(rate / first, 2) if rate and first else "-")
     for goal in row.goals():
         word = {True: "met", False: "MISSED", None: "not measured"}[goal.met]
+        word = word if row.valid else "INVALID"
         yield "  %-58s %10s  goal %s %s  %s" % (
             goal.text, number(goal.value, goal.digits), "<=" if goal.at_most else ">=",
             number(goal.limit, goal.digits if goal.limit and goal.digits > 3 else
@@ -59,7 +60,7 @@ def summary_of(row):
                           if row.median(who, f) is not None} for who in row.samples},
         "rounds": row.samples,
         "goals": [{"goal": g.text, "value": g.value, "limit": g.limit,
-                   "at_most": g.at_most, "met": g.met} for g in row.goals()],
+                   "at_most": g.at_most, "met": g.met if row.valid else None} for g in row.goals()],
         "notes": row.notes,
     }
 

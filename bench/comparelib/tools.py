@@ -45,7 +45,10 @@ def sample_of(result, op):
         client_cpu=watched["client_cpu_us_per_op"], hit_ratio=result["hit_ratio"],
         switches=watched.get("switches_per_op"), rss=watched.get("server_rss_bytes"),
         reads_per_get=watched["disk_reads"] / hits if hits and "disk_reads" in watched else None,
-        disk_reads=watched.get("disk_reads"), ops=result["ops"],
+        kib_per_get=(watched["server_read_bytes"] / hits / 1024
+                     if hits and "server_read_bytes" in watched else None),
+        server_read_bytes=watched.get("server_read_bytes"),
+        disk_read_bytes=watched.get("disk_read_bytes"), disk_reads=watched.get("disk_reads"), ops=result["ops"],
         verified=result["verify"] == "full", server_errors=result["server_errors"])
 
 

@@ -269,7 +269,7 @@ int keyspace_open(struct keyspace *ks, const char *trace, char **cause)
 	*cause = NULL;
 	if (ks->dist == KEYS_TRACE)
 		return trace_load(ks, trace, cause);
-	atomic_store(&ks->written, ks->n);
+	atomic_store(&ks->written, ks->new_from > 0 ? ks->new_from - ks->first : ks->n);
 	/* Popular ranks are spread over the space, else they would lie together on the disk. */
 	ks->scatter = (uint64_t)((double)ks->n * 0.6180339887498949) | 1;
 	while (gcd(ks->scatter, ks->n) != 1)
@@ -313,8 +313,11 @@ struct key keyspace_next(struct keyspace *ks, struct key_cursor *c, bool write)
 		i = c->next;
 		c->next = c->next + 1 == ks->n ? 0 : c->next + 1;
 		break;
+	case KEYS_CHURN:
 	case KEYS_RECENT:
-		if (write) {
+		if (!write && ks->dist == KEYS_CHURN) {
+			i = below(key_random(c), ks->n);
+		} else if (write) {
 			i = atomic_fetch_add_explicit(&ks->written, 1, memory_order_relaxed);
 		} else {
 			i = atomic_load_explicit(&ks->written, memory_order_relaxed);

@@ -7,7 +7,9 @@
  * runs, or two machines, with the same options speak of the same data.
  *
  * The distribution `recent` is a log: a set writes a new key, never seen before, and a get asks
- * for one of the last n. So a store stays full, and recycles, while every get should hit.
+ * for one of the last n: a store that evicts in order of age stays full and recycles while every
+ * get hits. In `churn` a set writes a new key too, but gets ask for the first n, which a store must
+ * keep against the stream of values nobody asks for.
  *
  * Threads: a keyspace is built before threads start; afterwards only its counters change
  * (atomic). A cursor belongs to one connection.
@@ -21,7 +23,7 @@
 
 #define KEY_LEN 36
 
-enum key_dist { KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQ, KEYS_RECENT, KEYS_TRACE };
+enum key_dist { KEYS_UNIFORM, KEYS_ZIPF, KEYS_SEQ, KEYS_RECENT, KEYS_CHURN, KEYS_TRACE };
 enum size_dist { SIZE_RANGE, SIZE_LIST, SIZE_LOGNORMAL };
 
 #define SIZE_LIST_MAX 16
@@ -44,6 +46,7 @@ struct keyspace {
 	/* configuration, fixed after keyspace_open() */
 	enum key_dist dist;
 	uint64_t n, first;
+	uint64_t new_from;  /* recent, churn: number of the first new key; 0: first + n */
 	uint64_t in_flight; /* recent: how many of the newest may not be stored yet */
 	double theta;
 	struct size_spec size;
@@ -55,7 +58,7 @@ struct keyspace {
 	struct key *distinct;
 	/* state */
 	_Atomic uint64_t trace_next;
-	_Atomic uint64_t written; /* recent: the number of the next new key */
+	_Atomic uint64_t written; /* recent, churn: the next new key, counted from first */
 };
 
 struct key_cursor {

@@ -25,10 +25,12 @@ static const char help_text[] =
     "what\n"
     "  --keys N                 number of keys (10000)\n"
     "  --first-key N            number of the first key (0); keys never written make misses\n"
-    "  --key-dist D             uniform | zipf:THETA | seq | recent | trace:FILE\n"
+    "  --new-from N             number of the first new key of recent and churn (after --keys)\n"
+    "  --key-dist D             uniform | zipf:THETA | seq | recent | churn | trace:FILE\n"
     "                           (uniform)\n"
     "                           seq: each connection walks the keys from its own start\n"
     "                           recent: sets write new keys, gets ask for one of the last N\n"
+    "                           churn: sets write new keys, gets ask for the first N\n"
     "                           trace: lines of `key,bytes`, read through zcat when *.gz; the\n"
     "                           first size of a key holds; replayed in order, again and again\n"
     "  --size S                 32k | 1k-64k | list:1k:50,32k:40,200k:10 |\n"
@@ -73,6 +75,7 @@ enum {
 	OPT_KEYS,
 	OPT_FIRST_KEY,
 	OPT_KEY_DIST,
+	OPT_NEW_FROM,
 	OPT_SIZE,
 	OPT_MIX,
 	OPT_LOAD,
@@ -104,6 +107,7 @@ static const struct option long_options[] = {
     {"mode", required_argument, NULL, OPT_MODE},
     {"keys", required_argument, NULL, OPT_KEYS},
     {"first-key", required_argument, NULL, OPT_FIRST_KEY},
+    {"new-from", required_argument, NULL, OPT_NEW_FROM},
     {"key-dist", required_argument, NULL, OPT_KEY_DIST},
     {"size", required_argument, NULL, OPT_SIZE},
     {"mix", required_argument, NULL, OPT_MIX},
@@ -256,6 +260,8 @@ static int parse_key_dist(const char *s, struct options *o)
 		ks->dist = KEYS_SEQ;
 	} else if (strcmp(s, "recent") == 0) {
 		ks->dist = KEYS_RECENT;
+	} else if (strcmp(s, "churn") == 0) {
+		ks->dist = KEYS_CHURN;
 	} else if (strncmp(s, "zipf:", 5) == 0) {
 		ks->dist = KEYS_ZIPF;
 		return parse_real(s + 5, &ks->theta) == 0 && ks->theta > 0 ? 0 : -EINVAL;
@@ -315,6 +321,8 @@ static int parse_one(struct options *o, int opt, const char *arg)
 		return parse_count(arg, 1, 1ull << 40, &o->keys.n);
 	case OPT_FIRST_KEY:
 		return parse_count(arg, 0, 1ull << 60, &o->keys.first);
+	case OPT_NEW_FROM:
+		return parse_count(arg, 1, 1ull << 60, &o->keys.new_from);
 	case OPT_KEY_DIST:
 		return parse_key_dist(arg, o);
 	case OPT_SIZE:
@@ -412,6 +420,8 @@ int options_parse(struct options *o, int argc, char **argv, char **cause)
 	if (o->threads > o->connections)
 		return complain(cause, "--threads %u is more than --connections %u", o->threads,
 				o->connections);
+	if (o->keys.new_from > 0 && o->keys.new_from < o->keys.first + o->keys.n)
+		return complain(cause, "--new-from lies within the first --keys");
 	o->keys.in_flight = (uint64_t)o->connections * o->depth;
 	if (o->idle == 0 && o->duration_s <= 0 && o->ops == 0 && o->keys.dist != KEYS_TRACE &&
 	    o->run)

@@ -102,6 +102,10 @@ void report_table(const struct report *r, FILE *f)
 			    over(d->cpu_user_s * 1e6, ops), over(d->cpu_system_s * 1e6, ops),
 			    over((double)(d->switches_voluntary + d->switches_forced), ops),
 			    (double)d->rss_bytes / 1048576);
+		if (d->have_io)
+			fprintf(f, "\nserver read %.0f bytes per hit, wrote %.1f MiB",
+				over((double)d->read_bytes, hits),
+				(double)d->write_bytes / 1048576);
 		if (d->have_disk)
 			fprintf(f,
 				"\ndisk: %.4f reads per hit, %.0f bytes read per hit, %.1f MiB "
@@ -170,6 +174,9 @@ static void json_seen(FILE *f, const char *name, const struct watch_sample *d, d
 			(unsigned long long)d->switches_forced,
 			over((double)(d->switches_voluntary + d->switches_forced), ops),
 			(unsigned long long)d->rss_bytes, (unsigned long long)d->threads);
+	if (d->have_io)
+		fprintf(f, ", \"server_read_bytes\": %llu, \"server_write_bytes\": %llu",
+			(unsigned long long)d->read_bytes, (unsigned long long)d->write_bytes);
 	if (d->have_disk)
 		fprintf(f,
 			", \"disk_reads\": %llu, \"disk_read_bytes\": %llu, \"disk_writes\": %llu, "
@@ -195,7 +202,7 @@ void report_json(const struct report *r, FILE *f, int argc, char **argv)
 	fprintf(f, "],\n  \"threads\": %u, \"connections\": %u, \"depth\": %u, \"keys\": %llu,\n",
 		r->opt->threads, r->opt->connections, r->opt->depth,
 		(unsigned long long)r->opt->keys.n);
-	if (r->opt->keys.dist == KEYS_RECENT)
+	if (r->opt->keys.dist == KEYS_RECENT || r->opt->keys.dist == KEYS_CHURN)
 		fprintf(f, "  \"next_key\": %llu,\n",
 			(unsigned long long)(r->opt->keys.first + get(&r->opt->keys.written)));
 	fprintf(f, "  \"verify\": \"%s\", \"mode\": \"%s\",\n", r->opt->verify ? "full" : "frame",

@@ -14,6 +14,8 @@ struct watch_sample {
 	double cpu_user_s, cpu_system_s;
 	uint64_t switches_voluntary, switches_forced; /* over all threads alive */
 	uint64_t rss_bytes, threads;
+	bool have_io;                     /* /proc/PID/io is only shown to the same user or root */
+	uint64_t read_bytes, write_bytes; /* of the process, from and to devices */
 	uint64_t disk_reads, disk_read_bytes, disk_writes, disk_write_bytes;
 	double self_cpu_s;
 };
