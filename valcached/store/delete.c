@@ -34,6 +34,31 @@ static void tombstone(struct store_op *op, struct wbuf *w, uint64_t loc, uint64_
 	COUNT(op->sw, tombstones);
 }
 
+/* The RAM tier has the key and names the one candidate: no disk read is needed to be sure of it. */
+static bool known_from_ram(struct store_op *op)
+{
+	struct store *s = op->sw->s;
+	struct store_io *run = run_get(op);
+	struct buf *b;
+	uint64_t loc;
+	bool touched;
+
+	if (run->probed)
+		return false; /* a read for it is under way already */
+	b = ram_lookup(s->ram, op->hash, op->key, op->key_len, &touched);
+	if (b == NULL)
+		return false;
+	loc = atomic_load_explicit(&b->loc, memory_order_relaxed);
+	buf_put(s->ram, b);
+	index_find(s->index, op->hash, &run->probe);
+	if (run->probe.n != 1 || run->probe.ref[0].loc != loc)
+		return false;
+	run->probed = true;
+	run->at = 1;
+	run->matches = 1;
+	return true;
+}
+
 bool delete_step(struct store_op *op)
 {
 	struct store_worker *sw = op->sw;
@@ -49,7 +74,7 @@ bool delete_step(struct store_op *op)
 	bool in_ram, was_there;
 
 again:
-	if (op_find(op, false) == FIND_PENDING)
+	if (!known_from_ram(op) && op_find(op, false) == FIND_PENDING)
 		return false;
 	run = op->run;
 	n = 0;

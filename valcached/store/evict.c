@@ -599,7 +599,7 @@ static void recycle(struct store_worker *sw, struct path *p)
 		free(e);
 	}
 	atomic_fetch_add(&s->evicted, gone);
-	if (g->opened_ns != 0)
+	if (g->opened_ns != 0 && g->stream == STREAM_MAIN)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
 	grace(sw);
 	while (atomic_load(&g->pins) != 0)

@@ -309,6 +309,8 @@ static void write_done(struct io_op *io)
 	if (io->res < 0) {
 		COUNT(lv->sw, write_errors);
 		lv->err = io->res;
+	} else {
+		path_dirtied(lv->path, (uint64_t)io->res);
 	}
 	atomic_store(&lv->sw->s->large[lv->slot].state, LARGE_RECEIVING);
 	if (!orphan_done(run))
@@ -323,7 +325,6 @@ static bool write_at(struct store_op *op, uint32_t ext_at, uint32_t len)
 	if (!atomic_compare_exchange_strong(&op->sw->s->large[lv->slot].state, &want, LARGE_WRITING))
 		return false; /* [L-1] */
 	op->sw->in_flight++;
-	atomic_fetch_add(&lv->path->dirty, len);
 	COUNT_N(op->sw, disk_write_bytes, len);
 	if (op->sw->s->cfg.write_budget != 0)
 		atomic_fetch_sub(&op->sw->s->tokens, len);

@@ -243,7 +243,7 @@ struct store {
 	struct large_set large[LARGE_SETS_MAX];
 	pthread_mutex_t drop_lock;
 	struct { uint64_t loc, seq; } *drops; /* index victims to be ended on disk */
-	size_t ndrops, drops_cap;
+	size_t ndrops, drops_cap, drops_total;
 	/* evict.c's, written by the slow worker, read by stats */
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered, recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
@@ -339,6 +339,7 @@ bool wbufs_idle(const struct store_worker *sw);
 bool wbufs_budget(struct store_worker *sw);
 /* Copies up to len bytes of what lies at loc out of a write buffer. 0: it is in none. */
 uint32_t wbuf_copy(struct store *s, uint64_t loc, void *to, uint32_t len);
+void path_dirtied(struct path *p, uint64_t bytes);
 void drop_later(struct store *s, const struct index_ref *victim);
 
 /* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */

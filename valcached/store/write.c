@@ -302,7 +302,6 @@ void wbuf_flush(struct wbuf *w)
 		forget_cur(w);
 	}
 	sw->in_flight++;
-	atomic_fetch_add(&w->path->dirty, end - from);
 	if (sw->s->cfg.write_budget != 0)
 		atomic_fetch_sub(&sw->s->tokens, end - from);
 	COUNT_N(sw, disk_write_bytes, end - from);
@@ -368,6 +367,7 @@ static void wbuf_done(struct io_op *op)
 	w->tries = 0;
 	w->writing = 0;
 	atomic_store_explicit(&w->shm->written, end, memory_order_release);
+	path_dirtied(w->path, end - from);
 	if (w->closing) {
 		if (w->records > 0)
 			wbuf_flush(w);
@@ -459,8 +459,33 @@ uint32_t wbuf_copy(struct store *s, uint64_t loc, void *to, uint32_t len)
 	return 0;
 }
 
+/* A write is done and not yet synced: the slow worker is told of the first one since its last sync. */
+void path_dirtied(struct path *p, uint64_t bytes)
+{
+	if (atomic_fetch_add(&p->dirty, bytes) == 0)
+		slow_call(p->store);
+}
+
+/* More keys than the index was made for: the operator can do something about it. */
+static void index_is_full(struct store *s, size_t waiting)
+{
+	static struct log_limit limit;
+	struct index_stats ix;
+
+	if (waiting % 1024 != 0)
+		return;
+	index_stats(s->index, &ix);
+	if (ix.victims * 100 > ix.inserts)
+		log_limited(&limit, LOG_WARN,
+		    "index: full at %" PRIu64 " items: keys leave it before their time; values are smaller "
+		    "than --mean-value=%" PRIu64 " says: lower it",
+		    ix.items, s->cfg.mean_value);
+}
+
 void drop_later(struct store *s, const struct index_ref *victim)
 {
+	size_t total;
+
 	pthread_mutex_lock(&s->drop_lock);
 	if (s->ndrops == s->drops_cap) {
 		size_t cap = s->drops_cap == 0 ? 64 : s->drops_cap * 2;
@@ -473,6 +498,8 @@ void drop_later(struct store *s, const struct index_ref *victim)
 	s->drops[s->ndrops].loc = victim->loc;
 	s->drops[s->ndrops].seq = 0;
 	s->ndrops++;
+	total = ++s->drops_total;
 	pthread_mutex_unlock(&s->drop_lock);
+	index_is_full(s, total);
 	slow_call(s);
 }
