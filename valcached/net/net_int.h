@@ -33,6 +33,9 @@
 #define COPY_MAX 1024u
 #define OUT_BLOCK (16u * 1024)
 #define OUT_IOV 64u
+/* Pipelined reads that are looked up together, so that their cache misses overlap. */
+#define AHEAD_MAX 16u
+#define AHEAD_STEP 4u /* requests between two stages of the prefetch */
 /* Reads of one connection under way or waiting for their turn to be sent. */
 #define WINDOW_REQS 32u
 /* No further request is begun while so many bytes of answers wait, are sent or are expected. */
@@ -163,6 +166,8 @@ struct worker {
 	struct req *flush;
 	uint64_t accept_at_ns;           /* worker 0: accepting is paused until then; 0: it is not */
 	struct proto_request rq;         /* scratch */
+	struct req *ahead[AHEAD_MAX];    /* scratch: reads parsed and not begun; empty between calls */
+	unsigned ahead_n;
 	pthread_t thread;
 	bool started;
 	int start_rc;

@@ -435,12 +435,10 @@ static void read_came(struct req *r)
 	c->held_bytes += weight(r);
 }
 
-static void begin_read(struct conn *c, const struct proto_request *rq)
+static void begin_read(struct conn *c, struct req *r)
 {
-	struct req *r = take(c, rq);
-	bool head = rq->op == PROTO_TOUCH || rq->op == PROTO_ME || (rq->op == PROTO_MG && !rq->value);
+	bool head = r->kind == PROTO_TOUCH || r->kind == PROTO_ME || (r->kind == PROTO_MG && !r->value);
 
-	open_op(r, rq->key, rq->key_len);
 	r->then = read_came;
 	if (store_get(&r->op, head)) {
 		read_known(c, r);
@@ -452,6 +450,45 @@ static void begin_read(struct conn *c, const struct proto_request *rq)
 	c->pending++;
 	c->last_read = r;
 	enqueue(c, r);
+}
+
+/* Begins the reads that were put off; how many. */
+static unsigned begin_ahead(struct conn *c)
+{
+	struct worker *w = c->w;
+	unsigned n = w->ahead_n;
+
+	if (n == 0)
+		return 0;
+	w->ahead_n = 0;
+	for (unsigned stage = 1; stage < STORE_PREFETCH_STAGES; stage++)
+		for (unsigned i = n > stage * AHEAD_STEP ? n - stage * AHEAD_STEP : 0; i < n; i++)
+			store_prefetch(&w->ahead[i]->op, stage);
+	for (unsigned i = 0; i < n; i++)
+		begin_read(c, w->ahead[i]);
+	return n;
+}
+
+/* A read: put off for a moment if more input is here, while its cache lines are on their way. */
+static void read_key(struct conn *c, const struct proto_request *rq, bool more)
+{
+	struct worker *w = c->w;
+	struct req *r = take(c, rq);
+
+	open_op(r, rq->key, rq->key_len);
+	if (!more && w->ahead_n == 0) {
+		begin_read(c, r);
+		return;
+	}
+	for (unsigned stage = 0; stage < STORE_PREFETCH_STAGES; stage++) {
+		unsigned before = stage * AHEAD_STEP;
+
+		if (before == 0)
+			store_prefetch(&r->op, 0);
+		else if (w->ahead_n >= before)
+			store_prefetch(&w->ahead[w->ahead_n - before]->op, stage);
+	}
+	w->ahead[w->ahead_n++] = r;
 }
 
 /* ---- what holds the input --------------------------------------------------------------------- */
@@ -882,12 +919,12 @@ bool request__may_begin(const struct conn *c)
 {
 	uint64_t due;
 
-	if (c->queue_n >= WINDOW_REQS)
+	if (c->queue_n + c->w->ahead_n >= WINDOW_REQS)
 		return false;
 	if (c->last_read != NULL && c->last_read->op.waits)
 		return false; /* rule 6 */
-	due = c->out_bytes + c->held_bytes + (uint64_t)c->pending * c->mean;
-	return due < WINDOW_BYTES || (c->out == NULL && c->queue == NULL);
+	due = c->out_bytes + c->held_bytes + (uint64_t)(c->pending + c->w->ahead_n) * c->mean;
+	return due < WINDOW_BYTES || (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
 }
 
 static void refused(struct conn *c, const struct proto_request *rq)
@@ -901,38 +938,55 @@ static void refused(struct conn *c, const struct proto_request *rq)
 	reply(c, rq->reply, rq->reply_len);
 }
 
-static void begin(struct conn *c, const struct proto_request *rq)
+static void begin(struct conn *c, const struct proto_request *rq, bool more)
 {
 	struct worker *w = c->w;
 
+	/* what may be put off; everything else takes its place behind those put off */
 	switch (rq->op) {
-	case PROTO_GAT:
-	case PROTO_GATS:
-	case PROTO_MG:
-		if (rq->op == PROTO_MG)
-			count_add(&w->count.cmd_meta, 1);
-		if (rq->expire && rq->key_len > 0) {
-			begin_held(c, rq, begin_take);
-			return;
-		}
-		/* fall through */
 	case PROTO_GET:
 	case PROTO_GETS:
-		if (rq->key_len > 0)
-			begin_read(c, rq);
-		else
-			reply_line(c, rq, PROTO_END);
+	case PROTO_GAT:
+	case PROTO_GATS:
+		if (rq->key_len == 0 || rq->expire)
+			break;
+		read_key(c, rq, more);
+		return;
+	case PROTO_MG:
+	case PROTO_TOUCH:
+		if (rq->expire)
+			break;
+		if (rq->op == PROTO_MG)
+			count_add(&w->count.cmd_meta, 1);
+		read_key(c, rq, more);
 		return;
 	case PROTO_ME:
 		count_add(&w->count.cmd_meta, 1);
-		begin_read(c, rq);
+		read_key(c, rq, more);
+		return;
+	default:
+		break;
+	}
+	begin_ahead(c);
+	switch (rq->op) {
+	case PROTO_GET:
+	case PROTO_GETS:
+	case PROTO_GAT:
+	case PROTO_GATS:
+		if (rq->key_len == 0)
+			reply_line(c, rq, PROTO_END);
+		else
+			begin_held(c, rq, begin_take);
+		return;
+	case PROTO_MG:
+		count_add(&w->count.cmd_meta, 1);
+		begin_held(c, rq, begin_take);
 		return;
 	case PROTO_TOUCH:
-		if (rq->expire)
-			begin_held(c, rq, begin_remove);
-		else
-			begin_read(c, rq);
+		begin_held(c, rq, begin_remove);
 		return;
+	case PROTO_ME:
+		break;
 	case PROTO_MS:
 		count_add(&w->count.cmd_meta, 1);
 		begin_set(c, rq);
@@ -992,15 +1046,18 @@ static bool input_line(struct conn *c, const char *p, size_t n, size_t *did)
 	case PROTO_MORE:
 		return false;
 	case PROTO_REQUEST:
-		begin(c, rq);
+		begin(c, rq, *did < n);
 		break;
 	case PROTO_BLOCK:
+		begin_ahead(c);
 		block_drained(c, rq->good);
 		break;
 	case PROTO_REPLY:
+		begin_ahead(c);
 		refused(c, rq);
 		break;
 	case PROTO_HANGUP:
+		begin_ahead(c);
 		if (rq->reply_len == 0)
 			count_add(&c->w->count.foreign_greetings, 1);
 		else
@@ -1014,18 +1071,16 @@ static bool input_line(struct conn *c, const char *p, size_t n, size_t *did)
 	return true;
 }
 
-/*
- * Takes from n bytes what can be understood and begun now. Returns how many were taken; the rest is to
- * be given again. When it stops with c->in == IN_LINE and request__may_begin(), the bytes are
- * the beginning of a request.
- */
-size_t request__input(struct conn *c, const char *bytes, size_t n)
+/* Until bytes are missing, or something has to happen first. */
+static size_t input(struct conn *c, const char *bytes, size_t n)
 {
 	size_t did = 0, used;
 
 	while (!c->closing && !c->dead) {
 		switch ((enum conn_in)c->in) {
 		case IN_LINE:
+			if (c->w->ahead_n == AHEAD_MAX)
+				begin_ahead(c);
 			if (c->served >= c->w->net->cfg.turn_requests || !request__may_begin(c))
 				return did;
 			if (!input_line(c, bytes + did, n - did, &used))
@@ -1046,6 +1101,21 @@ size_t request__input(struct conn *c, const char *bytes, size_t n)
 			return did;
 		}
 	}
+	return did;
+}
+
+/*
+ * Takes from n bytes what can be understood and begun now. Returns how many were taken; the rest is to
+ * be given again. When it stops with c->in == IN_LINE and request__may_begin(), the bytes are
+ * the beginning of a request.
+ */
+size_t request__input(struct conn *c, const char *bytes, size_t n)
+{
+	size_t did = 0;
+
+	do
+		did += input(c, bytes + did, n - did);
+	while (begin_ahead(c) > 0 && did < n);
 	return did;
 }
 
