@@ -46,8 +46,7 @@ def row_lines(row):
         word = word if row.valid else "INVALID"
         yield "  %-58s %10s  goal %s %s  %s" % (
             goal.text, number(goal.value, goal.digits), "<=" if goal.at_most else ">=",
-            number(goal.limit, goal.digits if goal.limit and goal.digits > 3 else
-                   max(2, goal.digits)), word)
+            number(goal.limit, 4 if goal.digits > 3 else 2), word)
     for note in row.notes:
         yield "  note: " + note
 
