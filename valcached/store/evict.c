@@ -431,6 +431,16 @@ static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 		free(run[i].mem);
 }
 
+/* Waits a little for the other workers. */
+static void wait_for_others(struct store_worker *sw, uint64_t ns)
+{
+	const struct store_config *cfg = &sw->s->cfg;
+
+	A(io_turn(sw->io, cfg->yield != NULL ? 0 : (int64_t)ns) >= 0);
+	if (cfg->yield != NULL)
+		cfg->yield(cfg->yield_arg);
+}
+
 /* [EV-4] */
 static void grace(struct store_worker *sw)
 {
@@ -444,7 +454,7 @@ static void grace(struct store_worker *sw)
 			continue;
 		worker_wake(w);
 		while (atomic_load(&w->grace_seen) < epoch && !atomic_load(&w->gone))
-			A(io_turn(sw->io, (int64_t)(100 * NS_PER_MS)) >= 0);
+			wait_for_others(sw, 100 * NS_PER_MS);
 	}
 }
 
@@ -603,7 +613,7 @@ static void recycle(struct store_worker *sw, struct path *p)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
 	grace(sw);
 	while (atomic_load(&g->pins) != 0)
-		A(io_turn(sw->io, (int64_t)(10 * NS_PER_MS)) >= 0);
+		wait_for_others(sw, 10 * NS_PER_MS);
 	flush_own(sw); /* [EV-5]; its sync is the one before the header below */
 	if (do_sync(sw, p) < 0 || (discard(sw, p, seg), new_header(sw, p, seg)) < 0) {
 		/* the path is offline now; the segment stays out of use */

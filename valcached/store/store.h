@@ -76,6 +76,12 @@ struct store_config {
 	bool fresh;              /* forget what the paths hold */
 	const char *shm_dir;     /* folder for named shared memory; NULL = /dev/shm */
 	uint64_t seed;           /* 0: from the kernel; tests: fixed */
+	/*
+	 * Called by the slow worker while it waits for the others to turn; NULL where they have threads of
+	 * their own. Tests and simulations on one thread turn them here.
+	 */
+	void (*yield)(void *arg);
+	void *yield_arg;
 };
 
 /*
