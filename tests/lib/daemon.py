@@ -31,6 +31,12 @@ SPARE_PORT = _first_port + 18
 WAIT = 10.0 * (10 if os.environ.get("TEST_WRAP") else 1)
 
 
+def version():
+    """What the programs under test call themselves, as in the answer to `version`."""
+    out = subprocess.run([os.path.join(BUILD, "valcached"), "--version"], capture_output=True).stdout
+    return out.split()[1]
+
+
 def tmp():
     global _tmp
     if _tmp is None:
