@@ -10,16 +10,17 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-static enum log_level log_max = LOG_INFO;
+/* relaxed: a line more or less around a change is nobody's loss */
+static _Atomic enum log_level log_max = LOG_INFO;
 
 void log_set_level(enum log_level level)
 {
-	log_max = level;
+	atomic_store_explicit(&log_max, level, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
 {
-	return level <= log_max;
+	return level <= atomic_load_explicit(&log_max, memory_order_relaxed);
 }
 
 static const char *level_name(enum log_level level)

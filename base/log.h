@@ -11,7 +11,7 @@
 
 enum log_level { LOG_ERROR = 3, LOG_WARN = 4, LOG_NOTICE = 5, LOG_INFO = 6, LOG_DEBUG = 7 };
 
-/* Lines above this level are dropped; LOG_INFO by default. Set before threads start. */
+/* Lines above this level are dropped; LOG_INFO by default. Any thread, at any time. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
