@@ -29,6 +29,7 @@
 #define STORE_MAGIC  0x53746f4du
 #define WORKER_MAGIC 0x5374576bu
 #define BUCKETS      4096u
+#define COUNT(sw, n) __atomic_fetch_add(&(sw)->count.n, 1, __ATOMIC_RELAXED)
 
 struct value {
 	_Atomic unsigned refs;
@@ -251,10 +252,10 @@ static void look_up(struct store_op *op)
 			op->value_off = 0;
 			take_buffer(op);
 		}
-		op->sw->count.get_hits_ram++;
+		COUNT(op->sw, get_hits_ram);
 		op->from_ram = true;
 	} else {
-		op->sw->count.get_misses++;
+		COUNT(op->sw, get_misses);
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -297,9 +298,9 @@ static void publish(struct store_op *op)
 		else
 			op->status = op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK;
 		if (op->status == STORE_CONFLICT)
-			op->sw->count.immutable_conflicts++;
+			COUNT(op->sw, immutable_conflicts);
 		else
-			op->sw->count.sets_same++;
+			COUNT(op->sw, sets_same);
 	} else {
 		*e = calloc(1, sizeof **e);
 		AN(*e);
@@ -310,7 +311,7 @@ static void publish(struct store_op *op)
 		op->status = STORE_OK;
 		s->items++;
 		s->bytes += v->len;
-		op->sw->count.sets_stored++;
+		COUNT(op->sw, sets_stored);
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -357,9 +358,9 @@ static void remove_key(struct store_op *op)
 		s->bytes -= old->value->len;
 		value_put(old->value);
 		free(old);
-		op->sw->count.deletes++;
+		COUNT(op->sw, deletes);
 	} else {
-		op->sw->count.delete_misses++;
+		COUNT(op->sw, delete_misses);
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -450,7 +451,7 @@ static bool begin(struct store_op *op, unsigned kind)
 	op->step = 2;
 	if (sw->s->buffers != 0 && sw->held >= sw->s->buffers &&
 	    ((kind == K_GET && !op->head) || kind == K_SET)) {
-		sw->count.buffer_waits++;
+		COUNT(sw, buffer_waits);
 		op->waits = true;
 		op->next = NULL;
 		*sw->wait_tail = op;
@@ -605,12 +606,15 @@ int store_set_ram(struct store *s, uint64_t bytes)
 
 void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 {
-	emit(arg, "ram_bytes_max", "%llu", (unsigned long long)s->ram);
+	emit(arg, "ram_bytes_max", "%llu", (unsigned long long)s->cfg.ram_bytes);
 }
 
 void store_stats_items(const struct store *s, store_emit_fn *emit, void *arg)
 {
-	emit(arg, "items:1:number", "%llu", (unsigned long long)s->items);
+	uint64_t items, bytes;
+
+	store_totals(s, &items, &bytes);
+	emit(arg, "items:1:number", "%llu", (unsigned long long)items);
 }
 
 void store_stats_reset(struct store *s)
@@ -636,7 +640,7 @@ void store_counters(const struct store *s, struct store_counters *out)
 			continue;
 		from = (const uint64_t *)&s->worker[i]->count;
 		for (size_t k = 0; k < sizeof *out / sizeof *to; k++)
-			to[k] += from[k];
+			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
 	}
 }
 

@@ -85,6 +85,11 @@ struct out {
 	char block[OUT_BLOCK];
 };
 
+/* A free input buffer. */
+struct left {
+	struct left *next;
+};
+
 enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
 
 struct conn {
@@ -156,7 +161,7 @@ struct worker {
 	struct req *reqs;
 	struct out *outs;
 	unsigned reqs_n, outs_n;
-	char *left[LEFT_CLASSES];
+	struct left *left[LEFT_CLASSES];
 	unsigned left_n[LEFT_CLASSES];
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */

@@ -95,7 +95,7 @@ static unsigned left_class(uint32_t n)
 char *worker__left(struct worker *w, uint32_t need, uint32_t *room)
 {
 	unsigned k = left_class(need);
-	char *p;
+	struct left *p;
 
 	if (k == LEFT_CLASSES) {
 		*room = need;
@@ -105,21 +105,22 @@ char *worker__left(struct worker *w, uint32_t need, uint32_t *room)
 	p = w->left[k];
 	if (p == NULL)
 		return must(malloc(*room));
-	memcpy(&w->left[k], p, sizeof p);
+	w->left[k] = p->next;
 	w->left_n[k]--;
-	return p;
+	return (char *)(void *)p;
 }
 
 void worker__left_free(struct worker *w, char *left, uint32_t room)
 {
 	unsigned k = left_class(room);
+	struct left *p = (struct left *)(void *)left;
 
 	if (k == LEFT_CLASSES || (w->left_n[k] + 1) * (uint64_t)room > LEFT_KEPT_BYTES) {
 		free(left);
 		return;
 	}
-	memcpy(left, &w->left[k], sizeof left);
-	w->left[k] = left;
+	p->next = w->left[k];
+	w->left[k] = p;
 	w->left_n[k]++;
 }
 
@@ -139,9 +140,9 @@ static void free_lists(struct worker *w)
 	}
 	for (unsigned k = 0; k < LEFT_CLASSES; k++)
 		while (w->left[k] != NULL) {
-			char *p = w->left[k];
+			struct left *p = w->left[k];
 
-			memcpy(&w->left[k], p, sizeof p);
+			w->left[k] = p->next;
 			free(p);
 		}
 }
