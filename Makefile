@@ -5,7 +5,7 @@
 BUILD   ?= build
 PREFIX  ?= /usr/local
 CC      ?= gcc
-VERSION := 0.1.0
+VERSION := 1.0.0
 
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef
 OPT     ?= -O2 -g

@@ -166,6 +166,7 @@ struct worker {
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
 	bool draining, killed;
+	bool woken;                      /* since this turn began */
 	bool gone;                       /* under net.lock: no connection, no accept any more */
 	uint64_t flush_at_ns;            /* a delayed flush_all; 0: none */
 	struct req *flush;

@@ -211,6 +211,7 @@ static void woken(void *arg)
 	}
 	if (w->accept_at_ns != 0)
 		w->accept_at_ns = 1; /* a descriptor may be free again */
+	w->woken = true;
 	store_worker_woken(w->store);
 }
 
@@ -287,6 +288,7 @@ static void serve(struct worker *w)
 		accept__start(w);
 	for (;;) {
 		A(io_turn(w->io, timeout) >= 0);
+		w->woken = false;
 		follow_stage(w);
 		settle_marked(w);
 		/* last: what was begun while settling may have set its timers */
@@ -303,7 +305,8 @@ static void serve(struct worker *w)
 			else
 				due = earlier(due, w->flush_at_ns);
 		}
-		if (w->dirty != NULL)
+		/* the slow worker's store turns the loop itself, and may have eaten a wake-up */
+		if (w->dirty != NULL || w->woken)
 			due = 0;
 		timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now);
 	}

@@ -241,18 +241,22 @@ struct pick {
 
 /*
  * Chooses what is worth writing again: live records that were used, the most used first, up to the
- * quota. Returns their number, in the order of their places. *live: records still indexed.
+ * quota. Returns their number, in the order of their places. *used, *total: bytes of records that were
+ * used, and of all.
  */
 static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const struct format_entry *e,
-    uint32_t n, uint64_t quota, struct pick *out, uint32_t *live)
+    uint32_t n, uint64_t quota, struct pick *out, uint64_t *used, uint64_t *total)
 {
 	uint64_t bytes[INDEX_CLOCK_MAX + 1] = {0}, left = quota;
 	uint64_t allow[INDEX_CLOCK_MAX + 1] = {0};
 	uint32_t all = 0, k = 0;
 
+	*total = 0;
+
 	for (uint32_t i = 0; i < n; i++) {
 		struct index_ref ref;
 
+		*total += (uint64_t)e[i].units * FORMAT_UNIT;
 		if (e[i].type != FORMAT_VALUE) {
 			out[all].entry = i;
 			out[all++].clock = OTHER;
@@ -265,7 +269,7 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 		bytes[ref.clock] += (uint64_t)e[i].units * FORMAT_UNIT;
 		all++;
 	}
-	*live = all;
+	*used = bytes[1] + bytes[2] + bytes[3];
 	for (unsigned c = INDEX_CLOCK_MAX; c >= 1; c--) {
 		allow[c] = bytes[c] < left ? bytes[c] : left;
 		left -= allow[c];
@@ -531,16 +535,38 @@ static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg)
 	sw->retry = true;
 }
 
+static uint32_t young_least(const struct path *p)
+{
+	uint32_t n = (uint32_t)((double)p->nseg * YOUNG_SHARE);
+
+	return n > YOUNG_MIN ? n : YOUNG_MIN;
+}
+
 /* Young is kept at its share; then main's oldest goes. Under the path's lock. NULL: nothing to recycle. */
 static struct order *victim_stream(struct path *p)
 {
-	uint32_t most = (uint32_t)((double)p->nseg * YOUNG_SHARE);
+	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
 
-	if (most < YOUNG_MIN)
-		most = YOUNG_MIN;
-	if (p->order[STREAM_YOUNG].n > most || p->order[STREAM_MAIN].n <= 1)
-		return p->order[STREAM_YOUNG].n > 1 ? &p->order[STREAM_YOUNG] : NULL;
-	return &p->order[STREAM_MAIN];
+	if (main->n <= 1 || (young->n > young_least(p) && young->n > p->young_most &&
+	                        p->since_main < MAIN_PROBE))
+		return young->n > 1 ? young : NULL;
+	return main;
+}
+
+/* How much of main's oldest segment was used decides how much of the store new values get. */
+static void adapt_young(struct path *p, uint64_t used, uint64_t all)
+{
+	uint32_t step = (uint32_t)((double)p->nseg * YOUNG_STEP) + 1, least = young_least(p);
+	uint32_t most = (uint32_t)((double)p->nseg * YOUNG_MOST);
+
+	pthread_mutex_lock(&p->lock);
+	if (p->young_most < least)
+		p->young_most = least;
+	if ((double)used < (double)all * MAIN_DEAD)
+		p->young_most = p->young_most + step < most ? p->young_most + step : most;
+	else if (p->young_most > least)
+		p->young_most--;
+	pthread_mutex_unlock(&p->lock);
 }
 
 static void recycle(struct store_worker *sw, struct path *p)
@@ -551,7 +577,8 @@ static void recycle(struct store_worker *sw, struct path *p)
 	struct order *o;
 	struct format_entry *e;
 	struct segment *g;
-	uint32_t seg, n = 0, live = 0, gone = 0;
+	uint64_t used = 0, total = 0;
+	uint32_t seg, n = 0, gone = 0;
 
 	pthread_mutex_lock(&p->lock);
 	o = victim_stream(p);
@@ -577,6 +604,7 @@ static void recycle(struct store_worker *sw, struct path *p)
 	}
 	o->head = (o->head + 1) % p->nseg;
 	o->n--;
+	p->since_main = g->stream == STREAM_MAIN ? 0 : p->since_main + 1;
 	atomic_store(&g->state, SEG_RECYCLING);
 	pthread_mutex_unlock(&p->lock);
 	atomic_store(&s->full, true);
@@ -595,11 +623,13 @@ static void recycle(struct store_worker *sw, struct path *p)
 		if (!wbufs_budget(sw))
 			quota = 0;
 		if (!atomic_load(&g->quarantined)) {
-			uint32_t k = choose(s, p, seg, e, n, quota, pick, &live);
+			uint32_t k = choose(s, p, seg, e, n, quota, pick, &used, &total);
 
 			reinsert_all(sw, p, seg, e, pick, k);
 		}
 		free(pick);
+		if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0)
+			adapt_young(p, used, total);
 		for (uint32_t i = 0; i < n; i++)
 			if (e[i].type == FORMAT_VALUE)
 				if (unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {

@@ -17,7 +17,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/xxh.h"
+#include "base/sum.h"
 #include "valcached/store/store_int.h"
 
 #define CHUNKS_MAX (STORE_VALUE_MAX / FORMAT_CHUNK)
@@ -46,7 +46,7 @@ struct long_value {
 	uint32_t ext_off, ext_len, slot;
 	bool has_extent;
 	int err;
-	XXH3_state_t *hash;
+	struct sum_state *hash;
 	struct format_record have;
 	uint64_t sums[CHUNKS_MAX];
 };
@@ -90,7 +90,7 @@ static void lv_free(struct store_io *run)
 	if (lv->buf != NULL)
 		buf_give(lv->sw, lv->buf, lv->charge);
 	if (lv->hash != NULL)
-		XXH3_freeState(lv->hash);
+		sum_free(lv->hash);
 	free(lv);
 	run->lv = NULL;
 }
@@ -143,7 +143,7 @@ static void ahead_done(struct io_op *io)
 	good = io->res >= 0 && (uint32_t)io->res >= lv->n &&
 	    atomic_load(&g->generation) == lv->generation;
 	if (good) {
-		uint64_t sum = XXH3_64bits(lv->buf->mem, lv->n);
+		uint64_t sum = sum64(lv->buf->mem, lv->n);
 
 		good = sum == lv->sums[lv->off / FORMAT_CHUNK];
 		if (!good) {
@@ -396,7 +396,6 @@ static void fill_head(struct store_op *op)
 	uint8_t *page = lv->buf->mem;
 	struct format_block *b = (struct format_block *)(void *)page;
 	struct format_record *rec = (struct format_record *)(void *)(page + FORMAT_BLOCK);
-	XXH128_hash_t h = XXH3_128bits_digest(lv->hash);
 
 	memset(page, 0, FORMAT_ALIGN);
 	rec->magic = FORMAT_RECORD_MAGIC;
@@ -405,8 +404,7 @@ static void fill_head(struct store_op *op)
 	rec->flags = op->flags;
 	rec->value_len = op->value_len;
 	rec->value_off = RECORD_HEAD_MAX;
-	rec->content[0] = h.low64;
-	rec->content[1] = h.high64;
+	sum_digest(lv->hash, rec->content);
 	rec->generation = lv->generation;
 	rec->units_at = (lv->ext_off + FORMAT_BLOCK) / FORMAT_UNIT;
 	memcpy(rec + 1, op->key, op->key_len);
@@ -479,7 +477,7 @@ bool long_set_step(struct store_op *op)
 	struct long_value *lv = run->lv != NULL ? run->lv : lv_new(op);
 	struct store *s = op->sw->s;
 
-	if (lv == NULL || (lv->hash == NULL && (lv->hash = XXH3_createState()) == NULL))
+	if (lv == NULL || (lv->hash == NULL && (lv->hash = sum_new()) == NULL))
 		return finish(op, STORE_UNAVAILABLE);
 	for (;;) {
 		switch (lv->step) {
@@ -488,7 +486,7 @@ bool long_set_step(struct store_op *op)
 				return false;
 			lv->exists = run->found;
 			lv->have = run->rec;
-			XXH3_128bits_reset(lv->hash);
+			sum_reset(lv->hash);
 			lv->step = SET_EXTENT;
 			break;
 		case SET_EXTENT:
@@ -514,8 +512,8 @@ bool long_set_step(struct store_op *op)
 		case SET_FILLED: {
 			uint32_t n = op->body_n, at = lv->next;
 
-			lv->sums[at / FORMAT_CHUNK] = XXH3_64bits(lv->buf->mem, n);
-			XXH3_128bits_update(lv->hash, lv->buf->mem, n);
+			lv->sums[at / FORMAT_CHUNK] = sum64(lv->buf->mem, n);
+			sum_add(lv->hash, lv->buf->mem, n);
 			lv->next += n;
 			if (lv->exists) {
 				if (lv->next < op->value_len)

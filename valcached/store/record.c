@@ -2,6 +2,7 @@
 /* Making and checking records, blocks, headers and tables; see record.h and format.h. */
 #include <string.h>
 
+#include "base/sum.h"
 #include "base/xxh.h"
 #include "valcached/store/record.h"
 
@@ -56,10 +57,7 @@ enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed
 
 void record_content(const uint8_t *value, size_t len, uint64_t content[2])
 {
-	XXH128_hash_t h = XXH3_128bits(value, len);
-
-	content[0] = h.low64;
-	content[1] = h.high64;
+	sum128(value, len, content);
 }
 
 void record_fill_sums(uint8_t *head, uint32_t key_len, uint32_t value_len)
@@ -69,7 +67,7 @@ void record_fill_sums(uint8_t *head, uint32_t key_len, uint32_t value_len)
 	for (uint32_t i = 0, n = record_chunks(value_len); i < n; i++) {
 		uint32_t at = i * FORMAT_CHUNK;
 		uint32_t len = value_len - at < FORMAT_CHUNK ? value_len - at : FORMAT_CHUNK;
-		uint64_t sum = XXH3_64bits(head + off + at, len);
+		uint64_t sum = sum64(head + off + at, len);
 
 		memcpy(head + record_sums_off(key_len) + 8u * i, &sum, 8);
 	}
@@ -92,7 +90,7 @@ bool record_value_good(const uint8_t *head, const struct format_record *rec, uin
 
 		memcpy(&want,
 		    head + record_sums_off(rec->key_len) + 8u * ((off + did) / FORMAT_CHUNK), 8);
-		if (XXH3_64bits(data + did, n) != want)
+		if (sum64(data + did, n) != want)
 			return false;
 		did += n;
 	}

@@ -168,7 +168,7 @@ bool set_step(struct store_op *op)
 		uint32_t off = record_value_off(op->key_len, op->value_len);
 		struct format_record *rec;
 
-		op->buf = buf_take(op->sw, record_units(off, op->value_len) * FORMAT_UNIT, &op->charge);
+		op->buf = buf_take(op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK, &op->charge);
 		if (op->buf == NULL) {
 			op_wait(op, WAIT_MEMORY);
 			return false;

@@ -223,8 +223,6 @@ uint64_t store_worker_turn(struct store_worker *sw)
 	wbufs_turn(sw, &next);
 	if (sw->retry_at != 0 && sw->retry_at < next)
 		next = sw->retry_at;
-	if (sw->retry)
-		next = now;
 	if (sw->id == s->cfg.workers) {
 		if (sw->stopping && !sw->finished) {
 			slow_finish(sw);
@@ -235,7 +233,8 @@ uint64_t store_worker_turn(struct store_worker *sw)
 			next = due < next ? due : next;
 		}
 	}
-	return next;
+	/* also when a wake-up came while the slow worker was waiting for its I/O */
+	return sw->retry ? now : next;
 }
 
 void store_worker_stop(struct store_worker *sw)

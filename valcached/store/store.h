@@ -33,6 +33,8 @@
 #define STORE_CHUNK     (256u * 1024) /* unit of streaming and of checksums of long values */
 #define STORE_WHOLE_MAX (1024u * 1024) /* values up to here are read and sent in one piece */
 #define STORE_PATHS_MAX 16u
+/* Bytes behind a body of up to STORE_WHOLE_MAX that the caller may overwrite: the terminator's place. */
+#define STORE_BODY_SLACK 2u
 #define STORE_VALUE_MAX (64u * 1024 * 1024)
 
 struct store;

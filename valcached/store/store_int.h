@@ -45,11 +45,16 @@
  * what has proved its use: everything until the store is first full, then values that came back
  * (ghost list) and what is written again. Young holds the other new values of a full store; it is kept
  * short (YOUNG_SHARE), and what was used in it moves to main: so a scan passes through young without
- * pushing out main. docs/decisions.md has the figures.
+ * pushing out main. If main's oldest segment was hardly used, the data has changed and young's share
+ * grows, up to a plain ring; else it shrinks again. docs/decisions.md has the figures.
  */
 enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
 
-#define YOUNG_SHARE   0.03 /* of a path's segments; at least YOUNG_MIN */
+#define YOUNG_SHARE   0.03 /* of a path's segments at least; never below YOUNG_MIN */
+#define YOUNG_MOST    0.90 /* ... at most */
+#define YOUNG_STEP    0.02 /* its share grows by this when main turns out to be dead */
+#define MAIN_DEAD     0.10 /* main's oldest is dead if less of its bytes than this was used */
+#define MAIN_PROBE    8u   /* main is looked at after so many young segments at the latest */
 #define YOUNG_MIN     2u
 #define CREDIT        0.36 /* bytes that may be written again for each byte of a set */
 #define TOMBSTONE_MAX ((64u + STORE_KEY_MAX + 8 + FORMAT_UNIT - 1) & ~(FORMAT_UNIT - 1))
@@ -94,6 +99,8 @@ struct path {
 		uint32_t *ring, head, n;
 	} order[STREAMS];
 	uint32_t virgins;
+	uint32_t young_most;            /* segments of young above which it is recycled */
+	uint32_t since_main;            /* young segments recycled since main's last */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
 

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sum.h"
 #include "valcached/store/store_int.h"
 
 
@@ -255,7 +256,7 @@ uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uin
 	record_seal(head, s->id_seed);
 	memcpy(to, head, head_len);
 	if (r->value_len > 0)
-		memcpy(to + r->value_off, value, r->value_len);
+		copy_away(to + r->value_off, value, r->value_len);
 	memset(to + r->value_off + r->value_len, 0,
 	    (size_t)n * FORMAT_UNIT - r->value_off - r->value_len);
 	w->entries[w->nentries++] = (struct format_entry){
