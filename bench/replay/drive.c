@@ -10,6 +10,7 @@
  *       one miss and one hit, as in the simulators. A request for a busy key holds up the later
  * ones. [D-2] Requests begin in the order of the trace.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -325,6 +326,18 @@ static void catch_stat(void *arg, const char *name, const char *fmt, ...)
 	*to = strtoull(value, NULL, 10);
 }
 
+static void remove_folder(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *f;
+
+	while (dir != NULL && (f = readdir(dir)) != NULL)
+		unlinkat(dirfd(dir), f->d_name, 0);
+	if (dir != NULL)
+		closedir(dir);
+	rmdir(path);
+}
+
 int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, struct result *r,
 		char **cause)
 {
@@ -341,7 +354,8 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 				  .admit = cfg->admit,
 				  .fresh = true,
 				  .seed = cfg->seed | 1};
-	uint64_t start = 0;
+	char shm[] = "/dev/shm/replay.XXXXXX";
+	uint64_t start = 0, bytes;
 	pthread_t slow;
 	int e;
 
@@ -355,6 +369,13 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 		e = -ENOMEM;
 		goto out;
 	}
+	/* a folder of its own, so that nothing is left of the shared memory of a store that is */
+	if (mkdtemp(shm) == NULL) {
+		*cause = text("no folder in /dev/shm: %m");
+		e = -errno;
+		goto out;
+	}
+	sc.shm_dir = shm;
 	for (unsigned i = 0; i < cfg->depth; i++) {
 		d.slot[i].d = &d;
 		d.slot[i].next = d.free;
@@ -382,6 +403,7 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 	io_wake(d.slow_io);
 	pthread_join(slow, NULL);
 	store_stats(d.store, catch_stat, r);
+	store_totals(d.store, &r->items, &bytes);
 out:
 	if (d.sw != NULL)
 		store_worker_close(&d.sw);
@@ -395,6 +417,8 @@ out:
 		io_close(&d.slow_io);
 	if (e == 0 && !cfg->keep)
 		unlink(cfg->path);
+	if (sc.shm_dir != NULL)
+		remove_folder(shm);
 	free(d.slot);
 	free(d.busy);
 	return e;

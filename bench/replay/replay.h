@@ -34,6 +34,7 @@ struct result {
 	uint64_t wrong; /* values with a wrong byte, sets that were refused */
 	struct store_counters counters;
 	uint64_t recycled, reinserted;
+	uint64_t items; /* there at the end */
 };
 
 /*

@@ -19,7 +19,7 @@ void report_table(const struct trace *t, const struct result *r, unsigned n)
 {
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 	uint64_t last_size = 0;
-	double lru = 0;
+	double lru = -1;
 
 	printf("%s: %lu requests, %u keys, %s distinct, %s requested\n", t->name,
 	       (unsigned long)t->n, t->nkeys, size_human(a, sizeof(a), (double)t->distinct_bytes),
@@ -27,27 +27,31 @@ void report_table(const struct trace *t, const struct result *r, unsigned n)
 	printf("%-8s %8s | %8s %8s %8s | %8s %8s %8s %8s | %s\n", "policy", "size", "hit", "bytes",
 	       "dev/set", "late hit", "bytes", "dev/set", "to LRU", "seconds");
 	for (unsigned i = 0; i < n; i++) {
+		char diff[16] = "-";
+
 		if (r[i].size != last_size)
 			for (unsigned j = i; j < n && r[j].size == r[i].size; j++)
 				if (strcmp(r[j].name, "LRU") == 0)
 					lru = ratio(r[j].late.hits, r[j].late.gets);
 		last_size = r[i].size;
-		printf("%-8s %8s | %8.4f %8.4f %8.3f | %8.4f %8.4f %8.3f %+8.2f | %.1f\n",
-		       r[i].name, size_human(a, sizeof(a), (double)r[i].size),
+		if (lru >= 0)
+			snprintf(diff, sizeof(diff), "%+.2f",
+				 100 * (ratio(r[i].late.hits, r[i].late.gets) - lru));
+		printf("%-8s %8s | %8.4f %8.4f %8.3f | %8.4f %8.4f %8.3f %8s | %.1f\n", r[i].name,
+		       size_human(a, sizeof(a), (double)r[i].size),
 		       ratio(r[i].all.hits, r[i].all.gets),
 		       ratio(r[i].all.hit_bytes, r[i].all.get_bytes),
 		       ratio(r[i].all.device_bytes, r[i].all.set_bytes),
 		       ratio(r[i].late.hits, r[i].late.gets),
 		       ratio(r[i].late.hit_bytes, r[i].late.get_bytes),
-		       ratio(r[i].late.device_bytes, r[i].late.set_bytes),
-		       100 * (ratio(r[i].late.hits, r[i].late.gets) - lru), r[i].seconds);
+		       ratio(r[i].late.device_bytes, r[i].late.set_bytes), diff, r[i].seconds);
 		if (!r[i].real)
 			continue;
 		printf("         %s written = %.2f laps, %lu segments recycled, %lu records "
-		       "re-inserted, %.1f %% of gets from RAM",
+		       "re-inserted, %lu values at the end, %.1f %% of gets from RAM",
 		       size_human(a, sizeof(a), (double)r[i].all.device_bytes),
 		       ratio(r[i].all.device_bytes, r[i].size), (unsigned long)r[i].recycled,
-		       (unsigned long)r[i].reinserted,
+		       (unsigned long)r[i].reinserted, (unsigned long)r[i].items,
 		       100 * ratio(r[i].all.hits_ram, r[i].all.gets));
 		if (r[i].late.kernel_bytes != 0)
 			printf(", %.3f dev/set by the kernel's count",
@@ -90,11 +94,11 @@ bool report_json(const char *path, const struct trace *t, const struct result *r
 			(unsigned long)r[i].size, r[i].seconds);
 		if (r[i].real) {
 			fprintf(f,
-				"\"wrong\": %lu, \"segments_recycled\": %lu, "
+				"\"wrong\": %lu, \"items\": %lu, \"segments_recycled\": %lu, "
 				"\"records_reinserted\": %lu, "
 				"\"counters\": {",
-				(unsigned long)r[i].wrong, (unsigned long)r[i].recycled,
-				(unsigned long)r[i].reinserted);
+				(unsigned long)r[i].wrong, (unsigned long)r[i].items,
+				(unsigned long)r[i].recycled, (unsigned long)r[i].reinserted);
 #define X(name, s) fprintf(f, "\"" #name "\": %lu, ", (unsigned long)r[i].counters.name);
 			STORE_COUNTERS(X)
 #undef X
@@ -110,6 +114,8 @@ bool report_json(const char *path, const struct trace *t, const struct result *r
 bool report_plot(const char *stem, const struct trace *t, const struct result *r, unsigned n)
 {
 	static const char *const policies[] = {"all", "second", "LRU", "FIFO", "MIN"};
+	static const char *const colours[] = {"#0060ad", "#00855a", "#666666", "#b0b0b0",
+					      "#c03030"};
 	char path[512], *name;
 	int fds[2], status;
 	bool seen[5] = {false};
@@ -171,12 +177,13 @@ bool report_plot(const char *stem, const struct trace *t, const struct result *r
 		    "set ylabel 'hit ratio'\nset xrange [0:*]\nset offsets 0,0.1,0.02,0.02\nplot ");
 		for (unsigned p = 0; p < 5; p++)
 			if (seen[p])
-				fprintf(f,
-					"'%s' index %u using 1:2:3 with labels offset 0,0.8 "
-					"notitle, '' "
-					"index %u using 1:2 with linespoints lw 2 pt %u lc %u "
-					"title '%s', ",
-					path, p, p, p + 4, p + 1, policies[p]);
+				fprintf(
+				    f,
+				    "'%s' index %u using 1:2:3 with labels offset 0,0.8 "
+				    "notitle, '' "
+				    "index %u using 1:2 with linespoints lw 2 pt %u lc rgb '%s' "
+				    "title '%s', ",
+				    path, p, p, p + 4, colours[p], policies[p]);
 		fprintf(f, "\n");
 	}
 	free(name);

@@ -97,9 +97,11 @@ bool sim_min(const struct trace *t, uint64_t budget, uint64_t skip, struct resul
 			used -= t->size[h.e[0].key];
 			heap_pop(&h);
 		}
+		if (h.at[k] != NOT_IN) { /* what is not taken in is not written */
+			r->all.device_bytes += bytes;
+			r->late.device_bytes += i >= skip ? bytes : 0;
+		}
 	}
-	r->all.device_bytes = r->all.set_bytes;
-	r->late.device_bytes = r->late.set_bytes;
 	r->seconds = (double)(clock_ns() - start) / 1e9;
 out:
 	free(h.e);

@@ -25,6 +25,7 @@ struct config config = {.host = "127.0.0.1",
 			.seed = 1};
 
 static unsigned passed, failed;
+static char no_names[1], *above = no_names;
 
 static void judge(bool ok, const char *what, uint64_t value)
 {
@@ -47,6 +48,7 @@ static const char help[] =
     "  --rounds N      lives of the daemon; all but the last end by SIGKILL in full traffic (1)\n"
     "  --seed N        (1)\n"
     "  --evicts        the data do not fit: keys must have been evicted (else: none may)\n"
+    "  --above LIST    with --counters: these counters of `stats` must be above zero, too\n"
     "  --counters      the daemon has valcached's counters; the important ones must be above zero\n"
     "  --mutable       the daemon lets values be overwritten, as memcached does\n";
 
@@ -67,8 +69,8 @@ static void parse(int argc, char **argv)
 	    {"port", 1, NULL, 'p'},     {"threads", 1, NULL, 't'}, {"ops", 1, NULL, 'o'},
 	    {"keys", 1, NULL, 'k'},     {"mean", 1, NULL, 'm'},    {"window", 1, NULL, 'w'},
 	    {"rounds", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},    {"evicts", 0, NULL, 'e'},
-	    {"counters", 0, NULL, 'c'}, {"mutable", 0, NULL, 'M'}, {"help", 0, NULL, 'h'},
-	    {NULL, 0, NULL, 0}};
+	    {"counters", 0, NULL, 'c'}, {"mutable", 0, NULL, 'M'}, {"above", 1, NULL, 'a'},
+	    {"help", 0, NULL, 'h'},     {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
@@ -103,6 +105,9 @@ static void parse(int argc, char **argv)
 		case 'c':
 			config.counters = true;
 			break;
+		case 'a':
+			above = optarg;
+			break;
 		case 'M':
 			config.mutable_values = true;
 			break;
@@ -130,11 +135,31 @@ static void progress(void)
 		(unsigned long)atomic_load(&totals.violations));
 }
 
-static const char *const counted[] = {"segments_recycled",   "records_reinserted", "tombstones",
-				      "immutable_conflicts", "corrupt_reads",      "read_errors",
-				      "write_errors",        "broken_values"};
-#define COUNTED    8u
-#define COUNTED_UP 4u /* the first ones must be above zero, the others zero */
+/* Counters that are looked at: those that must be above zero, then those that must be zero. */
+#define COUNTED_MAX 24u
+static const char *counted[COUNTED_MAX];
+static unsigned counted_up, counted_n;
+
+static void count_names(char *list)
+{
+	static const char *const zero[] = {"corrupt_reads", "read_errors", "write_errors",
+					   "broken_values"};
+
+	if (!config.counters)
+		return;
+	counted[counted_up++] = "tombstones";
+	counted[counted_up++] = "immutable_conflicts";
+	if (config.evicts) {
+		counted[counted_up++] = "segments_recycled";
+		counted[counted_up++] = "records_reinserted";
+	}
+	for (char *name = strtok(list, ","); name != NULL && counted_up < COUNTED_MAX - 4;
+	     name = strtok(NULL, ","))
+		counted[counted_up++] = name;
+	counted_n = counted_up;
+	for (unsigned i = 0; i < 4; i++)
+		counted[counted_n++] = zero[i];
+}
 
 /* Traffic until `until` operations were verified, or the daemon is gone. */
 static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums)
@@ -161,7 +186,7 @@ static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums
 			ok = false;
 		}
 	}
-	if (ok && config.counters && !daemon_stats(counted, sums, COUNTED)) {
+	if (ok && counted_n > 0 && !daemon_stats(counted, sums, counted_n)) {
 		violation(0, "no answer to stats");
 		ok = false;
 	}
@@ -190,10 +215,11 @@ static bool look_at_all(void)
 
 int main(int argc, char **argv)
 {
-	uint64_t sums[COUNTED] = {0}, start = clock_ns();
+	uint64_t sums[COUNTED_MAX] = {0}, start = clock_ns();
 	bool ok = true, clean = false;
 
 	parse(argc, argv);
+	count_names(above);
 	signal(SIGPIPE, SIG_IGN);
 	if (!keys_open())
 		return 1;
@@ -233,11 +259,8 @@ int main(int argc, char **argv)
 		      "evictions seen, of data that fit", totals.evicted_seen);
 	if (config.rounds > 1)
 		judge(totals.lost > 0, "changes whose answer a kill swallowed", totals.lost);
-	for (unsigned i = 0; config.counters && i < COUNTED; i++)
-		if (i >= COUNTED_UP)
-			judge(sums[i] == 0, counted[i], sums[i]);
-		else if (i >= 2 || config.evicts)
-			judge(sums[i] > 0, counted[i], sums[i]);
+	for (unsigned i = 0; i < counted_n; i++)
+		judge((sums[i] > 0) == (i < counted_up), counted[i], sums[i]);
 	printf("%u passed, %u failed\n", passed, failed);
 	return failed == 0 ? 0 : 1;
 }
