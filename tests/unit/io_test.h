@@ -86,6 +86,14 @@ static inline void box_free(struct box *b)
 		}                                                                                  \
 	} while (0)
 
+/* valgrind holds its one lock during io_uring_enter(2): other threads stand while a loop sleeps. */
+static inline bool on_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload != NULL && strstr(preload, "vgpreload") != NULL;
+}
+
 static inline uint64_t counter(const _Atomic uint64_t *c)
 {
 	return atomic_load_explicit(c, memory_order_relaxed);
