@@ -226,12 +226,13 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 	struct store *s = sw->s;
 	uint32_t seg = 0, units_at = 0;
 	struct path *p = loc_path(s, run->loc, &seg, &units_at);
-	const uint8_t *mem = run->rd->mem + run->rd->rec_off;
+	const uint8_t *mem;
 	struct format_record rec;
 	enum record_verdict v;
 	bool good;
 
-	AN(p != NULL);
+	AN(p != NULL && run->rd != NULL);
+	mem = run->rd->mem + run->rd->rec_off;
 	v = record_check(mem, avail, s->id_seed,
 	    atomic_load_explicit(&p->seg[seg].generation, memory_order_acquire), units_at, &rec);
 	if (v != RECORD_GOOD) {

@@ -440,6 +440,7 @@ int recover(struct store *s, struct io *io, char **cause)
 
 	for (unsigned i = 0; i < s->npaths; i++)
 		all += s->path[i].nseg;
+	AN(all);
 	r.found = calloc(all, sizeof *r.found);
 	if (r.found == NULL ||
 	    posix_memalign((void **)&r.mem, FORMAT_ALIGN, WBUF_BYTES + FORMAT_ALIGN) != 0) {

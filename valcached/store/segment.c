@@ -43,7 +43,7 @@ static uint64_t room(const struct path *p, const struct segment *g, uint32_t mor
 bool segment_allow(struct path *p, uint32_t seg, uint32_t n)
 {
 	struct segment *g = &p->seg[seg];
-	uint64_t need = g->used + FORMAT_ALIGN;
+	uint64_t need;
 	bool ok;
 
 	pthread_mutex_lock(&p->lock);

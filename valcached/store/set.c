@@ -201,7 +201,7 @@ bool set_step(struct store_op *op)
 		/* fallthrough */
 	case SET_CHECK:
 	check:
-		run = run_get(op);
+		run_get(op);
 		b = ram_lookup(s->ram, op->hash, op->key, op->key_len, &touched);
 		if (b != NULL) {
 			const struct format_record *have =

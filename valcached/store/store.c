@@ -77,7 +77,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	pthread_mutex_init(&s->drop_lock, NULL);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&s->stripe[i].m, NULL);
-	s->worker = calloc(s->cfg.workers + 1, sizeof *s->worker);
+	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker *));
 	s->base = calloc(1, sizeof *s->base);
 	s->lat_base = calloc(STORE_LATS, sizeof *s->lat_base);
 	if (s->worker == NULL || s->base == NULL || s->lat_base == NULL) {
@@ -159,7 +159,7 @@ int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_
 	for (unsigned i = 0; i < 2; i++)
 		sw->wait[i].tail = &sw->wait[i].head;
 	sw->nwbufs = s->wbufs_per_worker;
-	sw->wbufs = calloc(sw->nwbufs, sizeof *sw->wbufs);
+	sw->wbufs = calloc(sw->nwbufs, sizeof(struct wbuf *));
 	if (sw->wbufs == NULL) {
 		free(sw);
 		return -ENOMEM;
