@@ -399,6 +399,8 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 	start = clock_ns();
 	run(&d, skip);
 	r->seconds = (double)(clock_ns() - start) / 1e9;
+	/* first, because the slow worker may be waiting for a turn of it */
+	store_worker_close(&d.sw);
 	atomic_store(&d.stop, true);
 	io_wake(d.slow_io);
 	pthread_join(slow, NULL);
