@@ -245,6 +245,34 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 	return 0;
 }
 
+/*
+ * A power cut may leave a record's head and not its value, in any order: in segments that were not sealed
+ * every value is looked at. avail: bytes of the record in memory; of a long value only the head.
+ */
+static bool value_arrived(struct reading *r, const struct found *f, const struct format_record *rec,
+    const uint8_t *head, uint32_t avail)
+{
+	uint64_t at = seg_offset(f->path, f->seg) + (uint64_t)rec->units_at * FORMAT_UNIT + rec->value_off;
+	uint8_t *mem;
+	bool good = true;
+
+	if (rec->value_len <= FORMAT_WHOLE_MAX)
+		return (uint64_t)rec->value_off + rec->value_len <= avail &&
+		    record_value_good(head, rec, 0, head + rec->value_off, rec->value_len);
+	if (at + rec->value_len > seg_offset(f->path, f->seg) + r->s->seg_size ||
+	    posix_memalign((void **)&mem, FORMAT_ALIGN, FORMAT_CHUNK) != 0)
+		return false;
+	for (uint32_t off = 0; good && off < rec->value_len; off += FORMAT_CHUNK) {
+		uint32_t n = rec->value_len - off < FORMAT_CHUNK ? rec->value_len - off : FORMAT_CHUNK;
+		uint32_t len = (n + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1);
+
+		good = read_at(r, f->path, mem, len, at + off) == 0 &&
+		    record_value_good(head, rec, off, mem, n);
+	}
+	free(mem);
+	return good;
+}
+
 /* Collects the records of one block that is whole in memory. */
 static void walk_block(struct reading *r, struct found *f, const uint8_t *block, uint32_t used,
     uint32_t off, uint32_t *cap)
@@ -263,6 +291,11 @@ static void walk_block(struct reading *r, struct found *f, const uint8_t *block,
 			return;
 		}
 		units = record_units(rec.value_off, rec.value_len);
+		if (rec.type == FORMAT_VALUE && !value_arrived(r, f, &rec, block + at, used - at)) {
+			r->torn++;
+			at += units * FORMAT_UNIT;
+			continue;
+		}
 		e = (struct format_entry){.seq = rec.seq, .units_at = (off + at) / FORMAT_UNIT,
 		    .units = units & 0xffffffu, .type = rec.type};
 		if (rec.type == FORMAT_DROP)
