@@ -7,11 +7,16 @@
  *  [EV-1] Only the oldest of its path [S-3], and only when sealed.
  *  [EV-2] Its hottest records, up to a quota of its size, are written again on the same path, each
  *         under its key's lock, with their old seq; their clock is halved.
- *  [EV-3] Everything else is taken out of the index; what the RAM tier has of it lives on in RAM alone.
- *  [EV-4] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
- *         old bytes is under way or can begin.
- *  [EV-5] The copies of EV-2 are on disk and synced.
- *  [EV-6] The header of the new generation is written and synced. Only now is the segment clean.
+ *  [EV-3] Its tombstones and their like are written again while they are needed [F-6]. If one of them cannot
+ *         be (it cannot be read, there is no room), the segment is left as it is, out of use until
+ *         the next start: what it ends must not come back.
+ *  [EV-4] The copies are on disk and synced before the header of the new generation is written and
+ *         synced: from here on a restart knows nothing of the old life.
+ *  [EV-5] Only then is everything else taken out of the index: so there is no moment at which a key
+ *         that is not there could be set or deleted, and its old record be found by a restart. What the RAM
+ *         tier has of it lives on in RAM alone.
+ *  [EV-6] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
+ *         old bytes is under way or can begin. Only now is the segment clean.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -66,9 +71,7 @@ static int do_sync(struct store_worker *sw, struct path *p)
 	res = io_wait(sw->io, &op);
 	if (res < 0) {
 		COUNT(sw, write_errors);
-		if (!atomic_exchange(&p->offline, true))
-			log_error("store: %s takes no more writes: sync: %s", p->file->info.path,
-			    strerror(-res));
+		path_fail(p, "sync", res);
 	}
 	return res;
 }
@@ -130,7 +133,10 @@ static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
 	for (uint32_t i = 0; i < g->nentries; i++)
 		data += (uint64_t)g->entries[i].units * FORMAT_UNIT;
-	res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries, g->nentries);
+	/* a power cut must not leave a table of records that are not there [F-2] */
+	res = atomic_load(&p->dirty) > 0 ? do_sync(sw, p) : 0;
+	if (res >= 0)
+		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries, g->nentries);
 	if (res < 0) {
 		/* it stays readable; a restart walks its blocks, and the recycler the index */
 		COUNT(sw, write_errors);
@@ -322,8 +328,10 @@ static bool still_needed(struct path *p, uint32_t seg, const struct format_recor
 	    atomic_load(&p->seg[other].generation) == rec->content[1];
 }
 
-/* Writes one record again [EV-2]. False: no room. */
-static bool reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
+enum again { AGAIN_DONE, AGAIN_LOST, AGAIN_NO_ROOM };
+
+/* Writes one record again [EV-2], or lets it go. LOST: a tombstone that cannot be read [EV-3]. */
+static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
     const struct format_entry *e, uint8_t *mem)
 {
 	struct store *s = sw->s;
@@ -338,25 +346,25 @@ static bool reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
 	        atomic_load(&p->seg[seg].generation), e->units_at, &rec) != RECORD_GOOD ||
 	    rec.type != e->type) {
 		atomic_fetch_add(&s->reinsert_corrupt, 1);
-		return true;
+		return e->type == FORMAT_VALUE ? AGAIN_DONE : AGAIN_LOST;
 	}
 	if (rec.type != FORMAT_VALUE) {
 		if (!still_needed(p, seg, &rec))
-			return true;
+			return AGAIN_DONE;
 		w = room(sw, p, TOMBSTONE_MAX);
 		if (w == NULL)
-			return false;
+			return AGAIN_NO_ROOM;
 		wbuf_append(w, mem, record_head_len(rec.key_len, 0), NULL, e->hash, true, &units);
-		return true;
+		return AGAIN_DONE;
 	}
 	if ((uint64_t)rec.value_off + rec.value_len > (uint64_t)e->units * FORMAT_UNIT ||
 	    !record_value_good(mem, &rec, 0, mem + rec.value_off, rec.value_len)) {
 		atomic_fetch_add(&s->reinsert_corrupt, 1);
-		return true; /* unindexed with the rest */
+		return AGAIN_DONE; /* unindexed with the rest */
 	}
 	w = room(sw, p, rec.value_off + rec.value_len);
 	if (w == NULL)
-		return false;
+		return AGAIN_NO_ROOM;
 	pthread_mutex_lock(lock);
 	if (index_get(s->index, e->hash, loc, &ref)) {
 		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
@@ -371,7 +379,7 @@ static bool reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
 	pthread_mutex_unlock(lock);
 	if (w->fill + units * FORMAT_UNIT > w->ext_len)
 		wbuf_flush(w);
-	return true;
+	return AGAIN_DONE;
 }
 
 struct run {
@@ -381,13 +389,28 @@ struct run {
 	uint32_t from, bytes;  /* in the segment */
 };
 
-/* Reads the chosen records in runs, RUNS at a time, and writes them again. */
-static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
+/* A run that could not be read as a whole: its records one by one. */
+static bool read_alone(struct store_worker *sw, struct path *p, uint32_t seg,
+    const struct format_entry *f, struct run *r)
+{
+	uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
+
+	r->from = f->units_at * FORMAT_UNIT & ~(FORMAT_ALIGN - 1);
+	r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
+	io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from, io_wait_done);
+	return io_wait(sw->io, &r->op) == (int)r->bytes;
+}
+
+/*
+ * Reads the chosen records in runs, RUNS at a time, and writes them again. False: something that ends
+ * other records could not be [EV-3].
+ */
+static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
     const struct format_entry *e, const struct pick *pick, uint32_t n)
 {
 	struct run run[RUNS] = {0};
 	uint32_t next = 0, head = 0, flying = 0;
-	bool stop = false;
+	bool stop = false, kept = true;
 
 	for (unsigned i = 0; i < RUNS; i++)
 		if (posix_memalign((void **)&run[i].mem, FORMAT_ALIGN, RUN_BYTES + 2 * FORMAT_ALIGN) != 0)
@@ -405,7 +428,9 @@ static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			for (next++; next < n; next++) {
 				const struct format_entry *m = &e[pick[next].entry];
 
-				if (m->units_at * FORMAT_UNIT > end + RUN_GAP ||
+				/* entries that are not values come first, so places may go back once */
+				if (m->units_at * FORMAT_UNIT < end ||
+				    m->units_at * FORMAT_UNIT > end + RUN_GAP ||
 				    (m->units_at + m->units) * FORMAT_UNIT - r->from > RUN_BYTES)
 					break;
 				end = (m->units_at + m->units) * FORMAT_UNIT;
@@ -418,21 +443,32 @@ static void reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 		if (flying == 0)
 			break; /* no memory at all */
 		r = &run[head];
-		if (io_wait(sw->io, &r->op) != (int)r->bytes) {
-			COUNT(sw, read_errors);
-		} else {
-			for (uint32_t i = 0; i < r->count && !stop; i++) {
-				const struct format_entry *f = &e[pick[r->first + i].entry];
+		bool whole = io_wait(sw->io, &r->op) == (int)r->bytes;
 
-				stop = !reinsert(sw, p, seg, f,
+		if (!whole)
+			COUNT(sw, read_errors);
+		for (uint32_t i = 0; i < r->count; i++) {
+			const struct format_entry *f = &e[pick[r->first + i].entry];
+			enum again did = AGAIN_LOST;
+
+			if (stop)
+				did = AGAIN_NO_ROOM;
+			else if (whole || read_alone(sw, p, seg, f, r))
+				did = reinsert(sw, p, seg, f,
 				    r->mem + ((size_t)f->units_at * FORMAT_UNIT - r->from));
-			}
+			stop = stop || did == AGAIN_NO_ROOM;
+			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
+				kept = false;
 		}
 		head = (head + 1) % RUNS;
 		flying--;
 	}
+	for (; next < n; next++)
+		if (e[pick[next].entry].type != FORMAT_VALUE)
+			kept = false;
 	for (unsigned i = 0; i < RUNS; i++)
 		free(run[i].mem);
+	return kept;
 }
 
 /* Waits a little for the other workers. */
@@ -476,18 +512,20 @@ static void flush_own(struct store_worker *sw)
 	}
 }
 
-/* Block devices that like it are told that the old content is not needed. */
+/* Block devices that like it are told that the old content is not needed; the new header stays. */
 static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 {
 	struct io_op op = {0};
 
 	if (!p->file->info.block_device)
 		return;
-	io_discard(sw->io, &op, p->file, seg_offset(p, seg), (uint32_t)p->store->seg_size, io_wait_done);
+	io_discard(sw->io, &op, p->file, seg_offset(p, seg) + FORMAT_ALIGN,
+	    (uint32_t)p->store->seg_size - FORMAT_ALIGN, io_wait_done);
 	(void)io_wait(sw->io, &op); /* a hint: refusal changes nothing */
 }
 
-static int new_header(struct store_worker *sw, struct path *p, uint32_t seg)
+/* Begins the segment's next life on disk; *generation is for memory, when the old one is over there. */
+static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t *generation)
 {
 	struct store *s = sw->s;
 	struct segment *g = &p->seg[seg];
@@ -504,22 +542,24 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg)
 	h->generation = atomic_fetch_add(&s->generation, 1);
 	memcpy(h->store_id, s->id, 16);
 	segment_seal(h, s->id_seed);
+	*generation = h->generation;
 	res = do_write(sw, p, h, sizeof *h, seg_offset(p, seg));
-	if (res >= 0)
-		res = do_sync(sw, p);
-	if (res >= 0)
-		atomic_store(&g->generation, h->generation);
-	else
+	if (res < 0) {
 		COUNT(sw, write_errors);
+		path_fail(p, "a segment's header", res);
+	} else {
+		res = do_sync(sw, p);
+	}
 	free(h);
 	return res;
 }
 
-static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg)
+static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t generation)
 {
 	struct store *s = sw->s;
 
 	pthread_mutex_lock(&p->lock);
+	atomic_store(&p->seg[seg].generation, generation);
 	atomic_store(&p->seg[seg].quarantined, false);
 	p->seg[seg].emptied = false;
 	atomic_store(&p->seg[seg].state, SEG_CLEAN);
@@ -569,22 +609,32 @@ static void adapt_young(struct path *p, uint64_t used, uint64_t all)
 	pthread_mutex_unlock(&p->lock);
 }
 
-static void recycle(struct store_worker *sw, struct path *p)
+/* [EV-3] It stays SEG_RECYCLING, and on disk as it was: a restart finds everything in it. */
+static void out_of_use(const struct path *p, uint32_t seg, const char *why)
+{
+	log_warn("store: %s: segment %u is not used again before the next start: %s", p->file->info.path,
+	    seg, why);
+}
+
+/* False: nothing can be recycled yet. */
+static bool recycle(struct store_worker *sw, struct path *p)
 {
 	struct store *s = sw->s;
 	double share = s->cfg.admit == STORE_ADMIT_SECOND ? s->cfg.reinsert_second : s->cfg.reinsert_all;
-	uint64_t quota;
+	uint64_t quota, generation;
 	struct order *o;
 	struct format_entry *e;
+	struct pick *pick;
 	struct segment *g;
 	uint64_t used = 0, total = 0;
 	uint32_t seg, n = 0, gone = 0;
+	bool kept;
 
 	pthread_mutex_lock(&p->lock);
 	o = victim_stream(p);
 	if (o == NULL) {
 		pthread_mutex_unlock(&p->lock);
-		return;
+		return false;
 	}
 	seg = o->ring[o->head];
 	g = &p->seg[seg];
@@ -600,7 +650,7 @@ static void recycle(struct store_worker *sw, struct path *p)
 	if (g->state != SEG_SEALED) {
 		pthread_mutex_unlock(&p->lock);
 		long_sets_abort(s, p, seg); /* [L-1]; sealed next time */
-		return;
+		return false;
 	}
 	o->head = (o->head + 1) % p->nseg;
 	o->n--;
@@ -611,51 +661,50 @@ static void recycle(struct store_worker *sw, struct path *p)
 
 	e = read_table(sw, p, seg, &n);
 	if (e == NULL) {
-		uint64_t lo = loc_of(p, seg, 0);
-
-		log_warn("store: %s: the table of segment %u cannot be read; all of it is forgotten",
-		    p->file->info.path, seg);
-		gone = (uint32_t)index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
-	} else {
-		struct pick *pick = calloc(n > 0 ? n : 1, sizeof *pick);
-
-		AN(pick != NULL);
-		if (!wbufs_budget(sw))
-			quota = 0;
-		if (!atomic_load(&g->quarantined)) {
-			uint32_t k = choose(s, p, seg, e, n, quota, pick, &used, &total);
-
-			reinsert_all(sw, p, seg, e, pick, k);
-		}
-		free(pick);
-		if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0)
-			adapt_young(p, used, total);
-		for (uint32_t i = 0; i < n; i++)
-			if (e[i].type == FORMAT_VALUE)
-				if (unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
-					ghost_add(s->ghost, e[i].hash);
-					gone++;
-				}
-		free(e);
+		out_of_use(p, seg, "its table cannot be read");
+		return true;
 	}
+	pick = calloc(n > 0 ? n : 1, sizeof *pick);
+	AN(pick != NULL);
+	if (!wbufs_budget(sw) || atomic_load(&g->quarantined))
+		quota = 0;
+	kept = reinsert_all(sw, p, seg, e, pick, choose(s, p, seg, e, n, quota, pick, &used, &total));
+	free(pick);
+	if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
+	    !atomic_load(&g->quarantined))
+		adapt_young(p, used, total);
+	flush_own(sw);
+	if (!kept || atomic_load(&p->offline)) {
+		out_of_use(p, seg, "not all that its tombstones say could be written again");
+		free(e);
+		return true;
+	}
+	if (do_sync(sw, p) < 0 || new_header(sw, p, seg, &generation) < 0) { /* [EV-4] */
+		free(e);
+		return true; /* the path is offline; what is in the segment can still be read */
+	}
+	for (uint32_t i = 0; i < n; i++) /* [EV-5] */
+		if (e[i].type == FORMAT_VALUE && unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
+			ghost_add(s->ghost, e[i].hash);
+			gone++;
+		}
+	free(e);
 	atomic_fetch_add(&s->evicted, gone);
 	if (g->opened_ns != 0 && g->stream == STREAM_MAIN)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
-	grace(sw);
+	grace(sw); /* [EV-6] */
 	while (atomic_load(&g->pins) != 0)
 		wait_for_others(sw, 10 * NS_PER_MS);
-	flush_own(sw); /* [EV-5]; its sync is the one before the header below */
-	if (do_sync(sw, p) < 0 || (discard(sw, p, seg), new_header(sw, p, seg)) < 0) {
-		/* the path is offline now; the segment stays out of use */
-		return;
-	}
+	discard(sw, p, seg);
 	atomic_fetch_add(&p->seg_recycled, 1);
-	make_clean(sw, p, seg);
+	make_clean(sw, p, seg, generation);
+	return true;
 }
 
 static void prepare_virgin(struct store_worker *sw, struct path *p)
 {
 	uint32_t seg = SEG_NONE;
+	uint64_t generation;
 
 	pthread_mutex_lock(&p->lock);
 	for (uint32_t i = p->nseg - p->virgins; i < p->nseg; i++)
@@ -671,8 +720,8 @@ static void prepare_virgin(struct store_worker *sw, struct path *p)
 	p->virgins--;
 	atomic_store(&p->seg[seg].state, SEG_RECYCLING);
 	pthread_mutex_unlock(&p->lock);
-	if (new_header(sw, p, seg) >= 0)
-		make_clean(sw, p, seg);
+	if (new_header(sw, p, seg, &generation) >= 0)
+		make_clean(sw, p, seg, generation);
 }
 
 /* ---- the rest ---------------------------------------------------------------------------------- */
@@ -710,24 +759,24 @@ static void write_drops(struct store_worker *sw)
 
 		pthread_mutex_lock(&s->drop_lock);
 		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
+		generation = s->ndrops > 0 ? s->drops[s->ndrops - 1].generation : 0;
 		pthread_mutex_unlock(&s->drop_lock);
 		if (loc == 0)
 			return;
 		p = loc_path(s, loc, &seg, &at);
 		AN(p != NULL);
-		generation = atomic_load(&p->seg[seg].generation);
 		w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
 		if (w == NULL && !atomic_load(&p->offline))
 			return; /* later */
 		pthread_mutex_lock(&s->drop_lock);
 		/* only this thread takes from the list, others append */
-		for (size_t i = 0; i < s->ndrops; i++)
-			if (s->drops[i].loc == loc) {
+		for (size_t i = s->ndrops; i-- > 0;)
+			if (s->drops[i].loc == loc && s->drops[i].generation == generation) {
 				s->drops[i] = s->drops[--s->ndrops];
 				break;
 			}
 		pthread_mutex_unlock(&s->drop_lock);
-		if (w == NULL || atomic_load(&p->seg[seg].state) == SEG_RECYCLING)
+		if (w == NULL || atomic_load(&p->seg[seg].generation) != generation)
 			continue; /* it is gone anyway */
 		rec.content[0] = loc;
 		rec.content[1] = generation;
@@ -763,11 +812,15 @@ uint64_t slow_turn(struct store_worker *sw)
 			continue;
 		seal_ready(sw, p, false);
 		if (nclean(p) < CLEAN_AHEAD) {
+			bool did = true;
+
 			if (p->virgins > 0)
 				prepare_virgin(sw, p);
 			else
-				recycle(sw, p);
-			more = more || nclean(p) < CLEAN_AHEAD;
+				did = recycle(sw, p);
+			if (!did && now + 10 * NS_PER_MS < next)
+				next = now + 10 * NS_PER_MS; /* who finishes an extent calls, too */
+			more = more || (did && nclean(p) < CLEAN_AHEAD);
 		}
 		if (atomic_load(&p->dirty) > 0) {
 			if (now >= sw->sync_at) {

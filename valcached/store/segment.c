@@ -68,6 +68,11 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 		struct segment *g;
 		uint64_t r;
 
+		if (!slow && stream == STREAM_MAIN && p->nclean < CLEAN_RESERVE) {
+			/* what the slow worker has opened from the reserve is for what it writes again */
+			call = true;
+			break;
+		}
 		if (p->open[stream] == SEG_NONE) {
 			if (p->nclean <= (slow ? 0 : CLEAN_RESERVE) || atomic_load(&p->offline)) {
 				call = true;
@@ -144,6 +149,14 @@ void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, ui
 	pthread_mutex_unlock(&p->lock);
 	if (call)
 		slow_call(p->store);
+}
+
+void path_fail(struct path *p, const char *what, int err)
+{
+	if (!atomic_exchange(&p->offline, true))
+		log_error("store: %s takes no more writes: %s: %s; its values are still read, and new ones go "
+		          "to the other paths if there are any",
+		    p->file->info.path, what, strerror(-err));
 }
 
 void segment_unpin(struct store *s, struct segment *g)

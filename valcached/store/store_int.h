@@ -249,7 +249,7 @@ struct store {
 	uint64_t opened_ns;
 	struct large_set large[LARGE_SETS_MAX];
 	pthread_mutex_t drop_lock;
-	struct { uint64_t loc, seq; } *drops; /* index victims to be ended on disk */
+	struct { uint64_t loc, generation; } *drops; /* index victims to be ended on disk */
 	size_t ndrops, drops_cap, drops_total;
 	/* evict.c's, written by the slow worker, read by stats */
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered, recover_ns;
@@ -321,6 +321,8 @@ void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, ui
     uint32_t allowed, const struct format_entry *entries, uint32_t n);
 void segment_unpin(struct store *s, struct segment *seg);
 void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const char *why);
+/* The path takes no more writes. */
+void path_fail(struct path *p, const char *what, int err);
 void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
 
 /* ---- write.c ----------------------------------------------------------------------------------- */

@@ -316,10 +316,7 @@ static void wbuf_lost(struct wbuf *w, int err)
 	struct store *s = w->owner->s;
 	uint32_t written = atomic_load(&w->shm->written), kept = 0;
 
-	if (!atomic_exchange(&w->path->offline, true))
-		log_error("store: %s takes no more writes: %s; its values are still read, and new ones go to "
-		          "the other paths if there are any",
-		    w->path->file->info.path, strerror(err));
+	path_fail(w->path, "write", err);
 	for (uint32_t i = 0; i < w->nentries; i++) {
 		const struct format_entry *e = &w->entries[i];
 
@@ -361,7 +358,7 @@ static void wbuf_done(struct io_op *op)
 		}
 		sw->in_flight--;
 		w->writing = 0;
-		wbuf_lost(w, -op->res);
+		wbuf_lost(w, op->res);
 		return;
 	}
 	sw->in_flight--;
@@ -485,8 +482,11 @@ static void index_is_full(struct store *s, size_t waiting)
 
 void drop_later(struct store *s, const struct index_ref *victim)
 {
+	uint32_t seg, at;
+	struct path *p = loc_path(s, victim->loc, &seg, &at);
 	size_t total;
 
+	AN(p != NULL);
 	pthread_mutex_lock(&s->drop_lock);
 	if (s->ndrops == s->drops_cap) {
 		size_t cap = s->drops_cap == 0 ? 64 : s->drops_cap * 2;
@@ -497,7 +497,8 @@ void drop_later(struct store *s, const struct index_ref *victim)
 		s->drops_cap = cap;
 	}
 	s->drops[s->ndrops].loc = victim->loc;
-	s->drops[s->ndrops].seq = 0;
+	/* now: the slot was there in this loop turn, so the segment has not begun its next life */
+	s->drops[s->ndrops].generation = atomic_load(&p->seg[seg].generation);
 	s->ndrops++;
 	total = ++s->drops_total;
 	pthread_mutex_unlock(&s->drop_lock);
