@@ -54,10 +54,9 @@ static void *post(void *arg)
 static void *loop(void *arg)
 {
 	struct mail *m = arg;
-	int64_t wait = on_valgrind() ? 100000 : -1;
 
 	while (!atomic_load(&m->stop))
-		if (io_turn(m->io, wait) < 0)
+		if (io_turn(m->io, -1) < 0)
 			return arg;
 	return NULL;
 }
@@ -72,6 +71,8 @@ static void no_wake_is_lost(void **state)
 	void *r;
 
 	(void)state;
+	if (on_valgrind())
+		return; /* the posters could not run while the loop sleeps */
 	assert_int_equal(io_open(&io_uring_engine, &c, &m.io, &cause), 0);
 	m.io->on_wake = on_wake;
 	m.io->wake_arg = &m;
