@@ -152,7 +152,7 @@ bool dump_step(struct store_op *op)
 			continue;
 		}
 		len = WBUF_BYTES < s->seg_size - off ? WBUF_BYTES : (uint32_t)(s->seg_size - off);
-		run->rd = buf_take(op->sw, len, &run->rd_charge);
+		run->rd = buf_take(op->sw, len, false, &run->rd_charge);
 		if (run->rd == NULL) {
 			op_wait(op, WAIT_MEMORY);
 			return false;

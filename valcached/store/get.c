@@ -7,8 +7,8 @@
 
 #include "valcached/store/store_int.h"
 
-/* One RAM hit in this many is timed; reading the clock costs more than half of the hit itself. */
-#define RAM_TIMED 16u
+/* One get in this many is timed from here; reading the clock costs as much as half a hit in RAM. */
+#define TIMED 16u
 
 static void fill_result(struct store_op *op, const struct format_record *rec)
 {
@@ -62,14 +62,11 @@ static bool from_ram(struct store_op *op, bool head)
 {
 	struct store_worker *sw = op->sw;
 	struct store *s = sw->s;
-	uint64_t began = 0, loc;
+	uint64_t loc;
 	struct format_record rec;
-	bool touched, timed;
+	bool touched;
 	struct buf *b;
 
-	timed = (atomic_load_explicit(&sw->count.get_hits_ram, memory_order_relaxed) % RAM_TIMED) == 0;
-	if (timed)
-		began = clock_ns();
 	b = ram_lookup(s->ram, op->hash, op->key, op->key_len, &touched);
 	if (b == NULL)
 		return false;
@@ -93,8 +90,8 @@ static bool from_ram(struct store_op *op, bool head)
 	}
 	COUNT(sw, get_hits_ram);
 	op->status = STORE_OK;
-	if (timed)
-		hist_add(&sw->lat[STORE_LAT_GET_RAM], clock_ns() - began);
+	if (op->timed)
+		hist_add(&sw->lat[STORE_LAT_GET_RAM], clock_ns() - op->start_ns);
 	return true;
 }
 
@@ -102,7 +99,7 @@ static bool miss(struct store_op *op)
 {
 	COUNT(op->sw, get_misses);
 	run_drop(op);
-	return op_finish(op, STORE_MISS, STORE_LAT_MISS);
+	return op_finish(op, STORE_MISS, op->timed ? STORE_LAT_MISS : -1);
 }
 
 /* Makes the buffer just read resident, unless the key has been deleted or moved meanwhile. */
@@ -167,6 +164,9 @@ bool store_get(struct store_op *op, bool head)
 	A(op->kind == OP_NONE);
 	op->kind = OP_GET;
 	op->head = head;
+	op->timed = op->sw->gets++ % TIMED == 0;
+	if (op->timed)
+		op->start_ns = clock_ns();
 	if (from_ram(op, head))
 		return true;
 	run_get(op);

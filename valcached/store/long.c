@@ -169,7 +169,7 @@ static bool read_ahead(struct store_op *op)
 	uint64_t at;
 
 	lv->n = left < FORMAT_CHUNK ? left : FORMAT_CHUNK;
-	lv->buf = buf_take(op->sw, FORMAT_CHUNK, &lv->charge);
+	lv->buf = buf_take(op->sw, FORMAT_CHUNK, false, &lv->charge);
 	if (lv->buf == NULL)
 		return false;
 	lv->off = lv->next;
@@ -503,7 +503,7 @@ bool long_set_step(struct store_op *op)
 			lv->step = SET_CHUNK;
 			break;
 		case SET_CHUNK:
-			lv->buf = buf_take(op->sw, FORMAT_CHUNK, &lv->charge);
+			lv->buf = buf_take(op->sw, FORMAT_CHUNK, false, &lv->charge);
 			if (lv->buf == NULL) {
 				op_wait(op, WAIT_MEMORY);
 				return false;

@@ -22,28 +22,40 @@
 
 /* ---- memory ------------------------------------------------------------------------------------ */
 
-struct buf *buf_take(struct store_worker *sw, uint32_t size, uint32_t *charge)
+/*
+ * The worker's budget is what bounds memory in flight. Within it an op is never refused because the
+ * arena happens to be pinned in the wrong places: that memory comes from outside. second: the op
+ * holds a buffer already and wants a small one to get on with; waiting for those who wait for the same
+ * would be a deadlock.
+ */
+struct buf *buf_take(struct store_worker *sw, uint32_t size, bool second, uint32_t *charge)
 {
 	uint32_t bytes = ram_class_size(size);
 	struct buf *b;
 
-	if (sw->charged > 0 && sw->charged + bytes > sw->budget)
+	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
+
+	if (!second && charged > 0 && charged + bytes > sw->budget)
 		return NULL;
 	b = ram_alloc(sw->s->ram, size);
+	if (b == NULL)
+		b = ram_alloc_outside(sw->s->ram, size);
 	if (b == NULL)
 		return NULL;
 	b->hash = 0;
 	b->loc = 0;
 	b->rec_off = 0;
-	sw->charged += bytes;
+	atomic_store_explicit(&sw->charged, charged + bytes, memory_order_relaxed);
 	*charge = bytes;
 	return b;
 }
 
 void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
 {
-	A(sw->charged >= charge);
-	sw->charged -= charge;
+	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
+
+	A(charged >= charge);
+	atomic_store_explicit(&sw->charged, charged - charge, memory_order_relaxed);
 	if (charge > 0 && sw->wait[WAIT_MEMORY].head != NULL)
 		sw->retry = true;
 	buf_put(sw->s->ram, b);
@@ -179,7 +191,7 @@ bool op_finish(struct store_op *op, enum store_status st, int lat)
 {
 	op->status = st;
 	if (lat >= 0)
-		hist_add(&op->sw->lat[lat], io_now(op->sw->io) - op->start_ns);
+		hist_add(&op->sw->lat[lat], clock_ns() - op->start_ns);
 	return true;
 }
 
@@ -344,7 +356,8 @@ enum find_result op_find(struct store_op *op, bool whole)
 		off = seg_offset(p, seg) + (uint64_t)units_at * FORMAT_UNIT;
 		slop = (uint32_t)(off & (align - 1));
 		len = (slop + bytes + align - 1) & ~(align - 1);
-		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len, &run->rd_charge);
+		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len,
+		    !whole && (op->buf != NULL || run->lv != NULL), &run->rd_charge);
 		if (run->rd == NULL) {
 			find_restart(op); /* [OP-1] */
 			op_wait(op, WAIT_MEMORY);

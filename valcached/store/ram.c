@@ -283,11 +283,35 @@ struct buf *ram_alloc(struct ram *r, uint32_t size)
 	return b;
 }
 
+struct buf *ram_alloc_outside(struct ram *r, uint32_t size)
+{
+	struct buf *b = calloc(1, sizeof *b);
+
+	A(size <= RAM_OBJECT_MAX);
+	if (b == NULL)
+		return NULL;
+	if (posix_memalign((void **)&b->mem, 4096, size > 0 ? size : 1) != 0) {
+		free(b);
+		return NULL;
+	}
+	b->size = size;
+	b->class_id = RAM_OUTSIDE;
+	atomic_store_explicit(&b->refs, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&r->outside_bytes, size, memory_order_relaxed);
+	return b;
+}
+
 void buf_put(struct ram *r, struct buf *b)
 {
 	uint32_t old = atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel);
 
 	A(old > 0);
+	if (old == 1 && b->class_id == RAM_OUTSIDE) {
+		atomic_fetch_sub_explicit(&r->outside_bytes, b->size, memory_order_relaxed);
+		free(b->mem);
+		free(b);
+		return;
+	}
 	if (old == 1) {
 		ram_lock(&r->lock);
 		ram__free(r, b);
@@ -352,6 +376,10 @@ void ram_insert(struct ram *r, struct buf *b)
 
 	MAGIC_OK(r, RAM_MAGIC);
 	A(b->rec_off + sizeof(struct format_record) + key_len <= b->size);
+	if (b->class_id == RAM_OUTSIDE) {
+		ram_remove(r, b->hash, rec + sizeof(struct format_record), key_len);
+		return;
+	}
 	ram_lock(&r->lock);
 	A(b->queue == RAM_NONE);
 	fits = make_room(r, r->cls[b->class_id].cost);
@@ -439,6 +467,7 @@ void ram_stats(struct ram *r, struct ram_stats *out)
 	out->resident_bytes = ram__resident(r);
 	out->resident_items = r->fifo[RAM_SMALL].items + r->fifo[RAM_MAIN].items;
 	out->pinned_bytes = r->used_bytes - r->resident_size;
+	out->outside_bytes = atomic_load_explicit(&r->outside_bytes, memory_order_relaxed);
 	out->limit_bytes = r->limit;
 	out->free_chunks = r->free_chunks;
 	out->inserts = r->inserts;

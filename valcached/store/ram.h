@@ -86,6 +86,12 @@ static inline void buf_get(struct buf *b)
 {
 	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
 }
+/*
+ * The same from the system's memory, for when the arena is pinned here and there: aligned to 4096, never
+ * resident (ram_insert() leaves it alone), not known to the rings. The caller bounds its use. NULL: the
+ * system has none.
+ */
+struct buf *ram_alloc_outside(struct ram *r, uint32_t size);
 void buf_put(struct ram *r, struct buf *b);
 /* Bytes that ram_alloc(size) would take. */
 uint32_t ram_class_size(uint32_t size);
@@ -119,6 +125,7 @@ void ram_clear(struct ram *r);
 	X(resident_items, "gauge: resident objects")                                               \
 	X(pinned_bytes,                                                                            \
 	  "gauge: bytes of objects that somebody holds a reference to and that are not resident")  \
+	X(outside_bytes, "gauge: in-flight bytes outside of the arena, which was pinned here and there")   \
 	X(limit_bytes, "gauge: budget of resident bytes")                                          \
 	X(free_chunks, "gauge: chunks without a class")                                            \
 	X(inserts, "records made resident")                                                        \

@@ -168,7 +168,8 @@ bool set_step(struct store_op *op)
 		uint32_t off = record_value_off(op->key_len, op->value_len);
 		struct format_record *rec;
 
-		op->buf = buf_take(op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK, &op->charge);
+		op->buf = buf_take(op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK,
+		    false, &op->charge);
 		if (op->buf == NULL) {
 			op_wait(op, WAIT_MEMORY);
 			return false;
@@ -251,6 +252,7 @@ bool store_set(struct store_op *op, enum store_mode mode, uint32_t flags, uint32
 
 	A(op->kind == OP_NONE);
 	op->kind = OP_SET;
+	op->start_ns = clock_ns();
 	op->mode = (uint8_t)mode;
 	op->flags = flags;
 	op->value_len = value_len;

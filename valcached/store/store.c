@@ -77,7 +77,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	pthread_mutex_init(&s->drop_lock, NULL);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&s->stripe[i].m, NULL);
-	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker *));
+	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker *_Atomic));
 	s->base = calloc(1, sizeof *s->base);
 	s->lat_base = calloc(STORE_LATS, sizeof *s->lat_base);
 	if (s->worker == NULL || s->base == NULL || s->lat_base == NULL) {
@@ -379,7 +379,7 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 
 void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 {
-	uint64_t recycled = 0, sealed = 0, age, items, bytes, waf_user, waf_disk, up;
+	uint64_t recycled = 0, sealed = 0, used = 0, age, items, bytes, waf_user, waf_disk, up;
 	struct store_counters c;
 	struct index_stats ix;
 	struct ram_stats ram;
@@ -428,7 +428,11 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 #define X(n, t) emit(arg, "ram_" #n, "%" PRIu64, ram.n);
 	RAM_COUNTERS(X)
 #undef X
+	for (unsigned i = 0; i <= s->cfg.workers; i++)
+		if (s->worker[i] != NULL)
+			used += atomic_load_explicit(&s->worker[i]->charged, memory_order_relaxed);
 	emit(arg, "buffers_bytes", "%" PRIu64, s->cfg.buffer_bytes);
+	emit(arg, "buffers_used_bytes", "%" PRIu64, used);
 	for (unsigned i = 0; i < s->npaths; i++)
 		path_stats(s, i, emit, arg);
 }

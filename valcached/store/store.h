@@ -145,7 +145,7 @@ struct store_op {
 	struct buf *buf;
 	uint32_t charge;         /* of buf, in the worker's in-flight account */
 	uint8_t step, kind, tries, mode;
-	bool head;
+	bool head, timed;
 	char key[STORE_KEY_MAX];
 	struct store_io *run;    /* state of an op that went to the disk; taken from the worker's pool */
 };
@@ -204,7 +204,10 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg);
 void store_stats_items(const struct store *s, store_emit_fn *emit, void *arg);
 void store_stats_reset(struct store *s);
 
-/* Latency of one kind of operation over all workers, from start to result. */
+/*
+ * Latency of one kind of operation over all workers, from start to result. Gets from disk and sets are all
+ * counted; of hits in RAM and of misses one get in 16 is timed.
+ */
 enum store_latency { STORE_LAT_GET_RAM, STORE_LAT_GET_DISK, STORE_LAT_MISS, STORE_LAT_SET, STORE_LATS };
 void store_latency(const struct store *s, enum store_latency which, struct hist *into);
 

@@ -211,8 +211,10 @@ struct store_worker {
 	_Atomic bool gone;              /* closed: nobody waits for it or wakes it any more */
 	pthread_mutex_t wake_lock;      /* between worker_wake() and closing */
 	uint64_t sync_at, quarantines_seen; /* slow worker */
-	uint64_t charged, budget;       /* in-flight bytes */
+	_Atomic uint64_t charged;       /* in-flight bytes; written by the worker, read by stats */
+	uint64_t budget;
 	uint64_t in_flight;             /* ops and writes not done */
+	uint64_t gets;
 	struct store_io *io_free;
 	struct worker_count count __attribute__((aligned(CACHE_LINE)));
 	struct hist lat[STORE_LATS];
@@ -238,7 +240,7 @@ struct store {
 	size_t wbuf_len;
 	struct wbuf *wbuf;              /* all of all workers */
 	unsigned nwbuf, wbufs_per_worker;
-	struct store_worker **worker;   /* workers + 1; set as they open */
+	struct store_worker *_Atomic *worker; /* workers + 1; set as they open, freed with the store */
 	_Atomic uint64_t seq;           /* next */
 	_Atomic uint64_t generation;    /* next */
 	_Atomic uint64_t grace;         /* epoch asked for */
@@ -363,7 +365,7 @@ void op_wait(struct store_op *op, enum wait_for what);
 void op_step(struct store_op *op);
 void ops_retry(struct store_worker *sw);
 /* ram_alloc within the worker's share. *charge: what to give back with it. */
-struct buf *buf_take(struct store_worker *sw, uint32_t size, uint32_t *charge);
+struct buf *buf_take(struct store_worker *sw, uint32_t size, bool second, uint32_t *charge);
 void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge);
 /* Sets the status and counts the time. */
 bool op_finish(struct store_op *op, enum store_status st, int lat);
