@@ -139,6 +139,13 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 		    "%s was written by another version of valcached (format %u, this one reads %u): use "
 		    "that version, or remove the file to start empty",
 		    name, sb->version, FORMAT_VERSION);
+	if (sb->seg_shift < 22 || (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2)
+		return fail(cause, -EINVAL, "%s is damaged: its segment size makes no sense: remove the file", name);
+	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
+		return fail(cause, -EINVAL,
+		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
+		    "a smaller -I, or remove the file and start with a larger --size",
+		    s->cfg.item_max, name, 1u << (sb->seg_shift - 20));
 	if (sb->seg_shift != s->seg_shift || sb->seg_count != p->nseg)
 		return fail(cause, -EINVAL,
 		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
@@ -156,11 +163,6 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 		    "%s belongs to another store than %s: give the paths of one store, or remove the "
 		    "files to start empty",
 		    name, s->path[0].file->info.path);
-	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
-		return fail(cause, -EINVAL,
-		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
-		    "a smaller -I, or remove the file and start with a larger --size",
-		    s->cfg.item_max, name, 1u << (sb->seg_shift - 20));
 	return 0;
 }
 
@@ -179,6 +181,17 @@ static int path_alloc(struct path *p)
 	return 0;
 }
 
+/* A store keeps the segments that it was made with, if -I fits them. */
+static void keep_geometry(struct store *s, const struct format_super *sb)
+{
+	if (sb->version != FORMAT_VERSION || sb->seg_shift < 22 ||
+	    (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2 || s->cfg.item_max > (1ull << sb->seg_shift) / 2 ||
+	    s->cfg.size >> sb->seg_shift < 2)
+		return; /* check_super() finds the words */
+	s->seg_shift = sb->seg_shift;
+	s->seg_size = 1ull << s->seg_shift;
+}
+
 /*
  * Opens every path, makes or checks the superblocks, and reads what the segments hold. On failure
  * paths_close() cleans up.
@@ -189,7 +202,7 @@ int paths_open(struct store *s, char **cause)
 	uint8_t *page = NULL;
 	struct io *io = NULL;
 	uint64_t base = 0;
-	int res;
+	int res, found;
 
 	s->seg_shift = segment_shift(s->cfg.size);
 	s->seg_size = 1ull << s->seg_shift;
@@ -225,16 +238,6 @@ int paths_open(struct store *s, char **cause)
 			    s->cfg.paths[i], p->file->info.size);
 			goto out;
 		}
-		p->nseg = (uint32_t)(s->cfg.size / s->seg_size) - 1;
-		p->unit_base = base;
-		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
-		if (base > INDEX_LOC_MAX) {
-			res = fail(cause, -EINVAL, "the paths together are above 4 TiB: lower --size");
-			goto out;
-		}
-		res = path_alloc(p);
-		if (res < 0)
-			goto out;
 		res = io_add_file(io, p->file);
 		if (res < 0) {
 			fail(cause, res, "cannot use %s: %s", s->cfg.paths[i], strerror(-res));
@@ -252,6 +255,20 @@ int paths_open(struct store *s, char **cause)
 			fail(cause, res, "cannot read %s: %s", s->cfg.paths[i], strerror(-res));
 			goto out;
 		}
+		if (i == 0 && res == 1)
+			keep_geometry(s, &p->super);
+		found = res;
+		p->nseg = (uint32_t)(s->cfg.size / s->seg_size) - 1;
+		p->unit_base = base;
+		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
+		if (base > INDEX_LOC_MAX) {
+			res = fail(cause, -EINVAL, "the paths together are above 4 TiB: lower --size");
+			goto out;
+		}
+		res = path_alloc(p);
+		if (res < 0)
+			goto out;
+		res = found;
 		if (i == 0) {
 			if (res == 1) {
 				memcpy(s->id, p->super.store_id, 16);

@@ -158,7 +158,7 @@ bool table_good(const struct format_footer *f, const struct format_entry *entrie
 
 		if (e->type < FORMAT_VALUE || e->type > FORMAT_FLUSH || e->units == 0 ||
 		    e->units_at < FORMAT_ALIGN / FORMAT_UNIT ||
-		    (uint64_t)(e->units_at + e->units) * FORMAT_UNIT > f->table_off)
+		    ((uint64_t)e->units_at + e->units) * FORMAT_UNIT > f->table_off)
 			return false;
 	}
 	return true;

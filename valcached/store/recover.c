@@ -131,6 +131,7 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 		return;
 	p = &s->path[h->path];
 	if (h->seg >= p->nseg || h->ext_len > WBUF_BYTES || h->ext_off > s->seg_size ||
+	    h->ext_off < FORMAT_ALIGN || h->ext_len % FORMAT_ALIGN != 0 ||
 	    h->ext_off + (uint64_t)h->ext_len > s->seg_size || h->ext_off % FORMAT_ALIGN != 0 ||
 	    h->block_off > h->ext_len || h->block_off % FORMAT_ALIGN != 0 ||
 	    written % FORMAT_ALIGN != 0 || written > h->block_off || committed > h->ext_len)
@@ -208,6 +209,7 @@ static int replay(struct reading *r, char **cause)
 			*cause = NULL;
 		return -err;
 	}
+	s->replayed = true;
 	return 0;
 }
 

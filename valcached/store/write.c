@@ -73,8 +73,13 @@ void wbufs_close(struct store *s, bool keep)
 	if (s->wbuf_mem != NULL)
 		munmap(s->wbuf_mem, s->wbuf_len);
 	s->wbuf_mem = NULL;
-	if (!keep && s->shm_wbuf[0] != '\0')
-		unlink(s->shm_wbuf);
+	if (!keep && s->shm_wbuf[0] != '\0') {
+		char tmp[sizeof s->shm_wbuf + 8];
+
+		/* before recovery has replayed it, the file of that name is a dead process's [RC-1] */
+		snprintf(tmp, sizeof tmp, "%s%s", s->shm_wbuf, s->replayed ? "" : ".new");
+		unlink(tmp);
+	}
 }
 
 /* ---- the write budget: a bucket of one second -------------------------------------------------- */
