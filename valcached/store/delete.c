@@ -7,6 +7,9 @@
  *          before the slot is removed: a kill between the two leaves the
  *          key deleted or untouched, and the answer is not out yet.
  *  [DEL-2] A record that could not be read, but may be the key's, is ended as well.
+ *  [DEL-3] While a flush_all ends everything nothing is published: each publisher looks at `flushing` under
+ *          its key's lock, and waits. So what has a higher seq than the FLUSH record is indexed after
+ *          it, and what has a lower one before.
  */
 #include <string.h>
 
@@ -141,36 +144,41 @@ bool flush_step(struct store_op *op)
 	struct store_worker *sw = op->sw;
 	struct store *s = sw->s;
 	struct wbuf *on[STORE_PATHS_MAX] = {0};
-	uint64_t ends[STORE_PATHS_MAX];
+	bool idle = false;
+	uint64_t ends;
 	uint32_t units;
 
 	for (unsigned i = 0; i < s->npaths; i++) {
-		struct path *p = &s->path[i];
-		uint64_t newest = 0;
-
-		if (atomic_load(&p->offline))
+		if (atomic_load(&s->path[i].offline))
 			continue;
-		for (uint32_t k = 0; k < p->nseg; k++) {
-			uint64_t g = atomic_load(&p->seg[k].generation);
-
-			newest = g > newest ? g : newest;
-		}
-		ends[i] = newest;
-		on[i] = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
+		on[i] = wbuf_reserve(sw, &s->path[i], STREAM_MAIN, TOMBSTONE_MAX);
 		if (on[i] == NULL) {
 			op_wait(op, WAIT_WRITE);
 			return false;
 		}
 	}
+	if (!atomic_compare_exchange_strong(&s->flushing, &idle, true)) {
+		op_wait(op, WAIT_WRITE);
+		return false;
+	}
+	for (unsigned i = 0; i < STRIPES; i++) {
+		/* whoever was publishing is done, whoever comes sees the flag */
+		pthread_mutex_lock(&s->stripe[i].m);
+		pthread_mutex_unlock(&s->stripe[i].m);
+	}
+	ends = atomic_load(&s->generation) - 1;
 	for (unsigned i = 0; i < s->npaths; i++) {
-		struct format_record rec = {.type = FORMAT_FLUSH,
-		    .value_off = sizeof rec, .content = {0, ends[i]}};
+		struct format_record rec = {
+		    .type = FORMAT_FLUSH, .value_off = sizeof rec, .content = {0, ends}};
 
-		if (on[i] != NULL)
-			wbuf_append(on[i], (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
+		if (on[i] == NULL)
+			continue;
+		wbuf_append(on[i], (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
+		atomic_store(&s->flush_seq, rec.seq);
 	}
 	index_clear(s->index);
 	ram_clear(s->ram);
+	atomic_store(&s->flushing, false);
 	return finish(op, STORE_OK);
 }
 

@@ -366,7 +366,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 	if (w == NULL)
 		return AGAIN_NO_ROOM;
 	pthread_mutex_lock(lock);
-	if (index_get(s->index, e->hash, loc, &ref)) {
+	if (!atomic_load(&s->flushing) && index_get(s->index, e->hash, loc, &ref)) {
 		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
 		    mem + rec.value_off, e->hash, true, &units);
 		AN(index_relocate(s->index, e->hash, loc, to, units, ref.clock / 2));

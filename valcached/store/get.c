@@ -37,6 +37,8 @@ static void admit_now(struct store_op *op, struct buf *b)
 	struct wbuf *w;
 	uint32_t n, units;
 	uint64_t loc;
+	struct buf *same;
+	bool touched;
 
 	memcpy(&rec, mem, sizeof rec);
 	n = record_head_len(rec.key_len, rec.value_len);
@@ -46,7 +48,11 @@ static void admit_now(struct store_op *op, struct buf *b)
 	memcpy(head, mem, n);
 	pthread_mutex_lock(lock);
 	index_find(s->index, op->hash, &probe);
-	if (probe.n == 0 && ram_has(s->ram, op->hash, op->key, op->key_len)) {
+	/* still this value? The key may have been deleted and set to another since */
+	same = ram_lookup(s->ram, op->hash, op->key, op->key_len, &touched);
+	if (same != NULL)
+		buf_put(s->ram, same);
+	if (probe.n == 0 && same == b && !atomic_load(&s->flushing)) {
 		loc = wbuf_append(w, head, n, mem + rec.value_off, op->hash, false, &units);
 		index_insert(s->index, op->hash, loc, units, 1, &victim);
 		ram_relocate(s->ram, op->hash, 0, loc);
@@ -110,7 +116,7 @@ static void keep(struct store_op *op, struct buf *b, uint64_t loc)
 	struct index_ref ref;
 
 	pthread_mutex_lock(lock);
-	if (index_get(s->index, op->hash, loc, &ref)) {
+	if (!atomic_load(&s->flushing) && index_get(s->index, op->hash, loc, &ref)) {
 		b->hash = op->hash;
 		atomic_store_explicit(&b->loc, loc, memory_order_relaxed);
 		ram_insert(s->ram, b);

@@ -445,10 +445,10 @@ static bool publish(struct store_op *op)
 	    .units_at = lv->rec.units_at,
 	    .units = record_units(lv->rec.value_off, lv->rec.value_len) & 0xffffffu,
 	    .type = FORMAT_VALUE};
-	struct index_ref victim = {0};
+	struct index_ref victim = {0}, own = {.loc = loc};
+	uint32_t receiving = LARGE_RECEIVING;
 
 	if (run->found) {
-		struct index_ref own = {.loc = loc};
 		bool eq = same_value(&run->rec, &lv->rec);
 
 		drop_later(s, &own);
@@ -456,10 +456,23 @@ static bool publish(struct store_op *op)
 		return verdict(op, eq);
 	}
 	pthread_mutex_lock(lock);
-	if (!index_unchanged(s->index, op->hash, &run->probe)) {
+	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe)) {
 		pthread_mutex_unlock(lock);
 		find_restart(op);
 		return false;
+	}
+	if (lv->rec.seq < atomic_load(&s->flush_seq)) {
+		/* set before the flush, and ended by it [DEL-3] */
+		pthread_mutex_unlock(lock);
+		give_extent(run, true, &entry);
+		COUNT(op->sw, sets_stored);
+		return finish(op, STORE_OK);
+	}
+	if (!atomic_compare_exchange_strong(&s->large[lv->slot].state, &receiving, LARGE_WRITING)) {
+		/* given up by the recycler [L-1]: the segment's table will not have it */
+		pthread_mutex_unlock(lock);
+		drop_later(s, &own);
+		return finish(op, STORE_UNAVAILABLE);
 	}
 	index_insert(s->index, op->hash, loc, entry.units, 0, &victim);
 	pthread_mutex_unlock(lock);
@@ -549,6 +562,11 @@ bool long_set_step(struct store_op *op)
 		case SET_CHECK:
 			if (op_find(op, false) == FIND_PENDING)
 				return false;
+			if (atomic_load(&s->flushing)) {
+				find_restart(op);
+				op_wait(op, WAIT_WRITE);
+				return false;
+			}
 			if (publish(op))
 				return true;
 			break;

@@ -117,6 +117,11 @@ static bool publish(struct store_op *op, bool *again)
 		}
 	}
 	pthread_mutex_lock(lock);
+	if (atomic_load_explicit(&s->flushing, memory_order_acquire)) {
+		pthread_mutex_unlock(lock);
+		op_wait(op, WAIT_WRITE); /* [DEL-3] */
+		return false;
+	}
 	if (!index_unchanged(s->index, op->hash, &op->run->probe) ||
 	    (op->run->matches == 0 && s->cfg.admit == STORE_ADMIT_SECOND && op->tries == 0 &&
 	        ram_has(s->ram, op->hash, op->key, op->key_len))) {

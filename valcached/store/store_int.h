@@ -236,6 +236,9 @@ struct store {
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
+	_Atomic bool flushing;          /* a flush_all is under way: nothing is published [DEL-3] */
+	_Atomic uint64_t flush_seq;     /* of the last one */
+	bool replayed;                  /* the file of write buffers is ours */
 	uint8_t *wbuf_mem;
 	size_t wbuf_len;
 	struct wbuf *wbuf;              /* all of all workers */
