@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a store again: after a clean stop, a kill, with damaged superblocks, headers, tables,
+ * footers, values and blocks; with other options than it was made with, each refused in one
+ * sentence. Simulated machine, one thread.
+ */
+#include "tests/unit/store_rig.h"
+
+static void begin(struct rig *r, uint64_t seed)
+{
+	rig_init(r, sim_env_new(seed, NULL));
+}
+
+static void fill_keys(struct rig *r, uint64_t from, uint64_t to, uint32_t len)
+{
+	for (uint64_t k = from; k < to; k++)
+		assert_int_equal(set_k(r, k, k, len), STORE_OK);
+}
+
+static unsigned count_keys(struct rig *r, uint64_t from, uint64_t to, uint32_t len)
+{
+	unsigned n = 0;
+
+	for (uint64_t k = from; k < to; k++)
+		n += get_k(r, k, k, len);
+	return n;
+}
+
+static uint64_t seg_start(struct rig *r, uint32_t seg)
+{
+	return ((uint64_t)seg + 1) * r->cfg.size / 16; /* 64 MiB in segments of 4 MiB */
+}
+
+static void hurt(struct rig *r, uint64_t off, size_t len)
+{
+	uint8_t *junk = malloc(len);
+
+	sim_disk_peek(r->env, "disk0", off, junk, len);
+	for (size_t i = 0; i < len; i++)
+		junk[i] ^= 0x5a;
+	sim_disk_poke(r->env, "disk0", off, junk, len);
+	free(junk);
+}
+
+/* The write buffers of a killed process are replayed, whatever it was doing; also by other workers.
+ */
+static void killed(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 1);
+	r.cfg.sync_ns = 100 * NS_PER_S; /* nothing is flushed by time */
+	rig_open(&r);
+	fill_keys(&r, 0, 400, 7000);
+	for (uint64_t k = 0; k < 400; k += 4)
+		assert_int_equal(del_k(&r, k), STORE_OK);
+	rig_crash(&r, false);
+	r.cfg.workers = 2;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 400; k++)
+		assert_int_equal(get_k(&r, k, k, 7000), k % 4 != 0);
+	rig_crash(&r, false); /* at once */
+	r.cfg.workers = 1;
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 400, 7000), 300);
+	assert_int_equal(rig_flush_all(&r, 0), STORE_OK);
+	fill_keys(&r, 500, 510, 100);
+	rig_crash(&r, false);
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 400, 7000), 0);
+	assert_int_equal(count_keys(&r, 500, 510, 100), 10);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* A start that fails must not cost what the killed process had left in its write buffers. */
+static void killed_then_bad_start(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 2);
+	r.cfg.sync_ns = 100 * NS_PER_S;
+	rig_open(&r);
+	fill_keys(&r, 0, 100, 5000);
+	rig_crash(&r, false);
+	sim_disk_fault(r.env, "disk0", seg_start(&r, 3), 4096, SIM_READ_ERROR);
+	assert_true(rig_try(&r) < 0);
+	assert_non_null(strstr(r.cause, "cannot read disk0"));
+	sim_disk_fault(r.env, "disk0", seg_start(&r, 3), 4096, SIM_OK);
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 100, 5000), 100);
+	rig_close(&r);
+	assert_int_equal(rig_files(r.shm), 0);
+	rig_free(&r);
+}
+
+/* Shared memory that is not what it says is not believed. */
+static void bad_write_buffers(void **state)
+{
+	struct rig_corpse c;
+	struct rig r;
+
+	(void)state;
+	for (unsigned round = 0; round < 40; round++) {
+		begin(&r, 100 + round);
+		r.cfg.sync_ns = 100 * NS_PER_S;
+		rig_open(&r);
+		fill_keys(&r, 0, 30, 5000);
+		rig_settle(&r);
+		fill_keys(&r, 30, 60, 5000);
+		rig_die(&r, false, &c);
+		for (unsigned i = 0; i < r.s->nwbuf; i++) {
+			struct wbuf_shm *h =
+			    (struct wbuf_shm *)(void *)((char *)c.mem + i * FORMAT_ALIGN);
+			uint32_t *word = (uint32_t *)(void *)h;
+
+			/* one field of each is wrong */
+			word[sim_env_random(r.env, sizeof *h / 4)] ^= 1u
+								      << sim_env_random(r.env, 32);
+		}
+		rig_bury(&r, &c);
+		rig_open(&r);
+		for (uint64_t k = 0; k < 30; k++)
+			(void)get_k(&r, k, k, 5000); /* never wrong; there or not */
+		assert_true(count_keys(&r, 0, 60, 5000) >= 29);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+static void superblocks(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 3);
+	for (unsigned copy = 0; copy < 2; copy++) {
+		rig_open(&r);
+		fill_keys(&r, 0, 50, 3000);
+		rig_close(&r);
+		hurt(&r, copy * 4096 + 100, 8);
+		rig_open(&r);
+		assert_int_equal(count_keys(&r, 0, 50, 3000), 50);
+		rig_close(&r);
+	}
+	hurt(&r, 100, 8);
+	hurt(&r, 4096 + 100, 8);
+	assert_int_equal(rig_try(&r), -EINVAL);
+	assert_non_null(strstr(r.cause, "not a valcached store"));
+	hurt(&r, 100, 8);
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 50, 3000), 50);
+	rig_close(&r);
+	r.cfg.fresh = true;
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 50, 3000), 0);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* Segments 0.. hold the keys in order: which key's record is where? */
+static uint64_t place_of(struct rig *r, uint64_t k, uint32_t *seg)
+{
+	struct index_probe probe;
+	struct rop o;
+	char key[32];
+	uint32_t at;
+
+	store_op_init(&o.op, r->w[0], key, (uint8_t)rig_key(key, k), rop_done, &o);
+	index_find(r->s->index, o.op.hash, &probe);
+	store_op_end(&o.op);
+	assert_int_equal(probe.n, 1);
+	assert_non_null(loc_path(r->s, probe.ref[0].loc, seg, &at));
+	return seg_start(r, *seg) + (uint64_t)at * FORMAT_UNIT;
+}
+
+enum damage { HEADER, FOOTER, TABLE, RECORD_HEAD, VALUE, BLOCK, DAMAGES };
+
+static void damaged(void **state)
+{
+	(void)state;
+	for (unsigned d = 0; d < DAMAGES; d++) {
+		struct rig r;
+		uint32_t seg, seg_of[600], lost = 0, there = 0;
+		uint64_t at;
+
+		begin(&r, 10 + d);
+		rig_open(&r);
+		fill_keys(&r, 0, 600, 20000); /* 12 MB: three segments and a bit */
+		rig_close(&r);
+		rig_open(&r);
+		for (uint64_t k = 0; k < 600; k++)
+			(void)place_of(&r, k, &seg_of[k]);
+		at = place_of(&r, 100, &seg);
+		rig_close(&r);
+		switch (d) {
+		case HEADER:
+			hurt(&r, seg_start(&r, seg) + 16, 1);
+			break;
+		case FOOTER:
+			hurt(&r, seg_start(&r, seg + 1) - 4096 + 8, 1);
+			break;
+		case TABLE:
+			hurt(&r, seg_start(&r, seg + 1) - 2 * 4096 + 40, 1);
+			break;
+		case RECORD_HEAD:
+			hurt(&r, at + 20, 1);
+			break;
+		case VALUE:
+			hurt(&r, at + 9000, 1);
+			break;
+		default:
+			/* without its table, and with a block whose header is torn */
+			hurt(&r, seg_start(&r, seg + 1) - 4096 + 8, 1);
+			hurt(&r, seg_start(&r, seg) + 4096, 512);
+		}
+		rig_open(&r);
+		if (d == RECORD_HEAD || d == VALUE) {
+			assert_false(get_k(&r, 100, 100, 20000));
+			assert_int_equal(rig_counters(&r).corrupt_reads, 1);
+			assert_int_equal(atomic_load(&r.s->quarantines), 1);
+			rig_pass(&r, 10 * NS_PER_MS);
+		}
+		for (uint64_t k = 0; k < 600; k++)
+			if (get_k(&r, k, k, 20000)) {
+				there++;
+				if (seg_of[k] == seg)
+					assert_true(d == FOOTER || d == TABLE || d == BLOCK);
+			} else {
+				lost++;
+				assert_int_equal(seg_of[k], seg);
+			}
+		assert_int_equal(there + lost, 600);
+		if (d == FOOTER || d == TABLE)
+			assert_int_equal(lost, 0);
+		else if (d == BLOCK)
+			assert_true(lost > 0 && lost < 60); /* one block of up to 1 MiB */
+		else
+			assert_true(lost > 100 && lost < 250); /* one segment */
+		/* and what was lost can be set again */
+		fill_keys(&r, 0, 600, 20000);
+		rig_close(&r);
+		rig_open(&r);
+		assert_int_equal(count_keys(&r, 0, 600, 20000), 600);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+static void refused(struct rig *r, const char *words)
+{
+	assert_true(rig_try(r) < 0);
+	assert_non_null(r->cause);
+	if (strstr(r->cause, words) == NULL)
+		fail_msg("\"%s\" does not say \"%s\"", r->cause, words);
+}
+
+static void other_options(void **state)
+{
+	struct rig r;
+	char one[96];
+
+	(void)state;
+	begin(&r, 5);
+	r.cfg.npaths = 2;
+	rig_open(&r);
+	fill_keys(&r, 0, 100, 3000);
+	rig_close(&r);
+	r.cfg.size = 128 * MIB;
+	refused(&r, "start with the old --size");
+	r.cfg.size = 64 * MIB;
+	r.cfg.npaths = 1;
+	refused(&r, "path 1 of a store of 2 paths");
+	r.cfg.npaths = 3;
+	refused(&r, "is path 1 of a store of 2 paths");
+	r.cfg.npaths = 2;
+	memcpy(one, r.path[0], sizeof one);
+	memcpy(r.path[0], r.path[1], sizeof one);
+	memcpy(r.path[1], one, sizeof one);
+	refused(&r, "same --path options in the same order");
+	memcpy(one, r.path[0], sizeof one);
+	memcpy(r.path[0], r.path[1], sizeof one);
+	memcpy(r.path[1], "disk9", 6);
+	refused(&r, "disk9 is empty");
+	memcpy(r.path[1], one, sizeof one);
+	r.cfg.item_max = 3 * MIB;
+	refused(&r, "-I of 3145728 bytes");
+	r.cfg.item_max = 2 * MIB; /* still fits segments of 4 MiB */
+	rig_open(&r);
+	assert_int_equal(count_keys(&r, 0, 100, 3000), 100);
+	rig_close(&r);
+	/* another version, well summed */
+	{
+		struct format_super sb;
+
+		for (unsigned i = 0; i < 2; i++) {
+			sim_disk_peek(r.env, "disk0", i * 4096, &sb, sizeof sb);
+			sb.version = 99;
+			super_seal(&sb);
+			sim_disk_poke(r.env, "disk0", i * 4096, &sb, sizeof sb);
+		}
+	}
+	refused(&r, "another version");
+	rig_free(&r);
+
+	begin(&r, 6);
+	r.cfg.size = 40 * MIB;
+	refused(&r, "too small");
+	r.cfg.size = 64 * MIB;
+	r.cfg.item_max = 16 * MIB;
+	refused(&r, "raise --size or lower -I");
+	sim_env_config(r.env)->space = 10 * MIB;
+	r.cfg.item_max = MIB;
+	refused(&r, "larger than the space");
+	rig_free(&r);
+}
+
+/* A smaller -I than the store was made with is no reason to refuse it. */
+static void smaller_items(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 7);
+	r.cfg.size = 256 * MIB;
+	r.cfg.item_max = 4 * MIB;
+	rig_open(&r);
+	assert_int_equal(r.s->seg_size, 8 * MIB);
+	fill_keys(&r, 0, 20, 100000);
+	rig_close(&r);
+	r.cfg.item_max = MIB;
+	rig_open(&r);
+	assert_int_equal(r.s->seg_size, 8 * MIB);
+	assert_int_equal(count_keys(&r, 0, 20, 100000), 20);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+static void in_use(void **state)
+{
+	struct rig r, other;
+
+	(void)state;
+	rig_init(&r, NULL);
+	rig_open(&r);
+	fill_keys(&r, 0, 10, 100);
+	rig_init(&other, NULL);
+	memcpy(other.path, r.path, sizeof r.path);
+	assert_int_equal(rig_try(&other), -EBUSY);
+	assert_non_null(strstr(other.cause, "in use"));
+	assert_int_equal(count_keys(&r, 0, 10, 100), 10);
+	rig_close(&r);
+	rig_free(&other);
+	rig_free(&r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(killed),
+	    cmocka_unit_test(killed_then_bad_start),
+	    cmocka_unit_test(bad_write_buffers),
+	    cmocka_unit_test(superblocks),
+	    cmocka_unit_test(damaged),
+	    cmocka_unit_test(other_options),
+	    cmocka_unit_test(smaller_items),
+	    cmocka_unit_test(in_use),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
