@@ -55,7 +55,7 @@ enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
 #define YOUNG_STEP    0.02 /* its share grows by this when main turns out to be dead */
 #define MAIN_DEAD     0.10 /* main's oldest is dead if less of its bytes than this was used */
 #define MAIN_PROBE    8u   /* main is looked at after so many young segments at the latest */
-#define YOUNG_MIN     2u
+#define YOUNG_MIN     4u /* the open one among them */
 #define CREDIT        0.36 /* bytes that may be written again for each byte of a set */
 #define TOMBSTONE_MAX ((64u + STORE_KEY_MAX + 8 + FORMAT_UNIT - 1) & ~(FORMAT_UNIT - 1))
 #define ALLOW_STEP    256u /* table entries reserved for an extent at a time */

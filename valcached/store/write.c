@@ -142,10 +142,13 @@ static void wbuf_close(struct wbuf *w)
 static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stream stream,
     uint32_t bytes)
 {
-	uint32_t min = ROUND(FORMAT_BLOCK + bytes), want = min > FORMAT_EXTENT ? min : FORMAT_EXTENT;
+	uint32_t min = ROUND(FORMAT_BLOCK + bytes), want;
 	struct wbuf *w = NULL;
 
 	A(min <= WBUF_BYTES);
+	/* as many records of this size as the buffer takes: nothing is left over if all are alike */
+	want = ROUND(FORMAT_BLOCK + (WBUF_BYTES - FORMAT_BLOCK) / bytes * bytes);
+	A(want >= min && want <= WBUF_BYTES);
 	for (unsigned i = 0; i < sw->nwbufs; i++)
 		if (!sw->wbufs[i]->active && atomic_load(&sw->wbufs[i]->pins) == 0) {
 			w = sw->wbufs[i];
