@@ -66,9 +66,11 @@ static void open_cause(int err, const char *path, char **cause)
 	char dir[PATH_MAX + 1], own[64] = "";
 	const struct passwd *me = getpwuid(geteuid());
 	struct stat st;
+	char *up;
 
 	snprintf(dir, sizeof dir, "%s", path);
-	memmove(dir, dirname(dir), strlen(dirname(dir)) + 1);
+	up = dirname(dir); /* cuts dir, or points to a constant */
+	memmove(dir, up, strlen(up) + 1);
 	switch (err) {
 	case EACCES:
 	case EPERM:
@@ -234,8 +236,8 @@ static int preallocate(int fd, const char *path, const struct stat *st, uint64_t
 	if ((uint64_t)st->st_size >= size && have >= size)
 		return 0;
 	if (fstatfs(fd, &fs) == 0)
-		space =
-		    (uint64_t)(geteuid() == 0 ? fs.f_bfree : fs.f_bavail) * (uint64_t)fs.f_bsize;
+		/* not f_bfree: the reserve is for others, and filling it up breaks their machine */
+		space = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
 	else
 		memset(&fs, 0, sizeof fs);
 	size_human(want, sizeof want, (double)size);
