@@ -97,7 +97,7 @@ static void value_put(struct value *v)
 
 static struct value *value_new(uint32_t len, uint32_t flags)
 {
-	struct value *v = malloc(sizeof *v + len);
+	struct value *v = malloc(sizeof *v + len + STORE_BODY_SLACK);
 
 	AN(v);
 	atomic_init(&v->refs, 1);

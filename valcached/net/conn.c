@@ -30,8 +30,8 @@
  *   IN_LINE  set with a negative expiry            begin_set, block_drained IN_LINE, then IN_HOLD
  *   IN_HOLD  the store gives a place for the body  body_wanted              IN_BODY
  *   IN_HOLD  the store refuses (too large)         body_wanted              IN_LINE, swallowing
- *   IN_BODY  the place is full, more to come       request__body_came       IN_HOLD
- *   IN_BODY  the last byte                         request__body_came       IN_END
+ *   IN_BODY  the place is full, more to come       body_came                IN_HOLD
+ *   IN_BODY  the last byte                         body_came                IN_END
  *   IN_END   "\r\n"                                input_end                IN_HOLD (commit)
  *   IN_END   anything else                         input_end                IN_LINE
  *   IN_HOLD  the step that ends the request        stored, deleted, ...     IN_LINE
@@ -43,7 +43,8 @@
  *
  *   multishot          the rule. Bytes arrive in the engine's buffers; an idle connection has none.
  *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet
- *   direct             the rest of a body, into its place, when more than DIRECT_MIN is to come
+ *   direct             the rest of a body with its "\r\n", into its place, when more than DIRECT_MIN is
+ *                      to come
  *   none               back-pressure: LEFT_MAX bytes wait here, the others in the socket
  *
  * A bulk body ends multishot mode (by cancelling it); BULK_RUN requests without one bring it back.
@@ -229,8 +230,7 @@ static void receive(struct conn *c)
 		return;
 	if (direct) {
 		c->rx_direct = true;
-		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, c->cur->op.body_n - c->filled,
-		    received);
+		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, request__body_room(c), received);
 		return;
 	}
 	if (c->left_n > LEFT_MAX / 2)

@@ -268,7 +268,11 @@ static inline void conn__dirty(struct conn *c)
 /* request.c */
 size_t request__input(struct conn *c, const char *bytes, size_t n);
 bool request__may_begin(const struct conn *c);
-/* The direct receive brought n bytes of the body. */
+/*
+ * Bytes that a direct receive asks for: the rest of the body or of this part of it, and, behind a body
+ * in one piece, its "\r\n", which so costs no receive of its own. request__body_came(): n of them came.
+ */
+uint32_t request__body_room(const struct conn *c);
 void request__body_came(struct conn *c, uint32_t n);
 /* The end of the stream inside a request: it is dropped. */
 void request__abort(struct conn *c);

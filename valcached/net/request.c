@@ -627,7 +627,7 @@ static void begin_set(struct conn *c, const struct proto_request *rq)
 	step(r, store_set(&r->op, mode_of(r), rq->flags, rq->body_len));
 }
 
-void request__body_came(struct conn *c, uint32_t n)
+static void body_came(struct conn *c, uint32_t n)
 {
 	struct req *r = c->cur;
 
@@ -654,7 +654,7 @@ static size_t input_body(struct conn *c, const char *p, size_t n)
 	if (take_n > n)
 		take_n = (uint32_t)n;
 	memcpy(op->body + c->filled, p, take_n);
-	request__body_came(c, take_n);
+	body_came(c, take_n);
 	return take_n;
 }
 
@@ -676,6 +676,31 @@ static size_t input_end(struct conn *c, const char *p, size_t n)
 	}
 	hold(c, r, commit);
 	return did;
+}
+
+uint32_t request__body_room(const struct conn *c)
+{
+	const struct req *r = c->cur;
+
+	A(c->in == IN_BODY);
+	return r->op.body_n - c->filled + (r->body_len <= STORE_WHOLE_MAX ? STORE_BODY_SLACK : 0);
+}
+
+void request__body_came(struct conn *c, uint32_t n)
+{
+	struct store_op *op = &c->cur->op;
+	const char *end = (const char *)op->body + op->body_n;
+	uint32_t body = op->body_n - c->filled;
+
+	_Static_assert(STORE_BODY_SLACK == 2, "the place of \"\\r\\n\"");
+	if (body > n)
+		body = n;
+	body_came(c, body);
+	if (n > body) {
+		size_t did = input_end(c, end, n - body);
+
+		A(did == n - body);
+	}
 }
 
 /* A set that expires at once: the key is removed. */
