@@ -206,6 +206,12 @@ static void prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sq
 	}
 }
 
+/* The last receive emptied the socket: the next waits at once, instead of trying in vain before. */
+static uint16_t drained(const struct io_op *op)
+{
+	return op->flags & OP_DRAINED ? IORING_RECVSEND_POLL_FIRST : 0;
+}
+
 static void prep(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 {
 	uint32_t len;
@@ -222,12 +228,14 @@ static void prep(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 	case IO_RECV_SOME:
 		len = op->u.net.len < u->buf_size ? op->u.net.len : u->buf_size;
 		io_uring_prep_recv(sqe, op->u.net.fd, NULL, len, 0);
+		sqe->ioprio = drained(op);
 		sqe->flags |= IOSQE_BUFFER_SELECT;
 		sqe->buf_group = RECV_GROUP;
 		break;
 	case IO_RECV:
 		io_uring_prep_recv(sqe, op->u.net.fd, (char *)op->u.net.buf + op->u.net.did,
 				   op->u.net.len - op->u.net.did, MSG_WAITALL);
+		sqe->ioprio = drained(op);
 		break;
 	case IO_SEND:
 		if (op->u.net.msg.msg_iovlen == 1)
@@ -505,6 +513,14 @@ static void arm_wake(struct uring *u)
 	sqe->user_data = TAG_WAKE;
 }
 
+static void note_drained(struct io_op *op, uint32_t flags)
+{
+	if (flags & IORING_CQE_F_SOCK_NONEMPTY)
+		op->flags &= (uint8_t)~OP_DRAINED;
+	else
+		op->flags |= OP_DRAINED;
+}
+
 static unsigned op_done(struct uring *u, struct io_op *op, int32_t res, uint32_t flags)
 {
 	bool more = (flags & IORING_CQE_F_MORE) != 0;
@@ -525,12 +541,14 @@ static unsigned op_done(struct uring *u, struct io_op *op, int32_t res, uint32_t
 	case IO_SEND:
 		return send_done(u, op, res);
 	case IO_RECV:
+		note_drained(op, flags);
 		return recv_done(u, op, res);
 	case IO_ACCEPT:
 		return accept_done(u, op, res, more);
 	default:
 		break;
 	}
+	note_drained(op, flags);
 	if (likely(flags & IORING_CQE_F_BUFFER)) {
 		bid = flags >> IORING_CQE_BUFFER_SHIFT;
 		A(bid < u->buf_n);
@@ -783,7 +801,7 @@ static void uring_net(struct io *io, struct io_op *op)
 {
 	struct uring *u = uring_of(io);
 
-	op->flags = 0;
+	op->flags &= OP_DRAINED;
 	op->data = NULL;
 	A(u->bufs != NULL);
 	start(u, op);
@@ -793,7 +811,7 @@ static void uring_recv(struct io *io, struct io_op *op)
 {
 	struct uring *u = uring_of(io);
 
-	op->flags = 0;
+	op->flags &= OP_DRAINED;
 	A(op->u.net.len <= INT32_MAX);
 	if (unlikely(op->u.net.len == 0))
 		local(u, op, 0);
