@@ -53,7 +53,7 @@ struct store {
 	uint64_t items, bytes, ram;
 	unsigned async, delay_us, buffers;
 	_Atomic unsigned break_in;
-	struct store_worker *worker[129];
+	_Atomic(struct store_worker *) worker[129]; /* counters are read while workers open */
 };
 
 struct store_worker {
@@ -624,21 +624,25 @@ void store_stats_reset(struct store *s)
 
 void store_latency(const struct store *s, enum store_latency which, struct hist *into)
 {
-	for (unsigned i = 0; i <= s->cfg.workers; i++)
-		if (s->worker[i] != NULL)
-			hist_merge(into, &s->worker[i]->lat[which]);
+	for (unsigned i = 0; i <= s->cfg.workers; i++) {
+		const struct store_worker *sw = s->worker[i];
+
+		if (sw != NULL)
+			hist_merge(into, &sw->lat[which]);
+	}
 }
 
 void store_counters(const struct store *s, struct store_counters *out)
 {
 	memset(out, 0, sizeof *out);
 	for (unsigned i = 0; i <= s->cfg.workers; i++) {
+		const struct store_worker *sw = s->worker[i];
 		const uint64_t *from;
 		uint64_t *to = (uint64_t *)out;
 
-		if (s->worker[i] == NULL)
+		if (sw == NULL)
 			continue;
-		from = (const uint64_t *)&s->worker[i]->count;
+		from = (const uint64_t *)&sw->count;
 		for (size_t k = 0; k < sizeof *out / sizeof *to; k++)
 			to[k] += __atomic_load_n(&from[k], __ATOMIC_RELAXED);
 	}
