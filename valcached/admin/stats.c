@@ -88,8 +88,9 @@ static void general_store(const struct admin *a, struct text *out)
 	number(out, "bytes", bytes);
 	number(out, "curr_items", items);
 	number(out, "total_items", c.sets_stored);
+	/* of names that net has, too, memcached means net's: commands, not lookups */
 #define X(name, text)                                                                              \
-	if (strcmp(#name, "get_misses") != 0)                                                      \
+	if (strcmp(#name, "get_misses") != 0 && strcmp(#name, "delete_misses") != 0)               \
 		number(out, #name, c.name);
 	STORE_COUNTERS(X)
 #undef X
