@@ -22,7 +22,7 @@ static struct out *append(struct conn *c)
 {
 	struct out *o = worker__out(c->w);
 
-	if (c->out == NULL)
+	if (c->out_last == NULL)
 		c->out = o;
 	else
 		c->out_last->next = o;
