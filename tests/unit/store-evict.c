@@ -1,0 +1,310 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Recycling: laps around the store, what is written again, tombstones and DROP records as long as
+ * they are needed and not longer, admission, write budget, discard. Simulated machine, one thread.
+ */
+#include "tests/unit/store_rig.h"
+
+static void begin(struct rig *r, uint64_t seed)
+{
+	rig_init(r, sim_env_new(seed, NULL));
+}
+
+static uint64_t recycled(struct rig *r)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < r->s->npaths; i++)
+		n += atomic_load(&r->s->path[i].seg_recycled);
+	return n;
+}
+
+static uint64_t next_key = 1000000;
+
+/* New values until so many more segments have been recycled. */
+static void lap(struct rig *r, uint64_t segments, uint32_t len)
+{
+	uint64_t until = recycled(r) + segments;
+
+	while (recycled(r) < until) {
+		assert_int_equal(set_k(r, next_key, next_key, len), STORE_OK);
+		next_key++;
+	}
+}
+
+/* Entries in tables that are not values. */
+static unsigned others(struct rig *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->s->npaths; i++)
+		for (uint32_t k = 0; k < r->s->path[i].nseg; k++) {
+			struct path *p = &r->s->path[i];
+			struct format_footer f;
+
+			if (atomic_load(&p->seg[k].state) != SEG_SEALED)
+				continue;
+			sim_disk_peek(r->env, p->file->info.path,
+				      seg_offset(p, k) + r->s->seg_size - sizeof f, &f, sizeof f);
+			assert_true(footer_good(
+			    &f, r->s->id_seed, atomic_load(&p->seg[k].generation), r->s->seg_size));
+			n += f.others;
+		}
+	return n;
+}
+
+static void hot_ones_stay(void **state)
+{
+	struct rig r;
+	unsigned there = 0;
+	struct store_counters c;
+
+	(void)state;
+	begin(&r, 1);
+	r.cfg.ram_bytes = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 100; k++)
+		assert_int_equal(set_k(&r, k, k, 9000), STORE_OK);
+	for (uint64_t k = 0; k < 200; k++) {
+		ram_clear(r.s->ram);
+		assert_true(get_k(&r, k % 100, k % 100, 9000));
+	}
+	for (unsigned round = 0; round < 60; round++) {
+		lap(&r, 1, 9000);
+		ram_clear(r.s->ram);
+		for (uint64_t k = 0; k < 100; k++)
+			(void)get_k(&r, k, k, 9000);
+	}
+	for (uint64_t k = 0; k < 100; k++)
+		there += get_k(&r, k, k, 9000);
+	assert_true(there >= 95);
+	assert_true(atomic_load(&r.s->reinserted) >= 100);
+	assert_true(atomic_load(&r.s->evicted) > 1000);
+	c = rig_counters(&r);
+	assert_true((double)atomic_load(&r.s->reinserted_bytes) <
+		    CREDIT * (double)c.user_bytes + (double)r.s->seg_size);
+	assert_true(c.corrupt_reads + c.read_errors == 0);
+	rig_close(&r);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 100; k++)
+		there -= get_k(&r, k, k, 9000);
+	assert_int_equal(there, 0);
+	assert_true(atomic_load(&r.s->full));
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* A tombstone in an older segment than its value: it must be written again, and then no more. */
+static void tombstones(void **state)
+{
+	struct rig r;
+	char key[32];
+	uint64_t k = 0;
+
+	(void)state;
+	begin(&r, 2);
+	r.cfg.workers = 2;
+	r.cfg.sync_ns = 1000 * NS_PER_S; /* worker 1 keeps its extent in the first segment */
+	rig_open(&r);
+	assert_int_equal(rig_put(&r, 1, STORE_SET, "old", 3, 0, 1, 100, NULL), STORE_OK);
+	while (r.s->path[0].order[STREAM_MAIN].n < 9)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK), k++;
+	/* the last ones are deleted by worker 1 */
+	for (uint64_t i = k - 50; i < k; i++)
+		assert_int_equal(rig_remove(&r, 1, key, rig_key(key, i)), STORE_OK);
+	assert_int_equal(r.s->path[0].seg[r.w[1]->cur[0][STREAM_MAIN]->seg].stream, STREAM_MAIN);
+	r.s->cfg.sync_ns = 50 * NS_PER_MS;
+	r.cfg.sync_ns = 50 * NS_PER_MS;
+	rig_settle(&r);
+	lap(&r, 3, 20000); /* the first segments are gone, the deleted values' are not */
+	for (unsigned how = 0; how < 2; how++) {
+		if (how == 0)
+			rig_crash(&r, false);
+		else
+			rig_close(&r);
+		rig_open(&r);
+		for (uint64_t i = k - 50; i < k; i++)
+			assert_false(get_k(&r, i, i, 20000));
+		rig_pass(&r, 100 * NS_PER_MS); /* what was open when it stopped is sealed */
+		assert_true(others(&r) >= 50);
+	}
+	for (unsigned i = 0; i < 40 && others(&r) > 0; i++) {
+		lap(&r, 10, 20000);
+		rig_settle(&r);
+	}
+	assert_int_equal(others(&r), 0);
+	for (uint64_t i = k - 50; i < k; i++)
+		assert_false(get_k(&r, i, i, 20000));
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* FLUSH records, too, are dropped when nothing older is left. */
+static void flushes(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 3);
+	r.cfg.npaths = 2;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 1000; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	assert_int_equal(rig_flush_all(&r, 0), STORE_OK);
+	lap(&r, 4, 20000);
+	rig_crash(&r, false);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 1000; k++)
+		assert_false(get_k(&r, k, k, 20000));
+	for (unsigned i = 0; i < 80 && others(&r) > 0; i++) {
+		lap(&r, 10, 20000);
+		rig_settle(&r);
+	}
+	assert_int_equal(others(&r), 0);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* An index that is too small: what it throws out does not come back. */
+static void victims(void **state)
+{
+	struct rig r;
+	bool *was = calloc(20000, 1);
+	struct index_stats ix;
+	unsigned there = 0, back = 0, still = 0;
+
+	(void)state;
+	begin(&r, 4);
+	r.cfg.mean_value = 10 * MIB; /* 4096 items */
+	r.cfg.ram_bytes = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 20000; k++)
+		assert_int_equal(set_k(&r, k, k, 500), STORE_OK);
+	index_stats(r.s->index, &ix);
+	assert_true(ix.victims > 10000);
+	RIG_UNTIL(&r, r.s->ndrops == 0);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 20000; k++)
+		there += was[k] = get_k(&r, k, k, 500);
+	assert_int_equal(recycled(&r), 0);
+	rig_crash(&r, false);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 20000; k++) {
+		bool is = get_k(&r, k, k, 500);
+
+		back += is && !was[k];
+		still += is && was[k];
+	}
+	assert_int_equal(back, 0);
+	assert_true(there > 3500 && still > there * 9 / 10);
+	rig_close(&r);
+	rig_free(&r);
+	free(was);
+}
+
+static void second_touch(void **state)
+{
+	struct rig r;
+	struct store_counters was, now;
+
+	(void)state;
+	begin(&r, 5);
+	r.cfg.admit = STORE_ADMIT_SECOND;
+	r.cfg.ram_bytes = 4 * MIB;
+	rig_open(&r);
+	lap(&r, 1, 20000); /* full from now on */
+	was = rig_counters(&r);
+	for (uint64_t k = 0; k < 20; k++)
+		assert_int_equal(set_k(&r, k, k, 10000), STORE_OK);
+	now = rig_counters(&r);
+	assert_int_equal(now.sets_ram_only - was.sets_ram_only, 20);
+	assert_int_equal(now.sets_stored, was.sets_stored);
+	for (uint64_t k = 0; k < 10; k++) /* touched: they have earned a place */
+		assert_true(get_k(&r, k, k, 10000));
+	assert_int_equal(rig_counters(&r).admitted_later, 10);
+	for (uint64_t k = 0; k < 20; k++) {
+		assert_int_equal(add_k(&r, k, k, 10000), STORE_EXISTS);
+		assert_int_equal(set_k(&r, k, k + 1, 10000), STORE_CONFLICT);
+	}
+	assert_int_equal(del_k(&r, 19), STORE_OK); /* from RAM alone */
+	assert_int_equal(del_k(&r, 9), STORE_OK);  /* from disk */
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 20; k++)
+		assert_int_equal(get_k(&r, k, k, 10000), k < 9);
+	/* set again while remembered: to disk at once */
+	was = rig_counters(&r);
+	for (uint64_t k = 10; k < 19; k++)
+		assert_int_equal(set_k(&r, k, k, 10000), STORE_OK);
+	now = rig_counters(&r);
+	assert_int_equal(now.sets_stored - was.sets_stored, 9);
+	rig_crash(&r, false);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 20; k++)
+		assert_int_equal(get_k(&r, k, k, 10000), k != 9 && k != 19);
+	lap(&r, 0, 1);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+static void write_budget(void **state)
+{
+	struct rig r;
+	uint64_t began, took, bytes;
+
+	(void)state;
+	begin(&r, 6);
+	r.cfg.write_budget = 8 * MIB;
+	rig_open(&r);
+	rig_pass(&r, 2 * NS_PER_S); /* the bucket is full: one second's worth */
+	began = io_now(r.io[0]);
+	bytes = rig_counters(&r).disk_write_bytes;
+	for (uint64_t k = 0; k < 1500; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	took = io_now(r.io[0]) - began;
+	bytes = rig_counters(&r).disk_write_bytes - bytes;
+	assert_true(bytes > 25 * MIB);
+	assert_true((double)bytes / (double)r.cfg.write_budget < (double)took / 1e9 + 1.3);
+	assert_true(took > 2 * NS_PER_S && took < 5 * NS_PER_S);
+	assert_true(rig_counters(&r).write_waits > 0);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+static void block_device(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 7);
+	snprintf(r.path[0], sizeof r.path[0], "/dev/sim0");
+	sim_disk_make(r.env, r.path[0], 64 * MIB);
+	r.cfg.ram_bytes = 2 * MIB;
+	rig_open(&r);
+	lap(&r, 20, 30000);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t from = next_key - 300;
+
+		rig_crash(&r, i & 1);
+		rig_open(&r);
+		for (uint64_t k = from; k < next_key; k++)
+			(void)get_k(&r, k, k, 30000);
+		assert_int_equal(rig_counters(&r).corrupt_reads, 0);
+		lap(&r, 5, 30000);
+	}
+	rig_close(&r);
+	rig_free(&r);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(hot_ones_stay), cmocka_unit_test(tombstones),
+	    cmocka_unit_test(flushes),       cmocka_unit_test(victims),
+	    cmocka_unit_test(second_touch),  cmocka_unit_test(write_budget),
+	    cmocka_unit_test(block_device),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
