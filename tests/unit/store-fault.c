@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Disks that fail: reads, writes, syncs, headers; one path of several, the only path; bits that
+ * flip, writes that get lost or land elsewhere. Never a wrong byte, never a hang. Simulated
+ * machine, one thread.
+ */
+#include "tests/unit/store_rig.h"
+
+static void begin(struct rig *r, uint64_t seed)
+{
+	rig_init(r, sim_env_new(seed, NULL));
+}
+
+static unsigned online(struct rig *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->s->npaths; i++)
+		n += !atomic_load(&r->s->path[i].offline);
+	return n;
+}
+
+static void unreadable(void **state)
+{
+	struct rig r;
+	unsigned there = 0, again = 0;
+
+	(void)state;
+	begin(&r, 1);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 600; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	sim_disk_fault(r.env, "disk0", 9 * MIB, 4096, SIM_READ_ERROR);
+	for (uint64_t k = 0; k < 600; k++)
+		there += get_k(&r, k, k, 20000);
+	assert_true(there < 600 && there > 300);
+	assert_true(rig_counters(&r).read_errors >= 1);
+	assert_int_equal(atomic_load(&r.s->quarantines), 1);
+	rig_pass(&r, 20 * NS_PER_MS);
+	/* what is lost can be set anew and deleted; it stays so */
+	for (uint64_t k = 0; k < 600; k++) {
+		if (!get_k(&r, k, k, 20000)) {
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+			if (k % 2)
+				assert_int_equal(del_k(&r, k), STORE_OK);
+			else
+				again++;
+		}
+	}
+	assert_true(again > 0);
+	sim_disk_fault(r.env, "disk0", 9 * MIB, 4096, SIM_OK);
+	/* laps: the quarantined segment comes back into use */
+	for (uint64_t k = 1000; atomic_load(&r.s->path[0].seg_recycled) < 40; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	for (uint32_t i = 0; i < r.s->path[0].nseg; i++)
+		assert_false(atomic_load(&r.s->path[0].seg[i].quarantined));
+	assert_int_equal(online(&r), 1);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* Tombstones in a segment of which parts cannot be read any more still hold after a restart. */
+static void tombstones_of_bad_segments(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 3; how++) {
+		struct rig r;
+		uint32_t tseg;
+		uint64_t off;
+
+		begin(&r, 2);
+		r.cfg.ram_bytes = 2 * MIB;
+		rig_open(&r);
+		/* values in several segments, their tombstones in the one that is open then */
+		for (uint64_t k = 0; k < 1500; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		for (uint64_t k = 0; k < 1500; k += 3)
+			assert_int_equal(del_k(&r, k), STORE_OK);
+		rig_settle(&r);
+		tseg = r.s->path[0].open[STREAM_MAIN];
+		assert_true(tseg != SEG_NONE);
+		off = seg_offset(&r.s->path[0], tseg);
+		for (uint64_t k = 2000; atomic_load(&r.s->path[0].seg[tseg].state) != SEG_SEALED;
+		     k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		if (how == 0) /* a piece in the middle, the footer, or only what reads find bad */
+			sim_disk_fault(r.env, "disk0", off + 2 * MIB, 4096, SIM_READ_ERROR);
+		else if (how == 1)
+			sim_disk_fault(r.env, "disk0", off + 4 * MIB - 4096, 4096, SIM_READ_ERROR);
+		else
+			segment_quarantine(r.s, &r.s->path[0], tseg, "the test says so");
+		for (uint64_t k = 5000; atomic_load(&r.s->path[0].seg_recycled) < 60; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		for (unsigned restart = 0; restart < 2; restart++) {
+			for (uint64_t k = 0; k < 1500; k += 3)
+				assert_false(get_k(&r, k, k, 20000));
+			sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+			rig_crash(&r, false);
+			rig_open(&r);
+		}
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+static void one_path_fails(void **state)
+{
+	struct rig r;
+	unsigned there = 0;
+
+	(void)state;
+	begin(&r, 3);
+	r.cfg.npaths = 2;
+	r.cfg.item_max = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 300; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_settle(&r);
+	sim_disk_fault(r.env, "disk1", 0, 64 * MIB, SIM_WRITE_ERROR);
+	for (uint64_t k = 300; k < 900; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	assert_int_equal(set_k(&r, 5000, 5000, 2 * MIB), STORE_OK);
+	assert_int_equal(online(&r), 1);
+	assert_true(atomic_load(&r.s->path[1].offline));
+	assert_true(rig_counters(&r).write_errors >= 1);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 300; k++)
+		assert_true(get_k(&r, k, k, 20000)); /* still read from both */
+	for (uint64_t k = 300; k < 900; k++)
+		there += get_k(&r, k, k, 20000);
+	assert_true(there > 350); /* but for the few buffers on their way to it */
+	for (uint64_t k = 0; k < 900; k++)
+		(void)del_k(&r, k);
+	for (uint64_t k = 0; k < 900; k++)
+		assert_false(get_k(&r, k, k, 20000));
+	for (uint64_t k = 10000; atomic_load(&r.s->path[0].seg_recycled) < 20; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+static void only_path_fails(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 4; how++) {
+		struct rig r;
+		unsigned refused = 0;
+
+		begin(&r, 4 + how);
+		r.cfg.item_max = 2 * MIB;
+		rig_open(&r);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		rig_settle(&r);
+		ram_clear(r.s->ram);
+		if (how == 0)
+			sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_WRITE_ERROR);
+		else if (how == 1)
+			sim_env_config(r.env)->sync_error = 1000000;
+		else if (how == 2) /* headers only: segments can no longer be prepared */
+			for (uint32_t i = 0; i < 15; i++)
+				sim_disk_fault(r.env, "disk0", (i + 1) * 4ull * MIB, 4096,
+					       SIM_WRITE_ERROR);
+		else
+			sim_env_config(r.env)->write_error = 1000000;
+		for (uint64_t k = 1000; k < 5000 && refused < 10; k++) {
+			enum store_status st = set_k(&r, k, k, k % 50 == 0 ? 2 * MIB : 20000);
+
+			assert_true(st == STORE_OK || st == STORE_UNAVAILABLE);
+			refused += st == STORE_UNAVAILABLE;
+		}
+		assert_int_equal(refused, 10);
+		assert_int_equal(online(&r), 0);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_true(get_k(&r, k, k, 20000));
+		(void)del_k(&r, 7);
+		assert_false(get_k(&r, 7, 7, 20000));
+		rig_close(&r); /* and it stops */
+		sim_env_config(r.env)->sync_error = sim_env_config(r.env)->write_error = 0;
+		sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+		rig_open(&r);
+		for (uint64_t k = 0; k < 300; k++)
+			if (k != 7)
+				assert_true(get_k(&r, k, k, 20000));
+		assert_int_equal(set_k(&r, 9000, 9000, 100), STORE_OK);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+/* One in a few hundred operations goes wrong in some way, for several laps and restarts. */
+static void everything_at_once(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 1; seed <= 6; seed++) {
+		enum { KEYS = 700 };
+		uint64_t id[KEYS] = {0}, ids = 0, hits = 0, bad = 0;
+		uint32_t len[KEYS] = {0};
+		struct sim_config *sc;
+		struct rig r;
+
+		begin(&r, 100 + seed);
+		r.cfg.npaths = 2;
+		r.cfg.item_max = 2 * MIB;
+		r.cfg.ram_bytes = 2 * MIB;
+		rig_open(&r);
+		sc = sim_env_config(r.env);
+		sc->read_error = 2000;
+		sc->read_flip = 3000;
+		sc->write_flip = seed % 2 ? 3000 : 0;
+		sc->lost_write = seed % 3 == 0 ? 3000 : 0;
+		sc->misdirect = seed % 3 == 1 ? 1000 : 0;
+		sc->short_io = sc->again = 10000;
+		for (unsigned i = 0; i < 4000 && online(&r) > 0; i++) {
+			uint64_t k = sim_env_random(r.env, KEYS), dice = sim_env_random(r.env, 100);
+			char key[32];
+			size_t n = rig_key(key, k);
+
+			if (dice < 40) {
+				uint64_t new = ++ids;
+				uint32_t l = (uint32_t)sim_env_random(
+				    r.env, sim_env_random(r.env, 50) == 0 ? 2 * MIB : 30000);
+				enum store_status st =
+				    rig_put(&r, 0, STORE_SET, key, n, (uint32_t) new, new, l, NULL);
+
+				if (st == STORE_OK) {
+					id[k] = new;
+					len[k] = l;
+				} else {
+					assert_true(st == STORE_CONFLICT ||
+						    st == STORE_UNAVAILABLE);
+				}
+			} else if (dice < 90) {
+				struct got g = rig_fetch(&r, 0, key, n, false);
+
+				if (g.status == STORE_OK) {
+					assert_int_equal(g.flags, id[k]);
+					assert_int_equal(g.len, len[k]);
+					assert_true(rig_is(g.value, g.len, id[k]));
+					hits++;
+				}
+				rig_drop(&g);
+			} else {
+				(void)rig_remove(&r, 0, key, n);
+			}
+		}
+		bad = rig_counters(&r).corrupt_reads + rig_counters(&r).read_errors;
+		rig_close(&r);
+		*sc = (struct sim_config){0};
+		rig_open(&r);
+		for (uint64_t k = 0; k < KEYS; k++) {
+			char key[32];
+			struct got g = rig_fetch(&r, 0, key, rig_key(key, k), false);
+
+			/* lost writes may bring an older one back, but never one that never was */
+			if (g.status == STORE_OK) {
+				assert_true(g.flags <= ids);
+				assert_true(rig_is(g.value, g.len, g.flags));
+			}
+			rig_drop(&g);
+		}
+		assert_true(hits > 100);
+		assert_true(bad > 0);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+/* Many reads of large values with little memory: each waits its turn, in order. */
+static void queue(void **state)
+{
+	enum { N = 60 };
+	struct rop *o = calloc(N, sizeof *o);
+	struct rig r;
+	unsigned next = 0, out_of_order = 0;
+	bool seen[N] = {0};
+
+	(void)state;
+	begin(&r, 8);
+	r.cfg.buffer_bytes = 4 * MIB;
+	r.cfg.ram_bytes = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < N; k++)
+		assert_int_equal(set_k(&r, k, k, 500000), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	for (unsigned i = 0; i < N; i++) {
+		char key[32];
+
+		store_op_init(&o[i].op, r.w[0], key, (uint8_t)rig_key(key, i), rop_done, &o[i]);
+		o[i].done = store_get(&o[i].op, false);
+	}
+	assert_true(r.w[0]->charged <= r.w[0]->budget);
+	for (unsigned turns = 0; next < N; turns++) {
+		assert_true(turns < RIG_TURNS);
+		assert_true(r.w[0]->charged <= r.w[0]->budget);
+		rig_turn(&r);
+		for (unsigned i = 0; i < N; i++)
+			if (o[i].done && !seen[i]) {
+				assert_int_equal(o[i].op.status, STORE_OK);
+				assert_true(rig_is(o[i].op.value, o[i].op.value_n, i));
+				out_of_order +=
+				    i >
+				    next + 12; /* of those under way together, any may be first */
+				store_op_end(&o[i].op);
+				seen[i] = true;
+				next++;
+			}
+	}
+	assert_int_equal(out_of_order, 0);
+	assert_true(rig_counters(&r).buffer_waits > 0);
+	rig_close(&r);
+	rig_free(&r);
+	free(o);
+}
+
+int main(int argc, char **argv)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(unreadable),         cmocka_unit_test(tombstones_of_bad_segments),
+	    cmocka_unit_test(one_path_fails),     cmocka_unit_test(only_path_fails),
+	    cmocka_unit_test(everything_at_once), cmocka_unit_test(queue),
+	};
+
+	if (argc > 1)
+		cmocka_set_test_filter(argv[1]);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
