@@ -53,6 +53,7 @@ struct rig {
 	void (*on_yield)(struct rig *r); /* while the slow worker waits for the others */
 	void *user;
 	bool dead;
+	bool threads; /* the workers have some of their own */
 	uint64_t yields;
 	struct store_counters last; /* of the store that was closed last */
 };
@@ -183,7 +184,7 @@ static inline int rig_try(struct rig *r)
 	r->cause = NULL;
 	for (unsigned i = 0; i < r->cfg.npaths; i++)
 		r->cfg.paths[i] = r->path[i];
-	r->cfg.yield = rig_yield;
+	r->cfg.yield = r->threads ? NULL : rig_yield;
 	r->cfg.yield_arg = r;
 	r->dead = false;
 	res = store_open(&r->cfg, r->engine, &r->s, &r->cause);
