@@ -8,6 +8,7 @@
 
 #include "valcached/proto/proto_int.h"
 #include "base/assert.h"
+#include "base/copy.h"
 
 const struct proto_line proto_lines[PROTO_LINE_IDS] = {
 #define X(n, t) [PROTO_##n] = {t, sizeof(t) - 1},
@@ -59,7 +60,7 @@ static_assert(3 + 10                                        /* VA */
 
 static char *put(char *o, const char *s, size_t n)
 {
-	memcpy(o, s, n);
+	copy_key(o, s, n);
 	return o + n;
 }
 

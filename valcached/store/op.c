@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/copy.h"
 #include "base/log.h"
 #include "base/xxh.h"
 #include "valcached/store/store_int.h"
@@ -394,13 +395,15 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
     store_done_fn *done, void *user)
 {
 	A(key_len <= STORE_KEY_MAX);
-	memset(op, 0, offsetof(struct store_op, key));
+	/* in pieces that compilers clear without string instructions */
+	memset(op, 0, 64);
+	memset((char *)op + 64, 0, offsetof(struct store_op, key) - 64);
 	op->run = NULL;
 	op->done = done;
 	op->user = user;
 	op->sw = sw;
 	op->key_len = key_len;
-	memcpy(op->key, key, key_len);
+	copy_key(op->key, key, key_len);
 	op->hash = XXH3_64bits_withSeed(key, key_len, sw->s->hash_secret);
 	op->start_ns = io_now(sw->io);
 }

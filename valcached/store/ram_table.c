@@ -16,6 +16,8 @@
 
 #include "valcached/store/ram_int.h"
 
+#define RAM_PREFETCH 256u /* bytes of a record */
+
 static uint32_t line_of(uint64_t shape, uint64_t hash)
 {
 	uint32_t mask = (uint32_t)(shape >> 32);
@@ -87,8 +89,9 @@ __attribute__((no_sanitize("thread"))) void ram_prefetch(const struct ram *r, ui
 			if (stage == 1) {
 				__builtin_prefetch(b, 1);
 			} else {
-				__builtin_prefetch(b->mem + b->rec_off);
-				__builtin_prefetch(b->mem + b->rec_off + 64);
+				/* header and key; of a small value most or all, a large one is sent by reference */
+				for (unsigned at = 0; at < RAM_PREFETCH; at += 64)
+					__builtin_prefetch(b->mem + b->rec_off + at);
 			}
 			return;
 		}
