@@ -213,7 +213,7 @@ static struct entry **find(struct store *s, const struct store_op *op)
 {
 	struct entry **e = &s->bucket[op->hash % BUCKETS];
 
-	while (*e != NULL && ((*e)->key_len != op->key_len || memcmp((*e)->key, op->key, op->key_len)))
+	while (*e != NULL && ((*e)->key_len != op->key_len || memcmp((*e)->key, op->key, op->key_len) != 0))
 		e = &(*e)->next;
 	return e;
 }

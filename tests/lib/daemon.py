@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import termios
+import threading
 import time
 
 BUILD = os.environ.get("TEST_BUILD") or os.environ.get("BUILD") or "build"
@@ -265,16 +266,18 @@ class Daemon:
 
 
 class Tally:
-    """Counts cases; prints failures with what was wanted and what came."""
+    """Counts cases, of several threads if need be; prints failures: what was wanted, what came."""
 
     def __init__(self):
         self.passed = self.failed = 0
+        self.lock = threading.Lock()
 
     def same(self, name, got, want):
-        if got == want:
-            self.passed += 1
-            return True
-        self.failed += 1
+        with self.lock:
+            if got == want:
+                self.passed += 1
+                return True
+            self.failed += 1
         print("FAILED %s\n  want %r\n  got  %r" % (name, want, got), flush=True)
         return False
 
@@ -285,9 +288,11 @@ class Tally:
         """A case that fails by raising."""
         try:
             fn(*args)
-            self.passed += 1
+            with self.lock:
+                self.passed += 1
         except Exception as e:  # whatever it is, it is a failed case
-            self.failed += 1
+            with self.lock:
+                self.failed += 1
             import traceback
             tb = traceback.extract_tb(e.__traceback__)[-1]
             print("FAILED %s: %s: %s (%s:%d)" % (name, type(e).__name__, e, tb.filename, tb.lineno),
