@@ -132,7 +132,8 @@ docs: $(MAN1) $(MAN8) $(BUILD)/valcached.conf $(BUILD)/valcached.service
 
 install: all docs
 	install -d $(bindir) $(mandir)/man1 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)
-	install -m 755 $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(bindir)
+	install -m 755 $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/replay \
+	    $(BUILD)/nullserver $(bindir)
 	install -m 644 $(MAN1) $(mandir)/man1
 	install -m 644 $(MAN8) $(mandir)/man8
 	install -m 644 $(BUILD)/valcached.service $(unitdir)/valcached.service

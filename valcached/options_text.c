@@ -8,6 +8,7 @@
 
 #define HELP_INDENT 30
 #define HELP_WIDTH  96
+#define MAN_WIDTH   78
 
 /* Words of text, broken at width columns, each further line begun with prefix. */
 static void print_wrapped(FILE *to, const char *text, int column, int width, const char *prefix)
@@ -90,7 +91,8 @@ void options_print_man(FILE *to)
 		fputs("\\fR", to);
 		if (d->arg != NULL)
 			fprintf(to, "=\\fI%s\\fR", d->arg);
-		fprintf(to, "\n%s\n", d->help);
+		fprintf(to, "\n");
+		print_wrapped(to, d->help, 0, MAN_WIDTH, "");
 		if (d->initial != NULL)
 			fprintf(to, "Default: %s.\n", d->initial);
 	}
