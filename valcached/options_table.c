@@ -78,7 +78,7 @@ const struct option_def options__table[] = {
 	{.name = "max-item-size", .letter = 'I', .kind = OPTION_SIZE, .offset = AT(item_max),
 	 .arg = "SIZE", .initial = "1m", .min = KIB, .max = 64 * MIB,
 	 .allowed = "a size from 1k to 64m",
-	 .help = "Largest value that is taken."},
+	 .help = "Largest value that is taken. --size must be 32 times as much."},
 	{.name = "sync", .kind = OPTION_DURATION, .offset = AT(sync_ns), .arg = "TIME",
 	 .initial = "1s", .max = 3600 * SECOND, .allowed = "a time from 0 to 1h, such as 500ms or 1s,",
 	 .help = "Longest time until what was stored is safe from a power cut; 0 syncs each flush."},
@@ -118,7 +118,7 @@ const struct option_def options__table[] = {
 	 .help = "Write the process id to this file."},
 	{.name = "verbose", .letter = 'v', .kind = OPTION_COUNT, .offset = AT(verbose),
 	 .initial = "0", .max = 3, .allowed = "a number from 0 to 3",
-	 .help = "Log more; -vv logs more still."},
+	 .help = "Log more, for those who look for a fault."},
 	{.name = "config", .kind = OPTION_CONFIG, .offset = AT(config), .arg = "FILE", .max = 4095,
 	 .allowed = "a file name",
 	 .help = "Read settings from this file first: lines of NAME = VALUE with the long names "
