@@ -575,38 +575,24 @@ static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	sw->retry = true;
 }
 
-static uint32_t young_least(const struct path *p)
-{
-	uint32_t n = (uint32_t)((double)p->nseg * YOUNG_SHARE);
-
-	return n > YOUNG_MIN ? n : YOUNG_MIN;
-}
-
-/* Young is kept at its share; then main's oldest goes. Under the path's lock. NULL: nothing to recycle. */
+/*
+ * Main's oldest if it is known to be dead, or young is within its share, or main has not been looked at
+ * for a while; else young's oldest. Under the path's lock. NULL: nothing to recycle.
+ */
 static struct order *victim_stream(struct path *p)
 {
 	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
+	uint64_t share = (uint64_t)((double)p->nseg * YOUNG_SHARE), bytes = 0;
 
-	if (main->n <= 1 || (young->n > young_least(p) && young->n > p->young_most &&
-	                        p->since_main < MAIN_PROBE))
+	if (share < YOUNG_MIN)
+		share = YOUNG_MIN;
+	/* by bytes: a stop seals what is open, and such stubs are no reason to evict anything */
+	for (uint32_t i = 0; i < young->n; i++)
+		bytes += p->seg[young->ring[(young->head + i) % p->nseg]].used;
+	if (main->n <= 1 || (young->n > YOUNG_MIN && bytes > share * p->store->seg_size &&
+	                        !p->main_dead && p->since_main < MAIN_PROBE))
 		return young->n > 1 ? young : NULL;
 	return main;
-}
-
-/* How much of main's oldest segment was used decides how much of the store new values get. */
-static void adapt_young(struct path *p, uint64_t used, uint64_t all)
-{
-	uint32_t step = (uint32_t)((double)p->nseg * YOUNG_STEP) + 1, least = young_least(p);
-	uint32_t most = (uint32_t)((double)p->nseg * YOUNG_MOST);
-
-	pthread_mutex_lock(&p->lock);
-	if (p->young_most < least)
-		p->young_most = least;
-	if ((double)used < (double)all * MAIN_DEAD)
-		p->young_most = p->young_most + step < most ? p->young_most + step : most;
-	else if (p->young_most > least)
-		p->young_most--;
-	pthread_mutex_unlock(&p->lock);
 }
 
 /* [EV-3] It stays SEG_RECYCLING, and on disk as it was: a restart finds everything in it. */
@@ -649,7 +635,14 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	if (g->state != SEG_SEALED) {
 		pthread_mutex_unlock(&p->lock);
-		long_sets_abort(s, p, seg); /* [L-1]; sealed next time */
+		/* sealed next time: long sets are given up [L-1], idle write buffers given back */
+		long_sets_abort(s, p, seg);
+		if (!atomic_exchange(&g->close_wanted, true)) {
+			for (unsigned i = 0; i < s->cfg.workers; i++)
+				if (s->worker[i] != NULL)
+					worker_wake(s->worker[i]);
+			sw->retry = true;
+		}
 		return false;
 	}
 	o->head = (o->head + 1) % p->nseg;
@@ -672,7 +665,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	free(pick);
 	if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
 	    !atomic_load(&g->quarantined))
-		adapt_young(p, used, total);
+		p->main_dead = (double)used < (double)total * MAIN_DEAD;
 	flush_own(sw);
 	if (!kept || atomic_load(&p->offline)) {
 		out_of_use(p, seg, "not all that its tombstones say could be written again");

@@ -172,6 +172,7 @@ static int path_alloc(struct path *p)
 	p->clean = calloc(p->nseg, sizeof *p->clean);
 	if (p->seg == NULL || p->clean == NULL)
 		return -ENOMEM;
+	p->main_dead = true; /* until one has been looked at */
 	for (unsigned k = 0; k < STREAMS; k++) {
 		p->open[k] = SEG_NONE;
 		p->order[k].ring = calloc(p->nseg, sizeof *p->order[k].ring);

@@ -448,7 +448,7 @@ static void adopt(struct found *f)
 	struct path *p = f->path;
 	struct segment *g = &p->seg[f->seg];
 
-	g->used = FORMAT_ALIGN;
+	g->used = FORMAT_ALIGN + (uint32_t)f->data_bytes; /* about: what it holds, not where it ends */
 	if (!f->sealed && f->entries == 0) {
 		atomic_store(&g->state, SEG_CLEAN);
 		p->clean[p->nclean++] = f->seg;

@@ -85,6 +85,7 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 			g->used = FORMAT_ALIGN;
 			g->extents = g->allowed = g->nentries = 0;
 			g->data_bytes = 0;
+			atomic_store_explicit(&g->close_wanted, false, memory_order_relaxed);
 			g->opened_ns = clock_ns();
 			segment_add_order(p, stream, p->open[stream]);
 			call = p->nclean < CLEAN_AHEAD;

@@ -45,14 +45,12 @@
  * what has proved its use: everything until the store is first full, then values that came back
  * (ghost list) and what is written again. Young holds the other new values of a full store; it is kept
  * short (YOUNG_SHARE), and what was used in it moves to main: so a scan passes through young without
- * pushing out main. If main's oldest segment was hardly used, the data has changed and young's share
- * grows, up to a plain ring; else it shrinks again. docs/decisions.md has the figures.
+ * pushing out main. While main's oldest segments turn out to be hardly used (the data has changed, or was
+ * deleted), they go first, and young grows up to a plain ring. docs/decisions.md has the figures.
  */
 enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
 
-#define YOUNG_SHARE   0.03 /* of a path's segments at least; never below YOUNG_MIN */
-#define YOUNG_MOST    0.90 /* ... at most */
-#define YOUNG_STEP    0.02 /* its share grows by this when main turns out to be dead */
+#define YOUNG_SHARE   0.03 /* of a path's bytes; at least YOUNG_MIN segments */
 #define MAIN_DEAD     0.10 /* main's oldest is dead if less of its bytes than this was used */
 #define MAIN_PROBE    8u   /* main is looked at after so many young segments at the latest */
 #define YOUNG_MIN     4u /* the open one among them */
@@ -69,6 +67,7 @@ struct segment {
 	_Atomic uint32_t pins;          /* disk reads in flight */
 	_Atomic bool quarantined;       /* a read of it failed: nothing in it is indexed any more */
 	uint8_t stream;                 /* under the path's lock */
+	_Atomic bool close_wanted;      /* the recycler waits for its last extents */
 	bool emptied;                   /* slow worker: quarantined and out of the index */
 	/* under the path's lock, while OPEN or FULL: */
 	uint32_t used;                  /* bytes given out, with the header */
@@ -99,8 +98,8 @@ struct path {
 		uint32_t *ring, head, n;
 	} order[STREAMS];
 	uint32_t virgins;
-	uint32_t young_most;            /* segments of young above which it is recycled */
 	uint32_t since_main;            /* young segments recycled since main's last */
+	bool main_dead;                 /* slow worker: main's last recycled one was hardly used */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
 

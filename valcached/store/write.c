@@ -397,25 +397,19 @@ void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
 
 		if (!w->active || w->closing || w->writing != 0)
 			continue;
-		if (sw->stopping) {
+		if (sw->stopping || atomic_load_explicit(&w->path->seg[w->seg].close_wanted,
+		                        memory_order_relaxed)) {
 			wbuf_close(w);
 			continue;
 		}
-		if (w->dirty_since != 0) {
-			due = w->dirty_since + wait;
-			if (now >= due) {
+		/* an idle one is kept even if its segment is full otherwise: its room is not wasted */
+		due = w->dirty_since != 0 ? w->dirty_since + wait : w->idle_since + IDLE_CLOSE_NS;
+		if (now >= due) {
+			if (w->dirty_since != 0)
 				wbuf_flush(w);
-				continue;
-			}
-		} else {
-			bool full = atomic_load_explicit(&w->path->seg[w->seg].state,
-			                memory_order_relaxed) != SEG_OPEN;
-
-			due = w->idle_since + (full ? wait : IDLE_CLOSE_NS);
-			if (now >= due) {
+			else
 				wbuf_close(w);
-				continue;
-			}
+			continue;
 		}
 		if (due < *deadline)
 			*deadline = due;
