@@ -36,6 +36,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/io/io_int.h"
+#include "valcached/io/memcheck.h"
 #include "valcached/io/uring_compat.h"
 
 #define URING_MAGIC  0x75726e67u
@@ -56,6 +57,7 @@ struct uring {
 	struct io io; /* first: the callers' handle */
 	unsigned magic;
 	bool enabled;
+	bool memcheck; /* memcheck_runs() */
 	pid_t owner; /* the thread that turns it, once enabled */
 
 	/* hot */
@@ -121,6 +123,17 @@ static int ring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_
 	if (r > 0)
 		io_count(&u->io.count.submitted, (uint64_t)r);
 	return r < 0 ? r : 0;
+}
+
+/* As ring_enter(get, 1), but asleep for a millisecond in poll(2) at most: see memcheck.h. */
+static int ring_wait_poll(struct uring *u)
+{
+	int r = ring_enter(u, true, 0, NULL);
+
+	if (r < 0 || io_uring_cq_ready(&u->ring) > 0)
+		return r;
+	(void)poll(NULL, 0, 1);
+	return ring_enter(u, true, 0, NULL);
 }
 
 static struct io_uring_sqe *sqe_get(struct uring *u)
@@ -361,6 +374,8 @@ static unsigned disk_done(struct uring *u, struct io_op *op, int32_t res)
 		start(u, op);
 		return 0;
 	}
+	if (unlikely(u->memcheck) && op->kind == IO_READ && res > 0)
+		memcheck_filled(op->u.disk.buf, (size_t)res);
 	disk_next(u);
 	finish(op, res);
 	return 1;
@@ -461,6 +476,8 @@ static unsigned recv_done(struct uring *u, struct io_op *op, int32_t res)
 		finish(op, res);
 		return 1;
 	}
+	if (unlikely(u->memcheck))
+		memcheck_filled((char *)op->u.net.buf + op->u.net.did, (size_t)res);
 	op->u.net.did += (uint32_t)res;
 	A(op->u.net.did <= op->u.net.len);
 	if (unlikely(op->u.net.did < op->u.net.len && res > 0 && !(op->flags & OP_CANCELLED))) {
@@ -662,6 +679,8 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 		timeout_ns = 0;
 	if (timeout_ns == 0) {
 		r = idle(u) ? 0 : ring_enter(u, true, 0, NULL);
+	} else if (unlikely(u->memcheck)) {
+		r = ring_wait_poll(u);
 	} else if (timeout_ns < 0) {
 		r = ring_enter(u, true, 1, NULL);
 	} else {
@@ -1060,6 +1079,7 @@ static int uring_open(const struct io_engine *engine, const struct io_config *c,
 	op_list_init(&u->backlog);
 	op_list_init(&u->local);
 	op_list_init(&u->cancels);
+	u->memcheck = memcheck_runs();
 
 	u->wake_fd = eventfd(0, EFD_CLOEXEC);
 	if (u->wake_fd < 0) {

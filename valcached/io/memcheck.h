@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memcheck.h: what valgrind cannot know of a ring, told to it. Private to io.
+ *
+ * It does not see what the kernel writes into memory for a request, and it keeps its one lock while
+ * a thread sleeps in io_uring_enter(2), so that all other threads would stand. Built without its
+ * headers, or run without it, nothing of this happens.
+ */
+#ifndef VALCACHED_IO_MEMCHECK_H
+#define VALCACHED_IO_MEMCHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
+
+static inline bool memcheck_runs(void)
+{
+	return RUNNING_ON_VALGRIND != 0;
+}
+
+/* The kernel has filled these bytes. */
+static inline void memcheck_filled(const void *p, size_t n)
+{
+	(void)VALGRIND_MAKE_MEM_DEFINED_IF_ADDRESSABLE(p, n);
+}
+#else
+static inline bool memcheck_runs(void)
+{
+	return false;
+}
+
+static inline void memcheck_filled(const void *p, size_t n)
+{
+	(void)p;
+	(void)n;
+}
+#endif
+
+#endif
