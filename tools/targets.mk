@@ -51,8 +51,10 @@ tsan:
 	setarch -R tests/run --no-make --build build/tsan --threaded $(TESTS)
 
 VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
-valgrind: all unit
-	tests/run --no-make --build $(BUILD) --set quick --kind unit,wire --wrap '$(VALGRIND)' $(TESTS)
+# without jemalloc: valgrind wants to be the allocator
+valgrind:
+	+$(MAKE) BUILD=build/valgrind OPT='-O1 -g' JEMALLOC= all unit
+	tests/run --no-make --build build/valgrind --set quick --kind unit,wire --wrap '$(VALGRIND)' $(TESTS)
 
 # --- fuzzing: tests/fuzz/<library>-<what>.c with LLVMFuzzerTestOneInput, <what>.dict beside it -----
 
