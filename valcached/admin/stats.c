@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * `stats` and its groups. Names are memcached's where the meaning is the same; what we have not is left
- * out rather than given as zero, save get_expired, which is zero by design (values never expire).
- * docs/protocol.md lists every name.
+ * `stats` and its groups. Names are memcached's where the meaning is the same; what we have not is
+ * left out rather than given as zero, save get_expired, which is zero by design (values never
+ * expire). docs/protocol.md lists every name.
  *
  * Threads: any; reads relaxed counters, so lines of one reply may be a few requests apart.
  */
@@ -55,9 +55,10 @@ static void general_process(const struct admin *a, struct text *out)
 	stat_line(out, "version", "%s", VALCACHED_VERSION);
 	stat_line(out, "io_engine", "%s", a->engine);
 	number(out, "pointer_size", 8 * sizeof(void *));
-	stat_line(out, "rusage_user", "%ld.%06ld", (long)ru.ru_utime.tv_sec, (long)ru.ru_utime.tv_usec);
+	stat_line(out, "rusage_user", "%ld.%06ld", (long)ru.ru_utime.tv_sec,
+		  (long)ru.ru_utime.tv_usec);
 	stat_line(out, "rusage_system", "%ld.%06ld", (long)ru.ru_stime.tv_sec,
-	    (long)ru.ru_stime.tv_usec);
+		  (long)ru.ru_stime.tv_usec);
 }
 
 static void general_net(const struct admin *a, struct text *out)
@@ -147,7 +148,8 @@ static void group_settings(const struct admin *a, struct text *out)
 	stat_line(out, "io_engine", "%s", a->engine);
 }
 
-static void latency(const struct store *s, enum store_latency which, const char *name, struct text *out)
+static void latency(const struct store *s, enum store_latency which, const char *name,
+		    struct text *out)
 {
 	static const struct {
 		const char *name;
@@ -169,7 +171,7 @@ static void latency(const struct store *s, enum store_latency which, const char 
 	}
 	snprintf(line, sizeof line, "%s:max_us", name);
 	stat_line(out, line, "%.1f",
-	    (double)atomic_load_explicit(&h->max, memory_order_relaxed) / 1000);
+		  (double)atomic_load_explicit(&h->max, memory_order_relaxed) / 1000);
 	free(h);
 }
 
@@ -199,8 +201,8 @@ bool admin_stats(void *arg, const char *group, size_t n, struct text *out)
 		const char *name;
 		void (*print)(const struct admin *, struct text *);
 	} groups[] = {
-	    {"", group_general},      {"settings", group_settings}, {"items", group_items},
-	    {"store", group_store},   {"latency", group_latency},
+	    {"", group_general},    {"settings", group_settings}, {"items", group_items},
+	    {"store", group_store}, {"latency", group_latency},
 	};
 	const struct admin *a = arg;
 
