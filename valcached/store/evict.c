@@ -619,7 +619,11 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	pthread_mutex_lock(&p->lock);
 	o = victim_stream(p);
 	if (o == NULL) {
+		bool stuck = p->nclean == 0;
+
 		pthread_mutex_unlock(&p->lock);
+		if (stuck) /* all but the open ones are out of use */
+			path_fail(p, "no segment can be recycled", -EIO);
 		return false;
 	}
 	seg = o->ring[o->head];

@@ -9,8 +9,10 @@
  *         is stepped over), after which they are sealed.
  *  [RC-3] What ends other records (tombstones, drops, flushes) is collected from every segment before
  *         the first value is indexed.
- *  [RC-4] A value is indexed unless something with a higher seq ends it. Two copies of one key may be
- *         indexed both; op_find() takes the one with the higher seq.
+ *  [RC-4] A value is indexed unless something with a higher seq ends it. Of two records of one key (a kill
+ *         while one was written again, a power cut that took the tombstone between them) the newer
+ *         stays, and the older is ended by a DROP record: else it would come to light when the newer is
+ *         evicted.
  *  [RC-5] Nothing here is believed without its checksum, and every hit checks its record again.
  */
 #include <errno.h>
@@ -91,6 +93,8 @@ struct reading {
 	struct ends ends;
 	struct found *found;
 	size_t n;
+	uint64_t *doubts; /* hashes of keys that may be there twice */
+	size_t ndoubts, doubts_cap;
 	uint64_t seq_max, gen_max, torn, indexed, ended;
 };
 
@@ -409,6 +413,76 @@ static struct format_entry *load_table(struct reading *r, struct found *f)
 	return (struct format_entry *)(void *)mem;
 }
 
+/* ---- RC-4: two records of one key --------------------------------------------------------------- */
+
+/* Something with this tag is there already: the same key, or one in some thousand others. */
+static void doubt(struct reading *r, uint64_t hash)
+{
+	struct index_probe probe;
+
+	index_find(r->s->index, hash, &probe);
+	if (probe.n == 0)
+		return;
+	if (r->ndoubts == r->doubts_cap) {
+		r->doubts_cap = r->doubts_cap == 0 ? 256 : r->doubts_cap * 2;
+		r->doubts = realloc(r->doubts, r->doubts_cap * sizeof *r->doubts);
+		AN(r->doubts != NULL);
+	}
+	r->doubts[r->ndoubts++] = hash;
+}
+
+/* The head of the record at loc in mem; false: it is not sound, or of another key. */
+static bool head_of(struct reading *r, uint64_t hash, uint64_t loc, struct format_record *rec)
+{
+	struct store *s = r->s;
+	uint32_t seg, at, slop;
+	struct path *p = loc_path(s, loc, &seg, &at);
+	uint64_t off;
+
+	if (p == NULL)
+		return false;
+	off = seg_offset(p, seg) + (uint64_t)at * FORMAT_UNIT;
+	slop = (uint32_t)(off & (FORMAT_ALIGN - 1));
+	return read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
+	    record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
+	        atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
+	    rec->type == FORMAT_VALUE &&
+	    XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) == hash;
+}
+
+/* Of several records of one key all but the newest are ended, so that none comes to light again. */
+static void settle_doubts(struct reading *r)
+{
+	struct store *s = r->s;
+
+	for (size_t i = 0; i < r->ndoubts; i++) {
+		struct index_ref best = {0};
+		struct format_record top = {0}, rec;
+		struct index_probe probe;
+
+		index_find(s->index, r->doubts[i], &probe);
+		for (unsigned k = 0; k < probe.n; k++) {
+			struct index_ref lower = probe.ref[k];
+
+			if (!head_of(r, r->doubts[i], probe.ref[k].loc, &rec))
+				continue;
+			if (best.loc == 0 || rec.seq > top.seq ||
+			    (rec.seq == top.seq && rec.generation > top.generation)) {
+				lower = best;
+				best = probe.ref[k];
+				top = rec;
+			}
+			if (lower.loc != 0) {
+				index_remove(s->index, r->doubts[i], lower.loc);
+				drop_later(s, &lower);
+				r->ended++;
+			}
+		}
+	}
+	free(r->doubts);
+	r->doubts = NULL;
+}
+
 /* ---- indexing ---------------------------------------------------------------------------------- */
 
 static void index_values(struct reading *r, const struct found *f, const struct format_entry *e)
@@ -428,6 +502,7 @@ static void index_values(struct reading *r, const struct found *f, const struct 
 			r->ended++;
 			continue;
 		}
+		doubt(r, e[i].hash);
 		index_insert(s->index, e[i].hash, loc, e[i].units, 0, &victim);
 		r->indexed++;
 		if (victim.loc != 0)
@@ -549,6 +624,7 @@ int recover(struct store *s, struct io *io, char **cause)
 		else if (f->entries > 0)
 			unsealed++;
 	}
+	settle_doubts(&r);
 	for (size_t i = r.n; i-- > 0;)
 		adopt(&r.found[i]);
 	atomic_store(&s->seq, r.seq_max + 1);
@@ -572,5 +648,6 @@ out:
 	free(r.found);
 	free(r.mem);
 	free(r.ends.slot);
+	free(r.doubts);
 	return res;
 }
