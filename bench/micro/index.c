@@ -2,7 +2,8 @@
 /*
  * Index lookups beside the least they could cost: a bare load from a random line of the same
  * mapping. Alone, each address depends on the value loaded before, so latencies add up; in batches,
- * addresses are known ahead and lines are prefetched a batch ahead.
+ * addresses are known ahead and lines are prefetched a batch ahead. "many" is index_find_many in
+ * calls of 512 keys, "some" in calls of 32, "batch" the same by hand with index_prefetch.
  *
  * MICRO_INDEX_ITEMS (default 50,000,000) is the number of items; MICRO_INDEX_HUGE=0 leaves the
  * mapping on small pages.
@@ -17,6 +18,8 @@
 #include "valcached/store/index.h"
 
 #define BATCH 32u
+#define MANY  512u
+#define SOME  32u
 
 static struct {
 	struct index *ix;
@@ -161,6 +164,68 @@ static inline uint64_t lookup_batch(uint64_t n, uint64_t base)
 	return sum;
 }
 
+/* Calls of up to MANY keys. */
+static inline uint64_t lookup_many(uint64_t n, uint64_t base, unsigned many)
+{
+	uint64_t x = B.rng, sum = 0, hash[MANY], found[MANY];
+	unsigned i, m;
+
+	for (; n > 0; n -= m) {
+		m = n < many ? (unsigned)n : many;
+		for (i = 0; i < m; i++)
+			hash[i] = hash_of(base + below(next(&x), B.items));
+		index_find_many(B.ix, hash, m, found);
+		for (i = 0; i < m; i++)
+			sum += index_found_ref(found[i]).units;
+	}
+	B.rng = x;
+	return sum;
+}
+
+/* The bare loads of a call: hashes in, a word of each line out. */
+static uint64_t load_many(void *state, uint64_t n)
+{
+	uint64_t x = B.rng, sum = 0, hash[MANY + BATCH / 2], found[MANY];
+	unsigned i, m;
+
+	(void)state;
+	for (i = 0; i < BATCH / 2; i++)
+		hash[MANY + i] = 0;
+	for (; n > 0; n -= m) {
+		m = n < MANY ? (unsigned)n : MANY;
+		for (i = 0; i < m; i++)
+			hash[i] = hash_of(below(next(&x), B.items));
+		for (i = 0; i < BATCH / 2; i++)
+			__builtin_prefetch(line_at(below(hash[i], B.lines)));
+		for (i = 0; i < m; i++) {
+			__builtin_prefetch(line_at(below(hash[i + BATCH / 2], B.lines)));
+			found[i] = *(const volatile uint64_t *)line_at(below(hash[i], B.lines));
+		}
+		for (i = 0; i < m; i++)
+			sum += index_found_ref(found[i]).units;
+	}
+	B.rng = x;
+	return sum;
+}
+
+static uint64_t hit_many(void *state, uint64_t n)
+{
+	(void)state;
+	return lookup_many(n, 0, MANY);
+}
+
+static uint64_t miss_many(void *state, uint64_t n)
+{
+	(void)state;
+	return lookup_many(n, 1ull << 40, MANY);
+}
+
+static uint64_t hit_some(void *state, uint64_t n)
+{
+	(void)state;
+	return lookup_many(n, 0, SOME);
+}
+
 static uint64_t hit_single(void *state, uint64_t n)
 {
 	(void)state;
@@ -190,7 +255,11 @@ static const struct micro table[] = {
     {"index/hit", "index/load", 1.3, 4096, 0, setup, hit_single, teardown},
     {"index/miss", "index/load", 1.3, 4096, 0, setup, miss_single, teardown},
     {"index/load-batch", NULL, 0, 4096, 0, setup, load_batch, teardown},
-    {"index/hit-batch", "index/load-batch", 1.3, 4096, 0, setup, hit_batch, teardown},
-    {"index/miss-batch", "index/load-batch", 1.3, 4096, 0, setup, miss_batch, teardown},
+    {"index/load-many", NULL, 0, 4096, 0, setup, load_many, teardown},
+    {"index/hit-many", "index/load-many", 1.3, 4096, 0, setup, hit_many, teardown},
+    {"index/miss-many", "index/load-many", 1.3, 4096, 0, setup, miss_many, teardown},
+    {"index/hit-some", "index/load-batch", 0, 4096, 0, setup, hit_some, teardown},
+    {"index/hit-batch", "index/load-batch", 0, 4096, 0, setup, hit_batch, teardown},
+    {"index/miss-batch", "index/load-batch", 0, 4096, 0, setup, miss_batch, teardown},
 };
 MICRO_TABLE(table)

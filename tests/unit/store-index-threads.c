@@ -28,6 +28,7 @@
 #define WRITERS    2u
 #define READERS    2u
 #define TRANSIENTS 80u /* of each writer at a time: 92 % load */
+#define MANY       50u
 #define LOC_STEP   (1ull << 20)
 
 static struct index *ix;
@@ -60,6 +61,7 @@ static bool is_resident(uint64_t loc, uint64_t key)
 static void *reader(void *arg)
 {
 	uint64_t s = (uint64_t)(uintptr_t)arg * 7919 + 1, hits = 0, same = 0, changed = 0;
+	uint64_t hash[MANY], many[MANY], strangers = 0;
 	struct index_probe p;
 	struct index_ref r;
 
@@ -73,6 +75,16 @@ static void *reader(void *arg)
 		if (seen != 1)
 			atomic_fetch_add(&missed, 1);
 		hits++;
+		/* Many at once: all are there; one whose tag another shares is looked up again. */
+		for (i = 0; i < MANY; i++)
+			hash[i] = hash_of((key + i) % RESIDENTS);
+		index_find_many(ix, hash, MANY, many);
+		for (i = 0; i < MANY; i++) {
+			if (many[i] == 0)
+				atomic_fetch_add(&missed, 1);
+			else if (!is_resident(index_found_ref(many[i]).loc, (key + i) % RESIDENTS))
+				strangers++;
+		}
 		/* An absent key is a proven miss, and never one of ours. */
 		h = hash_of(1ull << 60 | x >> 8);
 		index_find(ix, h, &p);
@@ -83,6 +95,8 @@ static void *reader(void *arg)
 		if (index_get(ix, h, INDEX_LOC_MAX, &r) || index_touch(ix, h, INDEX_LOC_MAX))
 			atomic_fetch_add(&missed, 1);
 	}
+	if (strangers * 50 > hits * MANY)
+		atomic_fetch_add(&missed, 1); /* tags agree by chance one time in thousands */
 	atomic_fetch_add(&found, hits);
 	atomic_fetch_add(&proven, same);
 	atomic_fetch_add(&disproved, changed);

@@ -15,6 +15,8 @@
 
 #include "valcached/store/index.c"
 #include "valcached/store/index_change.c"
+#include "valcached/store/index_bulk.c"
+#include "valcached/store/index_many.c"
 
 static uint64_t rng = 88172645463325252ull;
 
@@ -501,6 +503,59 @@ static void test_attach_killed(void **state)
 	munmap(mem, bytes);
 }
 
+/* index_find_many says what index_find says, for every size of call, lines full or nearly empty. */
+static void test_find_many(void **state)
+{
+	enum { MANY_LINES = 1000, MOST = 6900, MANY_KEYS = 9000 };
+	static uint64_t hash[MANY_KEYS], found[MANY_KEYS + 1];
+	unsigned n, i, j, at, fill, hits, away;
+	struct index_probe p;
+	struct index_ref v, r;
+	struct index *ix;
+	size_t bytes;
+	void *mem;
+
+	(void)state;
+	for (i = 0; i < MANY_KEYS; i++)
+		hash[i] = i % 8 == 3 ? hash_of(i) & ~0xffffull : hash_of(i); /* tag 0 too */
+	for (fill = 100; fill <= MOST; fill = fill < 1000 ? fill * 3 : fill + 1500) {
+		ix = make(&mem, &bytes, MANY_LINES);
+		for (i = 0; i < fill; i++)
+			index_insert(ix, hash[i], i + 1, i + 1, i & 3, &v);
+		for (i = 0; i < fill; i += 5)
+			(void)index_remove(ix, hash[i], i + 1);
+		for (n = 0, at = 0; at < MANY_KEYS; at += n, n = (n + 1) % 150) {
+			if (n > MANY_KEYS - at)
+				n = MANY_KEYS - at;
+			found[at + n] = 0x5a5a;
+			index_find_many(ix, hash + at, n, found + at);
+			assert_int_equal(found[at + n], 0x5a5a);
+		}
+		hits = away = 0;
+		for (i = 0; i < MANY_KEYS; i++) {
+			index_find(ix, hash[i], &p);
+			if (found[i] == 0) {
+				if (p.n != 0)
+					fail_msg("fill %u: key %u missed", fill, i);
+				continue;
+			}
+			r = index_found_ref(found[i]);
+			for (j = 0; j < p.n; j++)
+				if (p.ref[j].loc == r.loc && p.ref[j].units == r.units &&
+				    p.ref[j].clock == r.clock)
+					break;
+			if (j == p.n)
+				fail_msg("fill %u: key %u found what is not there", fill, i);
+			hits++;
+			away += p.word1 != p.word2;
+		}
+		assert_true(hits > fill / 2);
+		assert_true(fill < 5000 || away > 100);
+		index_close(&ix);
+		munmap(mem, bytes);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -509,6 +564,7 @@ int main(void)
 	    cmocka_unit_test(test_involution),
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_model),
+	    cmocka_unit_test(test_find_many),
 	    cmocka_unit_test(test_attach_header),
 	    cmocka_unit_test(test_attach_torn_move),
 	    cmocka_unit_test(test_attach_killed),

@@ -8,23 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 #include "valcached/store/index_int.h"
 
 #define HEADER_MAGIC   0x317864692e6c6176ull /* "val.idx1" */
 #define HEADER_VERSION 1u
-
-#if defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TSAN_FEATURE 1
-#endif
-#endif
-#ifndef TSAN_FEATURE
-#define TSAN_FEATURE 0
-#endif
 
 struct header {
 	uint64_t magic;
@@ -161,43 +149,6 @@ void index_close(struct index **ix)
 /* ---- looking up ------------------------------------------------------------------------------ */
 
 /*
- * Bit 4 * i + 7 is set if slot i has this tag; no branches, for where a key is in its line cannot
- * be predicted. Tag 0 matches empty slots too.
- *
- * The SSE2 form looks at slots two at a time with plain loads: x86 keeps loads in order, the signal
- * fences keep the compiler from moving them, and whoever matches is loaded again as an atomic. The
- * thread sanitizer cannot know that and gets the portable form.
- */
-#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !TSAN_FEATURE
-static inline uint32_t line_match(const struct line *l, uint64_t tag)
-{
-	const __m128i *v = (const __m128i *)(const void *)l;
-	__m128i t = _mm_set1_epi16((short)tag), a, b;
-
-	atomic_signal_fence(memory_order_acq_rel);
-	/* 16-bit lanes that equal the tag, as bytes; of each slot's four lanes the last is its tag.
-	 */
-	a = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v)),
-			    _mm_cmpeq_epi16(t, _mm_load_si128(v + 1)));
-	b = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v + 2)),
-			    _mm_cmpeq_epi16(t, _mm_load_si128(v + 3)));
-	atomic_signal_fence(memory_order_acq_rel);
-	return ((uint32_t)_mm_movemask_epi8(a) | (uint32_t)_mm_movemask_epi8(b) << 16) &
-	       0x88888880u;
-}
-#else
-static inline uint32_t line_match(const struct line *l, uint64_t tag)
-{
-	uint32_t i, match = 0;
-
-#pragma GCC unroll 7
-	for (i = 0; i < INDEX_SLOTS; i++)
-		match |= (uint32_t)(slot_tag(slot_load(l, i)) == tag) << (4 * i + 7);
-	return match;
-}
-#endif
-
-/*
  * One attempt; false if a line was locked or changed meanwhile. Which of the two lines has the key
  * is as unpredictable as the slot, so there is no branch here either (measured: 17 against 21 ns
  * in batches): when nothing is away, home is looked at twice and the second look masked.
@@ -205,9 +156,10 @@ static inline uint32_t line_match(const struct line *l, uint64_t tag)
 static inline __attribute__((always_inline)) bool try_find(const struct index *ix, uint64_t hash,
 							   struct index_probe *p)
 {
-	uint64_t tag = hash_tag(hash), l = home_of(ix, hash), match, w1, w2;
+	uint64_t tag = hash_tag(hash), l = home_of(ix, hash), w1, w2;
 	const struct line *home = &ix->line[l], *other;
 	struct index_ref *r = p->ref;
+	uint32_t match;
 	bool away;
 
 	w1 = atomic_load_explicit(&home->word, memory_order_acquire);
@@ -215,11 +167,11 @@ static inline __attribute__((always_inline)) bool try_find(const struct index *i
 	away = away_count(w1, tag) != 0;
 	other = &ix->line[second_of(ix, tag, l, away)];
 	w2 = atomic_load_explicit(&other->word, memory_order_acquire);
-	match |= ((uint64_t)line_match(other, tag) << 32) & (0 - (uint64_t)away);
+	match |= (line_match(other, tag) << 16) & (0 - (uint32_t)away);
 	p->word1 = w1;
 	p->word2 = w2;
 	for (; match != 0; match &= match - 1) {
-		unsigned at = (unsigned)__builtin_ctzll(match) / 4;
+		unsigned at = (unsigned)__builtin_ctz(match) / 2;
 		uint64_t s = slot_load(at & 8 ? other : home, (at & 7) - 1);
 
 		/* Tag 0 matches empty slots; and a slot may have changed between the looks. */

@@ -84,6 +84,12 @@ void index_find(const struct index *ix, uint64_t hash, struct index_probe *p);
  */
 void index_prefetch(const struct index *ix, uint64_t hash);
 void index_prefetch_other(const struct index *ix, uint64_t hash);
+/*
+ * Many keys at once, in half the time: what of each may hold its key, for index_found_ref(), or 0 for
+ * a proven miss [IX-3]. If the record is another key's (one time in ten thousand), index_find knows
+ * whether there are more candidates. A call of some dozens of keys, or more, pays for its start.
+ */
+void index_find_many(const struct index *ix, const uint64_t *hash, unsigned n, uint64_t *found);
 /* True if nothing that could hold this key was added, removed or moved since index_find filled p. */
 bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_probe *p);
 
@@ -157,6 +163,17 @@ static inline uint32_t index_len_decode(uint32_t code)
 	uint32_t exp = code >> 7, m = code & 127u, big = exp != 0;
 
 	return (m | big << 7) << (exp - big); /* no branch: it is in every lookup */
+}
+
+/* Where an index_find_many's found (not 0) says that the record may be. */
+static inline struct index_ref index_found_ref(uint64_t found)
+{
+	struct index_ref r;
+
+	r.loc = found >> 2 & INDEX_LOC_MAX;
+	r.units = index_len_decode((uint32_t)(found >> (2 + INDEX_LOC_BITS)) & (INDEX_LEN_CODES - 1));
+	r.clock = (uint8_t)(found & INDEX_CLOCK_MAX);
+	return r;
 }
 
 /* For a whole walk (metadump, tests): calls fn for every slot in use; not a snapshot. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to the index (index.c looks up, index_change.c changes).
+ * Private to the index (index.c looks up one key, index_many.c many, index_change.c changes).
  *
  * The index: 64-byte lines in one mapping. index.h has the picture of a slot and rules [IX-1..5].
  *
@@ -33,9 +33,21 @@
 
 #include <sched.h>
 #include <stdatomic.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 #include "valcached/store/index.h"
+
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TSAN_FEATURE 1
+#endif
+#endif
+#ifndef TSAN_FEATURE
+#define TSAN_FEATURE 0
+#endif
 
 #define HEADER_BYTES 4096u
 #define LINE_BYTES   64u
@@ -110,12 +122,7 @@ static inline unsigned slot_clock(uint64_t s)
 
 static inline struct index_ref slot_ref(uint64_t s)
 {
-	struct index_ref r;
-
-	r.loc = slot_loc(s);
-	r.units = index_len_decode((uint32_t)(s >> SLOT_LEN_SHIFT) & (INDEX_LEN_CODES - 1));
-	r.clock = (uint8_t)slot_clock(s);
-	return r;
+	return index_found_ref(s);
 }
 
 static inline uint64_t hash_tag(uint64_t hash)
@@ -230,6 +237,44 @@ static inline void slot_store(struct line *l, unsigned i, uint64_t s)
 	DIAG(atomic_load_explicit(&l->word, memory_order_relaxed) & WORD_LOCK);
 	atomic_store_explicit(&l->slot[i], s, memory_order_release);
 }
+
+/*
+ * Bit 2 * i + 3 is set if slot i has this tag; no branches, for where a key is in its line cannot
+ * be predicted. Tag 0 matches empty slots too.
+ *
+ * The SSE2 form looks at slots two at a time with plain loads: x86 keeps loads in order, the signal
+ * fences keep the compiler from moving them, and whoever matches is loaded again as an atomic. The
+ * thread sanitizer cannot know that and gets the portable form.
+ */
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !TSAN_FEATURE
+static inline uint32_t line_match(const struct line *l, uint64_t tag)
+{
+	const __m128i *v = (const __m128i *)(const void *)l;
+	__m128i t = _mm_set1_epi16((short)tag), a, b;
+
+	atomic_signal_fence(memory_order_acq_rel);
+	/*
+	 * 16-bit lanes that equal the tag, as bytes; then pairs of bytes, of which saturation keeps
+	 * the sign of the upper. Of each slot's four lanes the last is its tag.
+	 */
+	a = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v)),
+			    _mm_cmpeq_epi16(t, _mm_load_si128(v + 1)));
+	b = _mm_packs_epi16(_mm_cmpeq_epi16(t, _mm_load_si128(v + 2)),
+			    _mm_cmpeq_epi16(t, _mm_load_si128(v + 3)));
+	atomic_signal_fence(memory_order_acq_rel);
+	return (uint32_t)_mm_movemask_epi8(_mm_packs_epi16(a, b)) & 0xaaa8u;
+}
+#else
+static inline uint32_t line_match(const struct line *l, uint64_t tag)
+{
+	uint32_t i, match = 0;
+
+#pragma GCC unroll 7
+	for (i = 0; i < INDEX_SLOTS; i++)
+		match |= (uint32_t)(slot_tag(slot_load(l, i)) == tag) << (2 * i + 3);
+	return match;
+}
+#endif
 
 /* INDEX_SLOTS if there is none. */
 static inline unsigned line_empty_slot(const struct line *l)
