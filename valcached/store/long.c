@@ -160,8 +160,8 @@ static void ahead_done(struct io_op *io)
 		op_step(run->op);
 }
 
-/* False: no memory. */
-static bool read_ahead(struct store_op *op)
+/* False: no memory. must: see buf_take(); else it is a favour to the next call. */
+static bool read_ahead(struct store_op *op, bool must)
 {
 	struct store_io *run = op->run;
 	struct long_value *lv = run->lv;
@@ -169,7 +169,7 @@ static bool read_ahead(struct store_op *op)
 	uint64_t at;
 
 	lv->n = left < FORMAT_CHUNK ? left : FORMAT_CHUNK;
-	lv->buf = buf_take(op->sw, FORMAT_CHUNK, false, &lv->charge);
+	lv->buf = buf_take(op->sw, FORMAT_CHUNK, must, &lv->charge);
 	if (lv->buf == NULL)
 		return false;
 	lv->off = lv->next;
@@ -216,7 +216,7 @@ bool long_get_begin(struct store_op *op)
 	op->value_n = FORMAT_CHUNK;
 	op->value_off = 0;
 	lv->next = FORMAT_CHUNK;
-	(void)read_ahead(op);
+	(void)read_ahead(op, false);
 	return op_finish(op, STORE_OK, STORE_LAT_GET_DISK);
 }
 
@@ -244,7 +244,7 @@ bool long_get_step(struct store_op *op)
 		return false;
 	switch (lv->ahead) {
 	case AHEAD_NONE:
-		if (!read_ahead(op)) {
+		if (!read_ahead(op, true)) {
 			op_wait(op, WAIT_MEMORY);
 			return false;
 		}
@@ -264,7 +264,7 @@ bool long_get_step(struct store_op *op)
 		lv->want = false;
 		lv->ahead = AHEAD_NONE;
 		if (lv->next < lv->rec.value_len)
-			(void)read_ahead(op);
+			(void)read_ahead(op, false);
 		return true;
 	}
 }

@@ -25,18 +25,22 @@
 
 /*
  * The worker's budget is what bounds memory in flight. Within it an op is never refused because the
- * arena happens to be pinned in the wrong places: that memory comes from outside. second: the op
- * holds a buffer already and wants a small one to get on with; waiting for those who wait for the same
- * would be a deadlock.
+ * arena happens to be pinned in the wrong places: that memory comes from outside. Who is refused waits
+ * in line, and nobody new overtakes: so the first in line gets what it needs as others give back.
+ *
+ * must: others may be waiting behind this op (its connection's later answers hold memory, or it holds a
+ * buffer itself), so it must not wait for them: it goes above the budget. Such an op has just given a
+ * buffer back, or wants a small one beside the one it has.
  */
-struct buf *buf_take(struct store_worker *sw, uint32_t size, bool second, uint32_t *charge)
+struct buf *buf_take(struct store_worker *sw, uint32_t size, bool must, uint32_t *charge)
 {
 	uint32_t bytes = ram_class_size(size);
 	struct buf *b;
 
 	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
 
-	if (!second && charged > 0 && charged + bytes > sw->budget)
+	if (!must && (sw->wait[WAIT_MEMORY].head != NULL ||
+	                 (charged > 0 && charged + bytes > sw->budget)))
 		return NULL;
 	b = ram_alloc(sw->s->ram, size);
 	if (b == NULL)
@@ -358,7 +362,8 @@ enum find_result op_find(struct store_op *op, bool whole)
 		slop = (uint32_t)(off & (align - 1));
 		len = (slop + bytes + align - 1) & ~(align - 1);
 		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len,
-		    !whole && (op->buf != NULL || run->lv != NULL), &run->rd_charge);
+		    op->tries > 0 || run->at > 0 || (!whole && (op->buf != NULL || run->lv != NULL)),
+		    &run->rd_charge);
 		if (run->rd == NULL) {
 			find_restart(op); /* [OP-1] */
 			op_wait(op, WAIT_MEMORY);
@@ -397,7 +402,8 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	A(key_len <= STORE_KEY_MAX);
 	/* in pieces that compilers clear without string instructions */
 	memset(op, 0, 64);
-	memset((char *)op + 64, 0, offsetof(struct store_op, key) - 64);
+	memset((char *)op + 64, 0, 64);
+	memset((char *)op + 128, 0, offsetof(struct store_op, key) - 128);
 	op->run = NULL;
 	op->done = done;
 	op->user = user;

@@ -367,7 +367,7 @@ void op_wait(struct store_op *op, enum wait_for what);
 void op_step(struct store_op *op);
 void ops_retry(struct store_worker *sw);
 /* ram_alloc within the worker's share. *charge: what to give back with it. */
-struct buf *buf_take(struct store_worker *sw, uint32_t size, bool second, uint32_t *charge);
+struct buf *buf_take(struct store_worker *sw, uint32_t size, bool must, uint32_t *charge);
 void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge);
 /* Sets the status and counts the time. */
 bool op_finish(struct store_op *op, enum store_status st, int lat);
