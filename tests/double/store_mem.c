@@ -524,7 +524,8 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	op->hash = hash(key, key_len);
 	op->buf = NULL;
 	op->charge = 0;
-	op->head = op->waits = false;
+	op->head = op->waits = op->placed = false;
+	op->place = NULL;
 	op->step = 1;
 	op->value_n = op->body_n = 0;
 	sw->open++;

@@ -68,6 +68,7 @@ struct req {
 	enum proto_rc rc;           /* of a meta answer other than a hit */
 	uint32_t flags, body_len;
 	uint64_t cas, cursor;
+	char *placed;                  /* where the store copied the value to, behind the answer's head */
 	const struct proto_line *line; /* the whole answer, if it is a constant */
 	struct proto_line constant;    /* ... that is not one of proto_lines */
 	struct text text;              /* the whole answer, if it is made up (stats) */

@@ -70,35 +70,52 @@ static void admit_now(struct store_op *op, struct buf *b)
 		drop_later(s, &victim);
 }
 
+/* What is wanted of a record in RAM, while b is held: the value with a reference to b, or a copy. */
+static void take_ram(struct store_op *op, bool head, struct buf *b, const struct format_record *rec)
+{
+	const uint8_t *value = b->mem + b->rec_off + rec->value_off;
+
+	if (head)
+		return;
+	if (op->place != NULL && rec->value_len <= op->place_max) {
+		memcpy(op->place(op), value, rec->value_len);
+		op->placed = true;
+		return;
+	}
+	buf_get(b);
+	op->buf = b;
+	op->charge = 0;
+	op->value = value;
+	op->value_n = rec->value_len;
+}
+
 static bool from_ram(struct store_op *op, bool head)
 {
 	struct store_worker *sw = op->sw;
 	struct store *s = sw->s;
+	struct ram_line *held;
 	uint64_t loc;
 	struct format_record rec;
-	bool touched;
+	bool touched, admit;
 	struct buf *b;
 
-	b = ram_lookup(s->ram, op->hash, op->key, op->key_len, &touched);
+	b = ram_hold(s->ram, op->hash, op->key, op->key_len, &touched, &held);
 	if (b == NULL)
 		return false;
 	memcpy(&rec, b->mem + b->rec_off, sizeof rec);
 	loc = atomic_load_explicit(&b->loc, memory_order_relaxed);
 	fill_result(op, &rec);
 	op->from_ram = true;
-	if (touched) {
-		if (loc != 0)
-			index_touch(s->index, op->hash, loc);
-		else if (s->cfg.admit == STORE_ADMIT_SECOND)
-			admit_now(op, b);
-	}
-	if (head) {
+	admit = touched && loc == 0 && s->cfg.admit == STORE_ADMIT_SECOND;
+	if (admit)
+		buf_get(b);
+	take_ram(op, head, b, &rec);
+	ram_let_go(held);
+	if (admit) {
+		admit_now(op, b);
 		buf_put(s->ram, b);
-	} else {
-		op->buf = b;
-		op->charge = 0;
-		op->value = b->mem + b->rec_off + rec.value_off;
-		op->value_n = rec.value_len;
+	} else if (touched && loc != 0) {
+		index_touch(s->index, op->hash, loc);
 	}
 	COUNT(sw, get_hits_ram);
 	op->status = STORE_OK;
@@ -181,6 +198,7 @@ bool store_get(struct store_op *op, bool head)
 		op->start_ns = clock_ns();
 	if (from_ram(op, head))
 		return true;
+	op->place = NULL;
 	run_get(op);
 	index_find(s->index, op->hash, &op->run->probe);
 	op->run->probed = true;

@@ -319,23 +319,42 @@ void buf_put(struct ram *r, struct buf *b)
 	}
 }
 
-struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len,
-		       bool *touched)
+struct buf *ram_hold(struct ram *r, uint64_t hash, const void *key, unsigned key_len, bool *touched,
+		     struct ram_line **held)
 {
 	struct ram_line *l = ram__line(r, hash);
 	struct buf *b = ram__find(r, l, hash, key, key_len);
+	uint8_t freq;
 
 	*touched = false;
-	if (b != NULL) {
-		uint8_t freq = atomic_load_explicit(&b->freq, memory_order_relaxed);
-
-		buf_get(b);
-		if (freq < RAM_FREQ_MAX) {
-			atomic_store_explicit(&b->freq, (uint8_t)(freq + 1), memory_order_relaxed);
-			*touched = true;
-		}
+	if (b == NULL) {
+		ram_unlock(&l->lock);
+		return NULL;
 	}
-	ram_unlock(&l->lock);
+	freq = atomic_load_explicit(&b->freq, memory_order_relaxed);
+	if (freq < RAM_FREQ_MAX) {
+		atomic_store_explicit(&b->freq, (uint8_t)(freq + 1), memory_order_relaxed);
+		*touched = true;
+	}
+	*held = l;
+	return b;
+}
+
+void ram_let_go(struct ram_line *held)
+{
+	ram_unlock(&held->lock);
+}
+
+struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len,
+		       bool *touched)
+{
+	struct ram_line *l;
+	struct buf *b = ram_hold(r, hash, key, key_len, touched, &l);
+
+	if (b != NULL) {
+		buf_get(b);
+		ram_let_go(l);
+	}
 	return b;
 }
 

@@ -102,6 +102,14 @@ uint32_t ram_class_size(uint32_t size);
  */
 struct buf *ram_lookup(struct ram *r, uint64_t hash, const void *key, unsigned key_len,
 		       bool *touched);
+/*
+ * The same without a reference, for a look: the buf stays as it is until ram_let_go(*held), which comes
+ * before any other call with this ram. NULL: nothing is held.
+ */
+struct ram_line;
+struct buf *ram_hold(struct ram *r, uint64_t hash, const void *key, unsigned key_len, bool *touched,
+		     struct ram_line **held);
+void ram_let_go(struct ram_line *held);
 /* Stage 0: the table's line; 1: the state of what its tag points to; 2: the record. Hints. */
 void ram_prefetch(const struct ram *r, uint64_t hash, unsigned stage);
 /* Is this key resident? No reference, no touch. */

@@ -124,6 +124,15 @@ struct store_op {
 	/* the caller's */
 	store_done_fn *done;
 	void *user;
+	/*
+	 * A get of a value of up to place_max bytes that is in RAM may be copied at once, which is cheaper
+	 * than a reference. place(op) is called, only within store_get() and with flags, value_len and
+	 * cas filled in, and says where to; it must be quick and must not call the store. Then placed
+	 * is true and value_n 0. store_op_init() sets NULL: no copies.
+	 */
+	uint8_t *(*place)(struct store_op *op);
+	uint32_t place_max;
+	bool placed;
 	/* results */
 	enum store_status status;
 	bool from_ram;           /* get: no disk read was needed */
