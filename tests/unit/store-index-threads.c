@@ -20,6 +20,7 @@
 #include <xxhash.h>
 #include <cmocka.h>
 
+#include "base/assert.h"
 #include "valcached/store/index.h"
 
 #define LINES      48u
@@ -191,10 +192,123 @@ static void test_no_false_miss(void **state)
 	free(mem);
 }
 
+static void *range_remover(void *arg)
+{
+	(void)arg;
+	while (!atomic_load_explicit(&stop, memory_order_relaxed))
+		(void)index_remove_range(ix, 1ull << 32, INDEX_LOC_MAX + 1); /* transients */
+	return NULL;
+}
+
+/* Removal by range, while writers displace and readers look: no resident is lost to a low count. */
+static void test_remove_range(void **state)
+{
+	size_t bytes = 4096 + LINES * 64;
+	pthread_t t[WRITERS + 2];
+	struct index_ref v;
+	uint64_t residents = 0;
+	unsigned i;
+	void *mem;
+
+	(void)state;
+	atomic_store(&stop, false);
+	atomic_store(&missed, 0);
+	ops = ops / 4 + 1;
+	mem = aligned_alloc(4096, (bytes + 4095) & ~4095ul);
+	assert_non_null(mem);
+	assert_int_equal(index_open(mem, bytes, false, NULL, &ix), 0);
+	for (i = 0; i < RESIDENTS; i++)
+		index_insert(ix, hash_of(i), i + 1, 1, INDEX_CLOCK_MAX, &v);
+	assert_int_equal(pthread_create(&t[WRITERS], NULL, reader, NULL), 0);
+	assert_int_equal(pthread_create(&t[WRITERS + 1], NULL, range_remover, NULL), 0);
+	for (i = 0; i < WRITERS; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, writer, (void *)(uintptr_t)i), 0);
+	for (i = 0; i < WRITERS; i++)
+		pthread_join(t[i], NULL);
+	atomic_store(&stop, true);
+	pthread_join(t[WRITERS], NULL);
+	pthread_join(t[WRITERS + 1], NULL);
+	assert_int_equal(missed, 0);
+	index_walk(ix, count_resident, &residents);
+	assert_int_equal(residents, RESIDENTS);
+	index_close(&ix);
+	free(mem);
+}
+
+static atomic_uint_fast64_t clears;
+
+static void *clearer(void *arg)
+{
+	(void)arg;
+	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
+		index_clear(ix);
+		atomic_fetch_add(&clears, 1);
+	}
+	return NULL;
+}
+
+static bool collect(void *arg, const struct index_ref *ref)
+{
+	uint64_t *left = arg;
+
+	A(left[0] < CAPACITY);
+	left[++left[0]] = ref->loc;
+	return true;
+}
+
+/*
+ * Clear against inserts: what is left in the end must be found, or a count went to zero while its
+ * guest was being placed. Then a clear that is alone leaves nothing.
+ */
+static void test_clear(void **state)
+{
+	size_t bytes = 4096 + LINES * 64;
+	uint64_t left[CAPACITY + 1], n, loc = 0, round, survivors = 0;
+	struct index_stats st;
+	struct index_ref v, r;
+	unsigned i;
+	pthread_t t;
+	void *mem;
+
+	(void)state;
+	mem = aligned_alloc(4096, (bytes + 4095) & ~4095ul);
+	assert_non_null(mem);
+	assert_int_equal(index_open(mem, bytes, false, NULL, &ix), 0);
+	for (round = 0; round < 200; round++) {
+		atomic_store(&stop, false);
+		atomic_store(&clears, 0);
+		assert_int_equal(pthread_create(&t, NULL, clearer, NULL), 0);
+		for (n = 0; n < 2000 || atomic_load(&clears) < 3; n++) {
+			loc++;
+			index_insert(ix, hash_of(loc), loc, 1, 0, &v);
+		}
+		atomic_store(&stop, true);
+		for (i = 0; i < 300; i++) { /* some while the last clear runs */
+			loc++;
+			index_insert(ix, hash_of(loc), loc, 1, 0, &v);
+		}
+		pthread_join(t, NULL);
+		left[0] = 0;
+		index_walk(ix, collect, left);
+		for (i = 1; i <= left[0]; i++)
+			assert_true(index_get(ix, hash_of(left[i]), left[i], &r));
+		survivors += left[0];
+		index_clear(ix);
+		index_stats(ix, &st);
+		assert_int_equal(st.items, 0);
+	}
+	print_message("%llu survivors\n", (unsigned long long)survivors);
+	assert_true(survivors > 1000);
+	index_close(&ix);
+	free(mem);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_no_false_miss),
+	    cmocka_unit_test(test_remove_range),
+	    cmocka_unit_test(test_clear),
 	};
 
 	return cmocka_run_group_tests_name("store-index-threads", tests, NULL, NULL);

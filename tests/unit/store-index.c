@@ -556,6 +556,63 @@ static void test_find_many(void **state)
 	}
 }
 
+/* A full index: the range goes and nothing else, counts stay right, and after clear all are zero. */
+static void test_bulk(void **state)
+{
+	enum { MANY_LINES = 600, MANY_KEYS = 4000 };
+	struct index_probe p;
+	struct index_stats st;
+	struct index_ref v, r;
+	struct index *ix;
+	uint64_t l, gone = 0, before;
+	size_t bytes;
+	void *mem;
+	unsigned i;
+
+	(void)state;
+	ix = make(&mem, &bytes, MANY_LINES);
+	for (i = 0; i < MANY_KEYS; i++)
+		index_insert(ix, hash_of(i), i + 1, 1, 0, &v);
+	check_counts(ix, true);
+	for (i = 1000; i < 3000; i++)
+		gone += index_get(ix, hash_of(i), i + 1, &r);
+	index_stats(ix, &st);
+	before = st.items;
+	assert_int_equal(index_remove_range(ix, 1001, 3001), gone);
+	assert_int_equal(index_remove_range(ix, 1001, 3001), 0);
+	index_stats(ix, &st);
+	assert_int_equal(st.items, before - gone);
+	check_counts(ix, true); /* one thread: every home could be locked */
+	for (i = 1000; i < 3000; i++)
+		assert_false(index_get(ix, hash_of(i), i + 1, &r));
+	for (i = 0, gone = 0; i < 1000; i++)
+		gone += index_get(ix, hash_of(i), i + 1, &r);
+	for (i = 3000; i < MANY_KEYS; i++)
+		gone += index_get(ix, hash_of(i), i + 1, &r);
+	assert_int_equal(gone, st.items);
+
+	/* Full again, some counts stuck at the most: clear sets them right too. */
+	for (i = 0; i < MANY_KEYS; i++)
+		if (!index_get(ix, hash_of(i), i + 1, &r))
+			index_insert(ix, hash_of(i), i + 1, 1, 0, &v);
+	for (l = 0, gone = 0; l < ix->lines; l++)
+		gone += ix->line[l].word >> WORD_AWAY != 0;
+	assert_true(gone > 50);
+	index_clear(ix);
+	index_stats(ix, &st);
+	assert_int_equal(st.items, 0);
+	for (l = 0; l < ix->lines; l++) {
+		assert_int_equal(ix->line[l].word >> WORD_AWAY, 0);
+		assert_int_equal(ix->line[l].word & WORD_LOCK, 0);
+	}
+	for (i = 0; i < MANY_KEYS; i++) {
+		index_find(ix, hash_of(i), &p);
+		assert_int_equal(p.n, 0);
+	}
+	index_close(&ix);
+	munmap(mem, bytes);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -565,6 +622,7 @@ int main(void)
 	    cmocka_unit_test(test_limits),
 	    cmocka_unit_test(test_model),
 	    cmocka_unit_test(test_find_many),
+	    cmocka_unit_test(test_bulk),
 	    cmocka_unit_test(test_attach_header),
 	    cmocka_unit_test(test_attach_torn_move),
 	    cmocka_unit_test(test_attach_killed),

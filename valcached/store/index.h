@@ -110,8 +110,9 @@ bool index_relocate(struct index *ix, uint64_t hash, uint64_t from, uint64_t to,
     uint8_t clock);
 
 /*
- * Removes every slot that points into [from, to), or all. Walks the whole index (about 1 ns an item); for
- * the rare cases in which the keys are not known. Returns how many there were.
+ * Removes every slot that points into [from, to), or all. Walks the whole index (about 1 ns an
+ * item); for the rare cases in which the keys are not known. Returns how many there were. A slot
+ * that a concurrent index_insert moves to its other line may escape.
  */
 uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to);
 void index_clear(struct index *ix);

@@ -27,29 +27,6 @@ static bool line_lock_second(struct line *held, struct line *l)
 	return false;
 }
 
-/* The owner of the lock changes the away count of a tag's class [IX-6]. */
-static void away_add(struct line *home, uint64_t tag)
-{
-	uint64_t w = atomic_load_explicit(&home->word, memory_order_relaxed);
-
-	A(w & WORD_LOCK);
-	if (away_count(w, tag) < AWAY_MAX)
-		atomic_store_explicit(&home->word, w + (1ull << away_shift(tag)),
-				      memory_order_relaxed);
-}
-
-static void away_sub(struct line *home, uint64_t tag)
-{
-	uint64_t w = atomic_load_explicit(&home->word, memory_order_relaxed);
-	unsigned n = away_count(w, tag);
-
-	A(w & WORD_LOCK);
-	DIAG(n > 0); /* not A(): an attached index is another process's word */
-	if (n > 0 && n < AWAY_MAX)
-		atomic_store_explicit(&home->word, w - (1ull << away_shift(tag)),
-				      memory_order_relaxed);
-}
-
 /* The two lines of the key that is being inserted, both full and both locked. */
 struct pair {
 	uint64_t l[2]; /* home, other */
@@ -80,7 +57,7 @@ static enum moved slot_copy_out(struct index *ix, const struct pair *p, unsigned
 	}
 	slot_store(t, j, s);
 	if (is_home(tag, p->l[k]))
-		away_add(p->line[k], tag);
+		away_add(ix, p->line[k], tag);
 	else
 		away_sub(t, tag);
 	*to = t;
@@ -225,7 +202,7 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 	}
 	slot_store(p.line[k], i, s);
 	if (k == 1)
-		away_add(p.line[0], tag);
+		away_add(ix, p.line[0], tag);
 	if (old != 0 && !is_home(slot_tag(old), p.l[k]))
 		guest_gone(ix, &p, k, slot_tag(old));
 	if (third != NULL)

@@ -63,7 +63,7 @@ _Static_assert(sizeof(struct line) == LINE_BYTES, "one cache line");
 _Static_assert(offsetof(struct line, slot) == 8, "line layout");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2, "slots are shared between processes");
 
-enum { C_INSERTS, C_REMOVES, C_DISPLACEMENTS, C_VICTIMS, C_RETRIES, C_COUNT };
+enum { C_INSERTS, C_REMOVES, C_DISPLACEMENTS, C_VICTIMS, C_RETRIES, C_GUESTS, C_COUNT };
 
 /* Counters of the threads that share a lane; a cache line each, so writers do not meet. */
 struct lane {
@@ -224,6 +224,30 @@ static inline void line_unlock_bump(struct line *l)
 	A(w & WORD_LOCK);
 	w = (w & ~(WORD_VERSION | WORD_LOCK)) | ((w + WORD_BUMP) & WORD_VERSION);
 	atomic_store_explicit(&l->word, w, memory_order_release);
+}
+
+/* The owner of the lock changes the away count of a tag's class [IX-6]. */
+static inline void away_add(const struct index *ix, struct line *home, uint64_t tag)
+{
+	uint64_t w = atomic_load_explicit(&home->word, memory_order_relaxed);
+
+	A(w & WORD_LOCK);
+	index__count(ix, C_GUESTS);
+	if (away_count(w, tag) < AWAY_MAX)
+		atomic_store_explicit(&home->word, w + (1ull << away_shift(tag)),
+				      memory_order_relaxed);
+}
+
+static inline void away_sub(struct line *home, uint64_t tag)
+{
+	uint64_t w = atomic_load_explicit(&home->word, memory_order_relaxed);
+	unsigned n = away_count(w, tag);
+
+	A(w & WORD_LOCK);
+	DIAG(n > 0); /* not A(): an attached index is another process's word */
+	if (n > 0 && n < AWAY_MAX)
+		atomic_store_explicit(&home->word, w - (1ull << away_shift(tag)),
+				      memory_order_relaxed);
 }
 
 static inline uint64_t slot_load(const struct line *l, unsigned i)
