@@ -402,8 +402,7 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	A(key_len <= STORE_KEY_MAX);
 	/* in pieces that compilers clear without string instructions */
 	memset(op, 0, 64);
-	memset((char *)op + 64, 0, 64);
-	memset((char *)op + 128, 0, offsetof(struct store_op, key) - 128);
+	memset((char *)op + 64, 0, offsetof(struct store_op, key) - 64);
 	op->run = NULL;
 	op->done = done;
 	op->user = user;
