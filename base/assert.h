@@ -20,8 +20,8 @@ _Noreturn void assert_fail(const char *what, const char *file, int line, const c
 		if (__builtin_expect(!(x), 0))                                                     \
 			assert_fail(#x, __FILE__, __LINE__, __func__);                             \
 	} while (0)
-#define AZ(x) A((x) == 0)
-#define AN(x) A((x) != 0)
+#define AZ(x)          A((x) == 0)
+#define AN(x)          A((x) != 0)
 #define MAGIC_OK(p, M) A((p) != NULL && (p)->magic == (M))
 
 /* Costly checks, compiled in with -DDIAGNOSTIC (the sanitizer builds have it). */

@@ -33,7 +33,7 @@ static inline void hist_bump_(_Atomic uint64_t *c, uint64_t by)
 {
 	/* one writer: no locked instruction needed */
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-	    memory_order_relaxed);
+			      memory_order_relaxed);
 }
 
 /* Owner thread only. */

@@ -57,7 +57,7 @@ static void vline(enum log_level level, uint64_t held, const char *fmt, va_list 
 	}
 	if (held > 0)
 		used += (size_t)snprintf(line + used, 40, " (%llu more held back)",
-		    (unsigned long long)held);
+					 (unsigned long long)held);
 	line[used++] = '\n';
 	for (size_t done = 0; done < used;) {
 		ssize_t w = write(STDERR_FILENO, line + done, used - done);

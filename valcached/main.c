@@ -123,13 +123,14 @@ static int raise_files(const struct options *o)
 			return 0;
 		log_error("%u connections need %llu open files, but the limit is %llu; raise it "
 			  "(LimitNOFILE=, ulimit -Hn) or lower -c",
-		    o->connections, (unsigned long long)want, (unsigned long long)lim.rlim_max);
+			  o->connections, (unsigned long long)want,
+			  (unsigned long long)lim.rlim_max);
 		return -1;
 	}
 	lim.rlim_cur = want;
 	if (setrlimit(RLIMIT_NOFILE, &lim) != 0) {
 		log_error("cannot raise the limit of open files to %llu: %s",
-		    (unsigned long long)want, strerror(errno));
+			  (unsigned long long)want, strerror(errno));
 		return -1;
 	}
 	return 0;
@@ -151,10 +152,11 @@ static int become_user(const char *name)
 	if (pw == NULL) {
 		log_error("there is no user \"%s\"; make it with `adduser --system %s`, or give -u "
 			  "another",
-		    name, name);
+			  name, name);
 		return -1;
 	}
-	if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 || setuid(pw->pw_uid) != 0) {
+	if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
+	    setuid(pw->pw_uid) != 0) {
 		log_error("cannot become user \"%s\": %s", name, strerror(errno));
 		return -1;
 	}
@@ -171,7 +173,7 @@ static int write_pidfile(struct daemon *d)
 	f = fopen(d->opt.pidfile, "we");
 	if (f == NULL || fprintf(f, "%d\n", (int)getpid()) < 0 || fclose(f) != 0) {
 		log_error("cannot write the process id to %s: %s; choose another file with -P",
-		    d->opt.pidfile, strerror(errno));
+			  d->opt.pidfile, strerror(errno));
 		return -1;
 	}
 	d->pidfile_made = true;
@@ -231,7 +233,7 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 
 	if (o->path_n > STORE_PATHS_MAX) {
 		log_error("%u paths are given, but at most %u are supported; leave some --path out",
-		    o->path_n, STORE_PATHS_MAX);
+			  o->path_n, STORE_PATHS_MAX);
 		return -1;
 	}
 	for (unsigned i = 0; i < o->path_n; i++)
@@ -257,7 +259,7 @@ static int start(struct daemon *d, const struct io_engine *engine)
 	if (rc != 0)
 		return fail("starting the workers", cause, rc);
 	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
-	    d->opt.threads == 1 ? "" : "s", engine->name, d->opt.connections);
+		 d->opt.threads == 1 ? "" : "s", engine->name, d->opt.connections);
 	return 0;
 }
 

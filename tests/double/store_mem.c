@@ -61,8 +61,8 @@ struct store_worker {
 	struct store *s;
 	struct io *io;
 	uint64_t rnd;
-	unsigned held;    /* buffers in use */
-	unsigned open;    /* operations between init and end */
+	unsigned held; /* buffers in use */
+	unsigned open; /* operations between init and end */
 	bool stopping;
 	struct store_op *pending; /* completes later; unordered */
 	struct store_op *wait_head, **wait_tail;
@@ -110,7 +110,7 @@ static struct value *value_new(uint32_t len, uint32_t flags)
 /* ---- opening and closing ---------------------------------------------------------------------- */
 
 int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **sp,
-    char **cause)
+	       char **cause)
 {
 	struct store *s = calloc(1, sizeof *s);
 
@@ -127,7 +127,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	s->break_in = env("STORE_MEM_BREAK", 0);
 	*sp = s;
 	log_info("store: in memory, for tests (async %u %%, delay %u us, buffers %u)", s->async,
-	    s->delay_us, s->buffers);
+		 s->delay_us, s->buffers);
 	return 0;
 }
 
@@ -158,7 +158,7 @@ void store_close(struct store **sp)
 }
 
 int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_worker **swp,
-    char **cause)
+		      char **cause)
 {
 	struct store_worker *sw = calloc(1, sizeof *sw);
 
@@ -213,7 +213,8 @@ static struct entry **find(struct store *s, const struct store_op *op)
 {
 	struct entry **e = &s->bucket[op->hash % BUCKETS];
 
-	while (*e != NULL && ((*e)->key_len != op->key_len || memcmp((*e)->key, op->key, op->key_len) != 0))
+	while (*e != NULL &&
+	       ((*e)->key_len != op->key_len || memcmp((*e)->key, op->key, op->key_len) != 0))
 		e = &(*e)->next;
 	return e;
 }
@@ -379,7 +380,8 @@ static void dump_step(struct store_op *op)
 	pthread_mutex_lock(&s->lock);
 	for (; b < BUCKETS && n < 4096; b++)
 		for (const struct entry *e = s->bucket[b]; e != NULL && room - n > 512; e = e->next)
-			n += (size_t)snprintf((char *)v->bytes + n, room - n,
+			n += (size_t)snprintf(
+			    (char *)v->bytes + n, room - n,
 			    "key=%.*s exp=-1 la=0 cas=%llu fetch=yes cls=1 size=%u\n", e->key_len,
 			    e->key, (unsigned long long)e->value->cas, e->value->len);
 	pthread_mutex_unlock(&s->lock);
@@ -436,7 +438,8 @@ static void delay(struct store_op *op)
 {
 	struct store_worker *sw = op->sw;
 
-	op->start_ns = clock_ns() + (sw->s->delay_us != 0 ? rnd(sw) % (sw->s->delay_us * 1000ull) : 0);
+	op->start_ns =
+	    clock_ns() + (sw->s->delay_us != 0 ? rnd(sw) % (sw->s->delay_us * 1000ull) : 0);
 	op->next = sw->pending;
 	sw->pending = op;
 }
@@ -510,7 +513,7 @@ uint64_t store_worker_turn(struct store_worker *sw)
 }
 
 void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
-    store_done_fn *done, void *user)
+		   store_done_fn *done, void *user)
 {
 	MAGIC_OK(sw, WORKER_MAGIC);
 	A(!sw->stopping);

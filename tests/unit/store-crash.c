@@ -105,8 +105,9 @@ static void judge(struct model *m, struct slot *s)
 			if (k->now.id == 0)
 				fail_msg("key %" PRIu64 " is there, flags %u", s->k, s->o.op.flags);
 			if (!same_as(s, &k->now))
-				fail_msg("key %" PRIu64 " has flags %u, %u bytes, not %" PRIu64 ", %u", s->k,
-				    s->o.op.flags, s->o.op.value_len, k->now.id, k->now.len);
+				fail_msg(
+				    "key %" PRIu64 " has flags %u, %u bytes, not %" PRIu64 ", %u",
+				    s->k, s->o.op.flags, s->o.op.value_len, k->now.id, k->now.len);
 			assert_true(rig_is(s->value, s->len, k->now.id));
 			m->hits++;
 		} else {

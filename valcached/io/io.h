@@ -56,11 +56,12 @@ struct io_op {
 	/* set by the engine for done() */
 	io_done_fn *done;
 	int32_t res;
-	bool more;          /* multishot: this was not the last call */
-	uint8_t kind;       /* enum io_kind; IO_NONE when idle */
-	uint8_t state;      /* engine's */
-	uint8_t flags;      /* engine's */
-	const void *data;   /* RECV_MULTI, RECV_SOME with res > 0: the bytes, valid until done() returns */
+	bool more;     /* multishot: this was not the last call */
+	uint8_t kind;  /* enum io_kind; IO_NONE when idle */
+	uint8_t state; /* engine's */
+	uint8_t flags; /* engine's */
+	const void
+	    *data; /* RECV_MULTI, RECV_SOME with res > 0: the bytes, valid until done() returns */
 	/* engine's own from here on */
 	struct io_op *next;
 	union {
@@ -110,11 +111,12 @@ struct io_counters {
 };
 
 struct io_config {
-	unsigned entries;       /* submission queue, 0 = 512 */
-	unsigned disk_depth;    /* [IO-7], 0 = 128 */
-	unsigned recv_buffers;  /* provided buffers, a power of two, 0 = 64; none are made if net == false */
+	unsigned entries;    /* submission queue, 0 = 512 */
+	unsigned disk_depth; /* [IO-7], 0 = 128 */
+	unsigned
+	    recv_buffers; /* provided buffers, a power of two, 0 = 64; none are made if net == false */
 	unsigned recv_buffer_size; /* bytes, 0 = 16384 */
-	bool net;               /* this io serves sockets */
+	bool net;                  /* this io serves sockets */
 };
 
 /* ---- the engine's table; every entry is required unless marked optional ---------------------- */
@@ -138,16 +140,16 @@ struct io_ops {
 
 struct io_file_info {
 	char path[256];
-	uint64_t size;      /* bytes usable */
-	uint32_t align;     /* offsets, lengths and memory of every read and write: 512 to 4096 */
-	bool direct;        /* O_DIRECT works; when false the file system refused and cause was logged */
+	uint64_t size;  /* bytes usable */
+	uint32_t align; /* offsets, lengths and memory of every read and write: 512 to 4096 */
+	bool direct; /* O_DIRECT works; when false the file system refused and cause was logged */
 	bool block_device;
-	bool created;       /* was empty or absent before this open */
+	bool created; /* was empty or absent before this open */
 };
 
 struct io_engine {
 	const char *name;
-	void *env;          /* sim: the simulated machine; NULL for uring */
+	void *env; /* sim: the simulated machine; NULL for uring */
 	/* Opens one loop. cause: a sentence for the operator on failure (malloc'd, caller frees). */
 	int (*open)(const struct io_engine *, const struct io_config *, struct io **, char **cause);
 	/*
@@ -156,8 +158,8 @@ struct io_engine {
 	 * start-up only. The lock (flock on the descriptor that does the I/O) is waited for up to 5 s.
 	 * -EACCES, -ENOSPC, -EBUSY (in use), -ENOENT (no such folder) ... each with a sentence.
 	 */
-	int (*file_open)(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
-	    char **cause);
+	int (*file_open)(const struct io_engine *, const char *path, uint64_t size,
+			 struct io_file **, char **cause);
 	void (*file_close)(struct io_file *);
 };
 
@@ -174,7 +176,7 @@ struct io {
 struct io_file {
 	const struct io_engine *engine;
 	struct io_file_info info;
-	unsigned id;                /* small, dense, unique among open files of the process */
+	unsigned id; /* small, dense, unique among open files of the process */
 };
 
 extern const struct io_engine io_uring_engine;
@@ -182,7 +184,7 @@ extern const struct io_engine io_uring_engine;
 /* ---- calls ------------------------------------------------------------------------------------ */
 
 static inline int io_open(const struct io_engine *e, const struct io_config *c, struct io **io,
-    char **cause)
+			  char **cause)
 {
 	return e->open(e, c, io, cause);
 }
@@ -234,7 +236,7 @@ static inline int io_add_file(struct io *io, struct io_file *f)
 }
 
 static inline void io_disk_(struct io_op *op, enum io_kind kind, struct io_file *f, void *buf,
-    uint32_t len, uint64_t off, io_done_fn *done)
+			    uint32_t len, uint64_t off, io_done_fn *done)
 {
 	op->kind = (uint8_t)kind;
 	op->more = false;
@@ -248,14 +250,14 @@ static inline void io_disk_(struct io_op *op, enum io_kind kind, struct io_file 
 
 /* buf, len and off are multiples of file->info.align. */
 static inline void io_read(struct io *io, struct io_op *op, struct io_file *f, void *buf,
-    uint32_t len, uint64_t off, io_done_fn *done)
+			   uint32_t len, uint64_t off, io_done_fn *done)
 {
 	io_disk_(op, IO_READ, f, buf, len, off, done);
 	io->ops->read(io, op);
 }
 
 static inline void io_write(struct io *io, struct io_op *op, struct io_file *f, const void *buf,
-    uint32_t len, uint64_t off, io_done_fn *done)
+			    uint32_t len, uint64_t off, io_done_fn *done)
 {
 	io_disk_(op, IO_WRITE, f, (void *)(uintptr_t)buf, len, off, done);
 	io->ops->write(io, op);
@@ -270,14 +272,14 @@ static inline void io_sync(struct io *io, struct io_op *op, struct io_file *f, i
 
 /* Block devices only: the range's content is no longer needed. Elsewhere -EOPNOTSUPP. */
 static inline void io_discard(struct io *io, struct io_op *op, struct io_file *f, uint64_t off,
-    uint32_t len, io_done_fn *done)
+			      uint32_t len, io_done_fn *done)
 {
 	io_disk_(op, IO_DISCARD, f, NULL, len, off, done);
 	io->ops->discard(io, op);
 }
 
 static inline void io_net_(struct io_op *op, enum io_kind kind, int fd, void *buf, uint32_t len,
-    io_done_fn *done)
+			   io_done_fn *done)
 {
 	op->kind = (uint8_t)kind;
 	op->more = false;
@@ -308,7 +310,7 @@ static inline void io_recv_multi(struct io *io, struct io_op *op, int fd, io_don
 
 /* Once, at most max bytes, into an engine's buffer that is taken only when bytes are there. */
 static inline void io_recv_some(struct io *io, struct io_op *op, int fd, uint32_t max,
-    io_done_fn *done)
+				io_done_fn *done)
 {
 	io_net_(op, IO_RECV_SOME, fd, NULL, max, done);
 	io->ops->recv_some(io, op);
@@ -319,7 +321,7 @@ static inline void io_recv_some(struct io *io, struct io_op *op, int fd, uint32_
  * After io_cancel(), res is the count received before it (0: nothing), never lost bytes.
  */
 static inline void io_recv(struct io *io, struct io_op *op, int fd, void *buf, uint32_t len,
-    io_done_fn *done)
+			   io_done_fn *done)
 {
 	io_net_(op, IO_RECV, fd, buf, len, done);
 	io->ops->recv(io, op);
@@ -327,7 +329,7 @@ static inline void io_recv(struct io *io, struct io_op *op, int fd, void *buf, u
 
 /* Sends all n pieces in order. iov is the engine's until done, and may be changed by it. */
 static inline void io_send(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n,
-    io_done_fn *done)
+			   io_done_fn *done)
 {
 	io_net_(op, IO_SEND, fd, NULL, 0, done);
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};

@@ -58,7 +58,7 @@ struct uring {
 	unsigned magic;
 	bool enabled;
 	bool memcheck; /* memcheck_runs() */
-	pid_t owner; /* the thread that turns it, once enabled */
+	pid_t owner;   /* the thread that turns it, once enabled */
 
 	/* hot */
 	struct io_uring ring;

@@ -41,9 +41,9 @@ static void pause_accepting(struct worker *w, const struct listener *l, int err)
 	w->accept_at_ns = io_now(w->io) + PAUSE_NS;
 	atomic_store_explicit(&w->net->accepting, false, memory_order_relaxed);
 	log_limited(&limit, LOG_WARN, "cannot accept on %s: %s; %s", l->where, strerror(err),
-	    err == EMFILE || err == ENFILE
-		? "raise the limit of open files (LimitNOFILE=, ulimit -n) or lower -c"
-		: "trying again in a moment");
+		    err == EMFILE || err == ENFILE
+			? "raise the limit of open files (LimitNOFILE=, ulimit -n) or lower -c"
+			: "trying again in a moment");
 }
 
 /* Told at once and closed, as memcached does. */
@@ -56,8 +56,9 @@ static void turn_away(struct worker *w, int fd)
 	if (send(fd, line->s, line->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		log_debug("a connection that was turned away is gone already");
 	close(fd);
-	log_limited(&limit, LOG_WARN, "turned a connection away: %u are open; raise -c to allow more",
-	    w->net->cfg.connections);
+	log_limited(&limit, LOG_WARN,
+		    "turned a connection away: %u are open; raise -c to allow more",
+		    w->net->cfg.connections);
 }
 
 static void hand_over(struct net *net, struct conn *c)
@@ -80,7 +81,7 @@ static void hand_over(struct net *net, struct conn *c)
 	}
 	c->next = atomic_load_explicit(&best->mailbox, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak_explicit(&best->mailbox, &c->next, c,
-	    memory_order_release, memory_order_relaxed))
+						      memory_order_release, memory_order_relaxed))
 		;
 	io_wake(best->io);
 }

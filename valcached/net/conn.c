@@ -230,7 +230,8 @@ static void receive(struct conn *c)
 		return;
 	if (direct) {
 		c->rx_direct = true;
-		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, request__body_room(c), received);
+		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, request__body_room(c),
+			received);
 		return;
 	}
 	if (c->left_n > LEFT_MAX / 2)
@@ -241,8 +242,8 @@ static void receive(struct conn *c)
 	}
 	if (c->left_n > PROTO_LINE_MAX || c->in == IN_HOLD)
 		return; /* bulk mode asks for little, and only when it can be used */
-	io_recv_some(io, &c->rx, c->fd, c->in == IN_BODY ? c->cur->op.body_n - c->filled + 2 : HEAD_MAX,
-	    received);
+	io_recv_some(io, &c->rx, c->fd,
+		     c->in == IN_BODY ? c->cur->op.body_n - c->filled + 2 : HEAD_MAX, received);
 }
 
 /* ---- the end ---------------------------------------------------------------------------------- */
@@ -292,7 +293,7 @@ static void reap(struct conn *c)
 static bool at_rest(const struct conn *c)
 {
 	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
-	    c->left_n == 0 && proto_idle(&c->proto);
+	       c->left_n == 0 && proto_idle(&c->proto);
 }
 
 /* All input is understood that ever can be. */
@@ -383,8 +384,8 @@ bool conn__look(struct conn *c)
 		return false;
 	count_add(&c->w->count.stalled_connections, 1);
 	log_limited(&limit, LOG_INFO, "closed a connection whose client %s for %llu s",
-	    io_op_idle(&c->tx) ? "did not send the rest of a value" : "took no output",
-	    (unsigned long long)(c->w->net->cfg.stall_ns / 1000000000u));
+		    io_op_idle(&c->tx) ? "did not send the rest of a value" : "took no output",
+		    (unsigned long long)(c->w->net->cfg.stall_ns / 1000000000u));
 	worker__unwatch(c->w, c);
 	conn__die(c);
 	return true;

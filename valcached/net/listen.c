@@ -100,8 +100,8 @@ static bool port_holder(unsigned port, char *who, size_t room)
 			unsigned local, state;
 			unsigned long inode;
 
-			if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu", &local,
-				&state, &inode) == 3 &&
+			if (sscanf(line, " %*u: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s %*s %*s %lu",
+				   &local, &state, &inode) == 3 &&
 			    local == port && state == 0x0a)
 				found = find_holder(inode, who, room);
 		}
@@ -117,22 +117,26 @@ static int listen_failed(char **cause, int err, const char *where, unsigned port
 	switch (err) {
 	case EADDRINUSE:
 		port_holder(port, who, sizeof who);
-		return say(cause, -err,
+		return say(
+		    cause, -err,
 		    "cannot listen on %s: the port is taken %s; stop it, or choose another port with "
 		    "-p or -l",
 		    where, who);
 	case EADDRNOTAVAIL:
-		return say(cause, -err,
+		return say(
+		    cause, -err,
 		    "cannot listen on %s: this host has no such address; see `ip address` and give -l "
 		    "one of them",
 		    where);
 	case EACCES:
-		return say(cause, -err,
+		return say(
+		    cause, -err,
 		    "cannot listen on %s: ports below %s are for root; choose a higher one with -p, or "
 		    "grant CAP_NET_BIND_SERVICE",
 		    where, "net.ipv4.ip_unprivileged_port_start");
 	case EAFNOSUPPORT:
-		return say(cause, -err,
+		return say(
+		    cause, -err,
 		    "cannot listen on %s: this kernel has no such address family; leave this address "
 		    "out of -l",
 		    where);
@@ -180,9 +184,10 @@ static int bind_now(const struct addrinfo *ai, unsigned backlog)
  */
 static int bind_one(const struct addrinfo *ai, unsigned backlog)
 {
-	unsigned port = ntohs(ai->ai_family == AF_INET6
-		? ((const struct sockaddr_in6 *)(const void *)ai->ai_addr)->sin6_port
-		: ((const struct sockaddr_in *)(const void *)ai->ai_addr)->sin_port);
+	unsigned port =
+	    ntohs(ai->ai_family == AF_INET6
+		      ? ((const struct sockaddr_in6 *)(const void *)ai->ai_addr)->sin6_port
+		      : ((const struct sockaddr_in *)(const void *)ai->ai_addr)->sin_port);
 	uint64_t begin = clock_ns();
 	char who[128];
 	int fd;
@@ -221,8 +226,9 @@ static void name_socket(int fd, char *where, size_t room, uint16_t *port)
 /* Listens on every address the name stands for. */
 static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause)
 {
-	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM,
-	    .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+	struct addrinfo hints = {.ai_family = AF_UNSPEC,
+				 .ai_socktype = SOCK_STREAM,
+				 .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
 	struct addrinfo *list, *ai;
 	bool any = strcmp(addr->host, "*") == 0;
 	char service[8], where[300], bound[64];
@@ -234,15 +240,16 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 	rc = getaddrinfo(any ? NULL : addr->host, service, &hints, &list);
 	if (rc != 0)
 		return say(cause, -EINVAL,
-		    "cannot listen on \"%s\": %s; give -l an address of this host", addr->host,
-		    gai_strerror(rc));
+			   "cannot listen on \"%s\": %s; give -l an address of this host",
+			   addr->host, gai_strerror(rc));
 	rc = 0;
 	for (ai = list; ai != NULL; ai = ai->ai_next) {
-		snprintf(where, sizeof where, strchr(addr->host, ':') ? "[%s]:%u" : "%s:%u", addr->host,
-		    addr->port);
+		snprintf(where, sizeof where, strchr(addr->host, ':') ? "[%s]:%u" : "%s:%u",
+			 addr->host, addr->port);
 		fd = bind_one(ai, net->cfg.backlog);
 		/* a host without IPv6 still serves "*" and "localhost" */
-		if ((fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) && (made > 0 || ai->ai_next != NULL))
+		if ((fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL) &&
+		    (made > 0 || ai->ai_next != NULL))
 			continue;
 		if (fd < 0) {
 			rc = listen_failed(cause, -fd, where, addr->port);
@@ -273,7 +280,8 @@ static int clear_stale(const char *path, const struct sockaddr_un *sun, char **c
 	if (lstat(path, &st) != 0)
 		return 0;
 	if (!S_ISSOCK(st.st_mode))
-		return say(cause, -EEXIST,
+		return say(
+		    cause, -EEXIST,
 		    "cannot listen on %s: it exists and is no socket; remove it, or choose another path "
 		    "with -s",
 		    path);
@@ -283,14 +291,15 @@ static int clear_stale(const char *path, const struct sockaddr_un *sun, char **c
 	err = connect(fd, (const struct sockaddr *)sun, sizeof *sun) == 0 ? 0 : errno;
 	close(fd);
 	if (err != ECONNREFUSED)
-		return say(cause, -EADDRINUSE,
+		return say(
+		    cause, -EADDRINUSE,
 		    "cannot listen on %s: another process answers there; stop it, or choose another "
 		    "path with -s",
 		    path);
 	if (unlink(path) != 0)
 		return say(cause, -errno,
-		    "cannot replace %s, left by a process that died: %s; remove it by hand", path,
-		    strerror(errno));
+			   "cannot replace %s, left by a process that died: %s; remove it by hand",
+			   path, strerror(errno));
 	log_info("replaced %s, which nobody answered on", path);
 	return 0;
 }
@@ -303,7 +312,8 @@ static int listen_unix(struct net *net, char **cause)
 	int fd, rc;
 
 	if (strlen(path) >= sizeof sun.sun_path)
-		return say(cause, -ENAMETOOLONG,
+		return say(
+		    cause, -ENAMETOOLONG,
 		    "cannot listen on %s: a socket path has at most %zu bytes; choose a shorter one with "
 		    "-s",
 		    path, sizeof sun.sun_path - 1);
@@ -322,9 +332,9 @@ static int listen_unix(struct net *net, char **cause)
 	if (rc != 0) {
 		close(fd);
 		return say(cause, -rc, "cannot listen on %s: %s; choose another path with -s", path,
-		    rc == ENOENT       ? "its folder does not exist"
-			: rc == EACCES ? "its folder is not writable"
-				       : strerror(rc));
+			   rc == ENOENT   ? "its folder does not exist"
+			   : rc == EACCES ? "its folder is not writable"
+					  : strerror(rc));
 	}
 	net->unix_made = true;
 	if (lstat(path, &st) == 0)

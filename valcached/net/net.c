@@ -41,7 +41,7 @@ static int start_one(struct net *net, unsigned id, char **cause)
 	w->id = id;
 	w->net = net;
 	rc = pthread_create(&w->thread, NULL,
-	    id < net->cfg.workers ? worker__main : worker__slow_main, w);
+			    id < net->cfg.workers ? worker__main : worker__slow_main, w);
 	if (rc != 0)
 		return -rc;
 	pthread_mutex_lock(&net->lock);
@@ -133,7 +133,7 @@ void net_stop(struct net *net, uint64_t bound_ns)
 	to_stage(net, NET_DRAINING);
 	if (!wait_gone(net, bound_ns)) {
 		log_warn("%u connections were still busy and are closed",
-		    atomic_load(&net->conn_n));
+			 atomic_load(&net->conn_n));
 		to_stage(net, NET_KILLING);
 		wait_gone(net, UINT64_MAX);
 	}
@@ -189,8 +189,8 @@ uint64_t net_uptime(const struct net *net)
 const struct io_counters *net_io_counters(const struct net *net, unsigned id)
 {
 	return net->worker != NULL && id <= net->cfg.workers && net->worker[id].io != NULL
-	    ? &net->worker[id].io->count
-	    : NULL;
+		   ? &net->worker[id].io->count
+		   : NULL;
 }
 
 static void sum(const struct net *net, struct net_counters *out)

@@ -29,11 +29,11 @@ struct net_config {
 	const char *unix_path; /* NULL: none */
 	unsigned unix_mode;    /* permissions of the socket file */
 	unsigned backlog;
-	unsigned connections;  /* at most; one more is told so and closed */
+	unsigned connections;   /* at most; one more is told so and closed */
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
-	uint64_t stall_ns;     /* a client that takes no output for so long is closed */
+	uint64_t stall_ns; /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.

@@ -30,11 +30,11 @@
 #define CONN_MAGIC   0x636f6e6eu
 
 /* Values up to here are copied into the output block: cheaper than a piece of an iovec each. */
-#define COPY_MAX 1024u
+#define COPY_MAX  1024u
 #define OUT_BLOCK (16u * 1024)
-#define OUT_IOV 64u
+#define OUT_IOV   64u
 /* Pipelined reads that are looked up together, so that their cache misses overlap. */
-#define AHEAD_MAX 16u
+#define AHEAD_MAX  16u
 #define AHEAD_STEP 4u /* requests between two stages of the prefetch */
 /* Reads of one connection under way or waiting for their turn to be sent. */
 #define WINDOW_REQS 32u
@@ -64,11 +64,11 @@ struct req {
 	bool busy;                  /* the store has op */
 	bool ready;                 /* the answer may be given once it is this one's turn */
 	bool last, noreply, expire, value, add, has_cas;
-	bool dumps;                 /* holds net.dumping */
-	enum proto_rc rc;           /* of a meta answer other than a hit */
+	bool dumps;       /* holds net.dumping */
+	enum proto_rc rc; /* of a meta answer other than a hit */
 	uint32_t flags, body_len;
 	uint64_t cas, cursor;
-	char *placed;                  /* where the store copied the value to, behind the answer's head */
+	char *placed; /* where the store copied the value to, behind the answer's head */
 	const struct proto_line *line; /* the whole answer, if it is a constant */
 	struct proto_line constant;    /* ... that is not one of proto_lines */
 	struct text text;              /* the whole answer, if it is made up (stats) */
@@ -98,31 +98,31 @@ struct conn {
 	int fd;
 	struct worker *w;
 	/* input: conn.c */
-	uint8_t in;        /* enum conn_in */
-	bool dirty;        /* on the worker's list of those to settle */
-	bool eof;          /* the client sends no more */
-	bool closing;      /* nothing more is understood; answers go out, then the end */
-	bool dead;         /* being taken down */
-	bool bulk;         /* single receives instead of multishot */
-	bool rx_direct;    /* the receive under way goes into the body */
-	bool rx_cancel;    /* its end was asked for */
-	bool wait_gets;    /* IN_HOLD: cur begins its step when no read is pending */
-	uint8_t end_seen;  /* IN_END: bytes of the "\r\n" seen */
+	uint8_t in;       /* enum conn_in */
+	bool dirty;       /* on the worker's list of those to settle */
+	bool eof;         /* the client sends no more */
+	bool closing;     /* nothing more is understood; answers go out, then the end */
+	bool dead;        /* being taken down */
+	bool bulk;        /* single receives instead of multishot */
+	bool rx_direct;   /* the receive under way goes into the body */
+	bool rx_cancel;   /* its end was asked for */
+	bool wait_gets;   /* IN_HOLD: cur begins its step when no read is pending */
+	uint8_t end_seen; /* IN_END: bytes of the "\r\n" seen */
 	bool end_bad;
 	uint8_t small_run; /* bulk: requests since the last bulk body */
 	uint32_t served;   /* requests in this turn */
 	struct proto proto;
 	uint32_t left_at, left_n, left_room;
-	char *left;        /* bytes received, not yet understood */
+	char *left; /* bytes received, not yet understood */
 	/* requests: request.c */
-	struct req *cur;   /* the request that holds the input: writes, and what must be alone */
-	uint32_t filled;   /* bytes of cur->op.body */
+	struct req *cur;    /* the request that holds the input: writes, and what must be alone */
+	uint32_t filled;    /* bytes of cur->op.body */
 	uint32_t body_left; /* bytes of the value still to come */
-	uint32_t busy;     /* operations the store has */
-	uint32_t pending;  /* of them reads in the queue */
+	uint32_t busy;      /* operations the store has */
+	uint32_t pending;   /* of them reads in the queue */
 	struct req *last_read; /* the latest of these, while it is pending */
 	uint32_t queue_n;
-	uint32_t mean;     /* bytes of recent values */
+	uint32_t mean; /* bytes of recent values */
 	struct req *queue, **queue_end;
 	struct req *stream; /* == queue: a value that goes out in chunks */
 	/* output: output.c */
@@ -167,13 +167,13 @@ struct worker {
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
 	bool draining, killed;
-	bool woken;                      /* since this turn began */
-	bool gone;                       /* under net.lock: no connection, no accept any more */
-	uint64_t flush_at_ns;            /* a delayed flush_all; 0: none */
+	bool woken;           /* since this turn began */
+	bool gone;            /* under net.lock: no connection, no accept any more */
+	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
 	struct req *flush;
-	uint64_t accept_at_ns;           /* worker 0: accepting is paused until then; 0: it is not */
-	struct proto_request rq;         /* scratch */
-	struct req *ahead[AHEAD_MAX];    /* scratch: reads parsed and not begun; empty between calls */
+	uint64_t accept_at_ns;        /* worker 0: accepting is paused until then; 0: it is not */
+	struct proto_request rq;      /* scratch */
+	struct req *ahead[AHEAD_MAX]; /* scratch: reads parsed and not begun; empty between calls */
 	unsigned ahead_n;
 	pthread_t thread;
 	bool started;
@@ -207,10 +207,10 @@ struct net {
 	uint64_t start_ns;
 	struct worker *worker; /* workers + 1: the last is the slow thread's */
 	_Atomic int stage;
-	_Atomic bool dumping;  /* one metadump at a time */
+	_Atomic bool dumping; /* one metadump at a time */
 	_Atomic bool accepting;
 	_Atomic unsigned conn_n;
-	pthread_mutex_t lock;  /* base, start-up hand-shake */
+	pthread_mutex_t lock; /* base, start-up hand-shake */
 	pthread_cond_t changed;
 	struct net_counters base; /* what net_reset() subtracts */
 };
@@ -219,7 +219,7 @@ struct net {
 static inline void count_add(_Atomic uint64_t *c, uint64_t by)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-	    memory_order_relaxed);
+			      memory_order_relaxed);
 }
 
 /* listen.c */

@@ -117,7 +117,7 @@ static uint32_t put_head(const struct req *r, char *to)
 	if (r->kind == PROTO_MG)
 		return (uint32_t)proto_put_mg(to, &r->meta, r->value, op->key, op->key_len, &it);
 	return (uint32_t)proto_put_value(to, op->key, op->key_len, &it,
-	    r->kind == PROTO_GETS || r->kind == PROTO_GATS);
+					 r->kind == PROTO_GETS || r->kind == PROTO_GATS);
 }
 
 static void put_meta(struct conn *c, const struct req *r)
@@ -128,7 +128,7 @@ static void put_meta(struct conn *c, const struct req *r)
 	char *to = output__room(c, PROTO_HEAD_MAX);
 
 	output__wrote(c, (uint32_t)proto_put_meta(to, &r->meta, r->rc, op->key, op->key_len,
-	    stored ? &it : NULL));
+						  stored ? &it : NULL));
 }
 
 static void chunk_came(struct req *r);
@@ -201,8 +201,8 @@ static enum put put_answer(struct conn *c, struct req *r)
 			const struct proto_item it = {r->op.flags, r->op.value_len, r->op.cas};
 			char *to = output__room(c, PROTO_HEAD_MAX);
 
-			output__wrote(c, (uint32_t)proto_put_me(to, &r->meta, r->op.key,
-			    r->op.key_len, &it));
+			output__wrote(
+			    c, (uint32_t)proto_put_me(to, &r->meta, r->op.key, r->op.key_len, &it));
 		} else {
 			put_line(c, &proto_lines[PROTO_EN_LINE]);
 		}
@@ -342,7 +342,8 @@ static void chunk_came(struct req *r)
 		return;
 	}
 	if (op->status != STORE_OK) {
-		conn__die(c); /* the length was promised: only the end of the stream tells the truth */
+		conn__die(
+		    c); /* the length was promised: only the end of the stream tells the truth */
 		return;
 	}
 	output__ref(c, op->value, op->value_n);
@@ -460,7 +461,8 @@ static void answer_placed(struct conn *c, struct req *r)
 
 static void begin_read(struct conn *c, struct req *r)
 {
-	bool head = r->kind == PROTO_TOUCH || r->kind == PROTO_ME || (r->kind == PROTO_MG && !r->value);
+	bool head =
+	    r->kind == PROTO_TOUCH || r->kind == PROTO_ME || (r->kind == PROTO_MG && !r->value);
 
 	r->then = read_came;
 	if (c->queue == NULL) {
@@ -1078,8 +1080,9 @@ static void begin(struct conn *c, const struct proto_request *rq, bool more)
 		return;
 	case PROTO_MEMLIMIT:
 		reply_line(c, rq,
-		    store_set_ram(w->net->store, (uint64_t)rq->number << 20) == 0 ? PROTO_OK
-										  : PROTO_MEMLIMIT_BAD);
+			   store_set_ram(w->net->store, (uint64_t)rq->number << 20) == 0
+			       ? PROTO_OK
+			       : PROTO_MEMLIMIT_BAD);
 		return;
 	case PROTO_MN:
 		count_add(&w->count.cmd_meta, 1);

@@ -18,10 +18,10 @@
 #include "valcached/net/net_int.h"
 
 /* Free lists keep at most so many; more go back to the allocator. */
-#define REQS_KEPT 1024u
-#define OUTS_KEPT 256u
+#define REQS_KEPT       1024u
+#define OUTS_KEPT       256u
 #define LEFT_KEPT_BYTES (1024u * 1024)
-#define LEFT_MIN_SHIFT 9u
+#define LEFT_MIN_SHIFT  9u
 
 /* ---- free lists ------------------------------------------------------------------------------- */
 
@@ -259,7 +259,7 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 static bool all_gone(const struct worker *w)
 {
 	return w->draining && atomic_load_explicit(&w->conn_n, memory_order_relaxed) == 0 &&
-	    w->flush == NULL && (w->id != 0 || accept__idle(w));
+	       w->flush == NULL && (w->id != 0 || accept__idle(w));
 }
 
 /*
@@ -322,7 +322,9 @@ static void stop_store(struct worker *w)
 		now = io_now(w->io);
 		if (store_worker_idle(w->store))
 			break;
-		A(io_turn(w->io, due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now)) >= 0);
+		A(io_turn(w->io, due == UINT64_MAX ? -1
+				 : due <= now      ? 0
+						   : (int64_t)(due - now)) >= 0);
 	}
 }
 
@@ -399,7 +401,9 @@ void *worker__slow_main(void *worker)
 	while (atomic_load_explicit(&w->net->stage, memory_order_acquire) < NET_SLOW_STOP) {
 		due = store_worker_turn(w->store);
 		now = io_now(w->io);
-		A(io_turn(w->io, due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now)) >= 0);
+		A(io_turn(w->io, due == UINT64_MAX ? -1
+				 : due <= now      ? 0
+						   : (int64_t)(due - now)) >= 0);
 	}
 	close_all(w);
 	return NULL;

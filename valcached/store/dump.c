@@ -63,13 +63,13 @@ static void add_line(struct store_op *op, const uint8_t *key, const struct forma
 	run->text_n += 4;
 	run->text_n += encode(line + 4, key, rec->key_len);
 	run->text_n += (size_t)sprintf(run->text + run->text_n,
-	    " exp=-1 la=0 cas=%" PRIu64 " fetch=no cls=1 size=%u\r\n", cas_of(rec->content),
-	    rec->value_len);
+				       " exp=-1 la=0 cas=%" PRIu64 " fetch=no cls=1 size=%u\r\n",
+				       cas_of(rec->content), rec->value_len);
 }
 
 /* Lines for the records of whole blocks in mem; returns how far the walk came. */
 static uint32_t walk(struct store_op *op, struct path *p, uint32_t seg, uint64_t generation,
-    const uint8_t *mem, uint32_t off, uint32_t n)
+		     const uint8_t *mem, uint32_t off, uint32_t n)
 {
 	struct store *s = op->sw->s;
 	uint32_t at = 0;
@@ -92,12 +92,12 @@ static uint32_t walk(struct store_op *op, struct path *p, uint32_t seg, uint64_t
 			const uint8_t *key = mem + at + r + sizeof rec;
 
 			if (record_check(mem + at + r, used - r, s->id_seed, generation,
-			        (off + at + r) / FORMAT_UNIT, &rec) != RECORD_GOOD)
+					 (off + at + r) / FORMAT_UNIT, &rec) != RECORD_GOOD)
 				break;
 			if (rec.type == FORMAT_VALUE &&
 			    index_get(s->index,
-			        XXH3_64bits_withSeed(key, rec.key_len, s->hash_secret),
-			        loc_of(p, seg, rec.units_at), &ref))
+				      XXH3_64bits_withSeed(key, rec.key_len, s->hash_secret),
+				      loc_of(p, seg, rec.units_at), &ref))
 				add_line(op, key, &rec);
 			r += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
 		}
@@ -117,14 +117,14 @@ static void dump_read_done(struct io_op *io)
 	op->sw->in_flight--;
 	n = io->res > 0 ? (uint32_t)io->res : 0;
 	if (n > 0)
-		n = walk(op, &s->path[pi], seg, atomic_load(&run->pinned->generation), run->rd->mem, off,
-		    n);
+		n = walk(op, &s->path[pi], seg, atomic_load(&run->pinned->generation), run->rd->mem,
+			 off, n);
 	segment_unpin(s, run->pinned);
 	run->pinned = NULL;
 	buf_give(op->sw, run->rd, run->rd_charge);
 	run->rd = NULL;
-	run->cursor = n == 0 || off + n >= s->seg_size ? cursor_make(pi, seg + 1, 0) :
-	                                                cursor_make(pi, seg, off + n);
+	run->cursor = n == 0 || off + n >= s->seg_size ? cursor_make(pi, seg + 1, 0)
+						       : cursor_make(pi, seg, off + n);
 	op_step(op);
 }
 
@@ -161,7 +161,7 @@ bool dump_step(struct store_op *op)
 		atomic_fetch_add(&run->pinned->pins, 1);
 		op->sw->in_flight++;
 		io_read(op->sw->io, &run->io, p->file, run->rd->mem, len, seg_offset(p, seg) + off,
-		    dump_read_done);
+			dump_read_done);
 		return false;
 	}
 	*run->cursor_out = run->cursor;

@@ -26,9 +26,9 @@
 #include "base/log.h"
 #include "valcached/store/store_int.h"
 
-#define RUN_BYTES   (FORMAT_EXTENT + 65536u) /* one read of the recycler */
-#define RUN_GAP     (64u * 1024)             /* unwanted bytes that are read rather than skipped */
-#define RUNS        4u                       /* reads in flight */
+#define RUN_BYTES (FORMAT_EXTENT + 65536u) /* one read of the recycler */
+#define RUN_GAP   (64u * 1024)             /* unwanted bytes that are read rather than skipped */
+#define RUNS      4u                       /* reads in flight */
 
 void io_wait_done(struct io_op *op)
 {
@@ -52,7 +52,7 @@ void slow_call(struct store *s)
 }
 
 static int do_write(struct store_worker *sw, struct path *p, const void *buf, uint32_t len,
-    uint64_t off)
+		    uint64_t off)
 {
 	struct io_op op = {0};
 
@@ -89,7 +89,7 @@ static int by_place(const void *a, const void *b)
 
 /* Writes table and footer. entries are sorted in place. */
 static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t generation,
-    uint32_t stream, struct format_entry *entries, uint32_t n)
+		       uint32_t stream, struct format_entry *entries, uint32_t n)
 {
 	struct store *s = p->store;
 	uint64_t bytes = table_bytes(n);
@@ -118,7 +118,8 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 		f->others += entries[i].type != FORMAT_VALUE;
 	}
 	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
-	res = do_write(sw, p, mem, (uint32_t)(bytes + FORMAT_ALIGN), seg_offset(p, seg) + f->table_off);
+	res = do_write(sw, p, mem, (uint32_t)(bytes + FORMAT_ALIGN),
+		       seg_offset(p, seg) + f->table_off);
 	free(mem);
 	return res;
 }
@@ -136,12 +137,13 @@ static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	/* a power cut must not leave a table of records that are not there [F-2] */
 	res = atomic_load(&p->dirty) > 0 ? do_sync(sw, p) : 0;
 	if (res >= 0)
-		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries, g->nentries);
+		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries,
+				  g->nentries);
 	if (res < 0) {
 		/* it stays readable; a restart walks its blocks, and the recycler the index */
 		COUNT(sw, write_errors);
 		log_warn("store: %s: the table of segment %u could not be written: %s",
-		    p->file->info.path, seg, strerror(-res));
+			 p->file->info.path, seg, strerror(-res));
 	}
 	pthread_mutex_lock(&p->lock);
 	free(g->entries);
@@ -193,7 +195,7 @@ static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
 
 /* The segment's table, malloc'd; NULL if it cannot be had. */
 static struct format_entry *read_table(struct store_worker *sw, struct path *p, uint32_t seg,
-    uint32_t *n)
+				       uint32_t *n)
 {
 	struct store *s = p->store;
 	struct format_footer f;
@@ -208,14 +210,16 @@ static struct format_entry *read_table(struct store_worker *sw, struct path *p, 
 	good = io_wait(sw->io, &op) == (int)FORMAT_ALIGN;
 	memcpy(&f, mem, sizeof f);
 	free(mem);
-	if (!good || !footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
+	if (!good ||
+	    !footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
 		return NULL;
 	bytes = table_bytes(f.entries);
 	*n = f.entries;
 	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
 		return NULL;
 	if (bytes > 0) {
-		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes, io_wait_done);
+		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes,
+			io_wait_done);
 		good = io_wait(sw->io, &op) == (int)bytes;
 	}
 	if (!good || !table_good(&f, (struct format_entry *)(void *)mem, s->id_seed)) {
@@ -251,7 +255,8 @@ struct pick {
  * used, and of all.
  */
 static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const struct format_entry *e,
-    uint32_t n, uint64_t quota, struct pick *out, uint64_t *used, uint64_t *total)
+		       uint32_t n, uint64_t quota, struct pick *out, uint64_t *used,
+		       uint64_t *total)
 {
 	uint64_t bytes[INDEX_CLOCK_MAX + 1] = {0}, left = quota;
 	uint64_t allow[INDEX_CLOCK_MAX + 1] = {0};
@@ -325,14 +330,14 @@ static bool still_needed(struct path *p, uint32_t seg, const struct format_recor
 		return false;
 	}
 	return loc_path(p->store, rec->content[0], &other, &at) == p && other != seg &&
-	    atomic_load(&p->seg[other].generation) == rec->content[1];
+	       atomic_load(&p->seg[other].generation) == rec->content[1];
 }
 
 enum again { AGAIN_DONE, AGAIN_LOST, AGAIN_NO_ROOM };
 
 /* Writes one record again [EV-2], or lets it go. LOST: a tombstone that cannot be read [EV-3]. */
 static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
-    const struct format_entry *e, uint8_t *mem)
+			   const struct format_entry *e, uint8_t *mem)
 {
 	struct store *s = sw->s;
 	uint64_t loc = loc_of(p, seg, e->units_at), to;
@@ -343,7 +348,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 	uint32_t units = 0;
 
 	if (record_check(mem, (size_t)e->units * FORMAT_UNIT, s->id_seed,
-	        atomic_load(&p->seg[seg].generation), e->units_at, &rec) != RECORD_GOOD ||
+			 atomic_load(&p->seg[seg].generation), e->units_at, &rec) != RECORD_GOOD ||
 	    rec.type != e->type) {
 		atomic_fetch_add(&s->reinsert_corrupt, 1);
 		return e->type == FORMAT_VALUE ? AGAIN_DONE : AGAIN_LOST;
@@ -368,7 +373,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 	pthread_mutex_lock(lock);
 	if (!atomic_load(&s->flushing) && index_get(s->index, e->hash, loc, &ref)) {
 		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
-		    mem + rec.value_off, e->hash, true, &units);
+				 mem + rec.value_off, e->hash, true, &units);
 		AN(index_relocate(s->index, e->hash, loc, to, units, ref.clock / 2));
 		ram_relocate(s->ram, e->hash, loc, to);
 		count_add(&s->reinserted, 1);
@@ -391,13 +396,14 @@ struct run {
 
 /* A run that could not be read as a whole: its records one by one. */
 static bool read_alone(struct store_worker *sw, struct path *p, uint32_t seg,
-    const struct format_entry *f, struct run *r)
+		       const struct format_entry *f, struct run *r)
 {
 	uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
 
 	r->from = f->units_at * FORMAT_UNIT & ~(FORMAT_ALIGN - 1);
 	r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
-	io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from, io_wait_done);
+	io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from,
+		io_wait_done);
 	return io_wait(sw->io, &r->op) == (int)r->bytes;
 }
 
@@ -406,19 +412,21 @@ static bool read_alone(struct store_worker *sw, struct path *p, uint32_t seg,
  * other records could not be [EV-3].
  */
 static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
-    const struct format_entry *e, const struct pick *pick, uint32_t n)
+			 const struct format_entry *e, const struct pick *pick, uint32_t n)
 {
 	struct run run[RUNS] = {0};
 	uint32_t next = 0, head = 0, flying = 0;
 	bool stop = false, kept = true;
 
 	for (unsigned i = 0; i < RUNS; i++)
-		if (posix_memalign((void **)&run[i].mem, FORMAT_ALIGN, RUN_BYTES + 2 * FORMAT_ALIGN) != 0)
+		if (posix_memalign((void **)&run[i].mem, FORMAT_ALIGN,
+				   RUN_BYTES + 2 * FORMAT_ALIGN) != 0)
 			run[i].mem = NULL;
 	while ((next < n && !stop) || flying > 0) {
 		struct run *r;
 
-		while (next < n && !stop && flying < RUNS && run[(head + flying) % RUNS].mem != NULL) {
+		while (next < n && !stop && flying < RUNS &&
+		       run[(head + flying) % RUNS].mem != NULL) {
 			const struct format_entry *f = &e[pick[next].entry];
 			uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
 
@@ -437,7 +445,8 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			}
 			r->count = next - r->first;
 			r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
-			io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from, io_wait_done);
+			io_read(sw->io, &r->op, p->file, r->mem, r->bytes,
+				seg_offset(p, seg) + r->from, io_wait_done);
 			flying++;
 		}
 		if (flying == 0)
@@ -455,7 +464,8 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 				did = AGAIN_NO_ROOM;
 			else if (whole || read_alone(sw, p, seg, f, r))
 				did = reinsert(sw, p, seg, f,
-				    r->mem + ((size_t)f->units_at * FORMAT_UNIT - r->from));
+					       r->mem +
+						   ((size_t)f->units_at * FORMAT_UNIT - r->from));
 			stop = stop || did == AGAIN_NO_ROOM;
 			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
 				kept = false;
@@ -520,7 +530,7 @@ static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 	if (!p->file->info.block_device)
 		return;
 	io_discard(sw->io, &op, p->file, seg_offset(p, seg) + FORMAT_ALIGN,
-	    (uint32_t)p->store->seg_size - FORMAT_ALIGN, io_wait_done);
+		   (uint32_t)p->store->seg_size - FORMAT_ALIGN, io_wait_done);
 	(void)io_wait(sw->io, &op); /* a hint: refusal changes nothing */
 }
 
@@ -590,7 +600,7 @@ static struct order *victim_stream(struct path *p)
 	for (uint32_t i = 0; i < young->n; i++)
 		bytes += p->seg[young->ring[(young->head + i) % p->nseg]].used;
 	if (main->n <= 1 || (young->n > YOUNG_MIN && bytes > share * p->store->seg_size &&
-	                        !p->main_dead && p->since_main < MAIN_PROBE))
+			     !p->main_dead && p->since_main < MAIN_PROBE))
 		return young->n > 1 ? young : NULL;
 	return main;
 }
@@ -598,15 +608,16 @@ static struct order *victim_stream(struct path *p)
 /* [EV-3] It stays SEG_RECYCLING, and on disk as it was: a restart finds everything in it. */
 static void out_of_use(const struct path *p, uint32_t seg, const char *why)
 {
-	log_warn("store: %s: segment %u is not used again before the next start: %s", p->file->info.path,
-	    seg, why);
+	log_warn("store: %s: segment %u is not used again before the next start: %s",
+		 p->file->info.path, seg, why);
 }
 
 /* False: nothing can be recycled yet. */
 static bool recycle(struct store_worker *sw, struct path *p)
 {
 	struct store *s = sw->s;
-	double share = s->cfg.admit == STORE_ADMIT_SECOND ? s->cfg.reinsert_second : s->cfg.reinsert_all;
+	double share =
+	    s->cfg.admit == STORE_ADMIT_SECOND ? s->cfg.reinsert_second : s->cfg.reinsert_all;
 	uint64_t quota, generation;
 	struct order *o;
 	struct format_entry *e;
@@ -665,7 +676,8 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	AN(pick != NULL);
 	if (!wbufs_budget(sw) || atomic_load(&g->quarantined))
 		quota = 0;
-	kept = reinsert_all(sw, p, seg, e, pick, choose(s, p, seg, e, n, quota, pick, &used, &total));
+	kept =
+	    reinsert_all(sw, p, seg, e, pick, choose(s, p, seg, e, n, quota, pick, &used, &total));
 	free(pick);
 	if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
 	    !atomic_load(&g->quarantined))
@@ -681,7 +693,8 @@ static bool recycle(struct store_worker *sw, struct path *p)
 		return true; /* the path is offline; what is in the segment can still be read */
 	}
 	for (uint32_t i = 0; i < n; i++) /* [EV-5] */
-		if (e[i].type == FORMAT_VALUE && unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
+		if (e[i].type == FORMAT_VALUE &&
+		    unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
 			ghost_add(s->ghost, e[i].hash);
 			gone++;
 		}
@@ -732,12 +745,14 @@ static void quarantine_empty(struct store_worker *sw, struct path *p)
 		struct segment *g = &p->seg[seg];
 		uint64_t lo = loc_of(p, seg, 0);
 
-		if (atomic_load(&g->quarantined) && atomic_load(&g->state) == SEG_SEALED && !g->emptied) {
-			uint64_t n = index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
+		if (atomic_load(&g->quarantined) && atomic_load(&g->state) == SEG_SEALED &&
+		    !g->emptied) {
+			uint64_t n =
+			    index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
 
 			g->emptied = true;
 			log_warn("store: %s: segment %u: %" PRIu64 " values are no longer served",
-			    p->file->info.path, seg, n);
+				 p->file->info.path, seg, n);
 		}
 	}
 }
@@ -778,7 +793,7 @@ static void write_drops(struct store_worker *sw)
 		rec.content[0] = loc;
 		rec.content[1] = generation;
 		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, drop_hash(loc, generation), false,
-		    &units);
+			    &units);
 	}
 }
 

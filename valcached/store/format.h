@@ -54,8 +54,8 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 #define FORMAT_VERSION   1u
-#define FORMAT_UNIT      128u  /* of locations and record sizes */
-#define FORMAT_BLOCK     512u  /* block header */
+#define FORMAT_UNIT      128u /* of locations and record sizes */
+#define FORMAT_BLOCK     512u /* block header */
 #define FORMAT_ALIGN     4096u
 #define FORMAT_EXTENT    (1024u * 1024)
 #define FORMAT_CHUNK     (256u * 1024)
@@ -73,25 +73,25 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-
 struct format_super {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t path_index;    /* which of the store's paths this is */
+	uint32_t path_index; /* which of the store's paths this is */
 	uint32_t path_count;
-	uint32_t seg_shift;     /* log2 of the segment size */
+	uint32_t seg_shift; /* log2 of the segment size */
 	uint64_t seg_count;
 	uint64_t item_max;
-	uint8_t store_id[16];   /* random; the same on all paths */
-	uint64_t hash_secret;   /* seed of key hashes, random */
-	uint64_t serial;        /* of two valid copies the higher counts */
+	uint8_t store_id[16]; /* random; the same on all paths */
+	uint64_t hash_secret; /* seed of key hashes, random */
+	uint64_t serial;      /* of two valid copies the higher counts */
 	uint64_t delete_epoch;
-	uint64_t flags;         /* bit 0: clean */
+	uint64_t flags; /* bit 0: clean */
 	uint8_t reserved[4096 - 88 - 8];
-	uint64_t sum;           /* XXH3-64 of all before */
+	uint64_t sum; /* XXH3-64 of all before */
 };
 _Static_assert(sizeof(struct format_super) == 4096, "superblock");
 
 struct format_segment {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t index;         /* number of this segment on its path */
+	uint32_t index; /* number of this segment on its path */
 	uint64_t generation;
 	uint64_t prev_generation; /* of the life that ended here */
 	uint8_t store_id[16];
@@ -102,45 +102,45 @@ _Static_assert(sizeof(struct format_segment) == 4096, "segment header");
 
 struct format_block {
 	uint32_t magic;
-	uint32_t bytes;         /* of the whole block with this header and its padding: n * 4096 */
+	uint32_t bytes; /* of the whole block with this header and its padding: n * 4096 */
 	uint64_t generation;
-	uint64_t offset;        /* in the segment */
-	uint32_t used;          /* bytes up to the end of the last record */
+	uint64_t offset; /* in the segment */
+	uint32_t used;   /* bytes up to the end of the last record */
 	uint32_t records;
 	uint8_t reserved[FORMAT_BLOCK - 32 - 8];
-	uint64_t sum;           /* XXH3-64, seeded with the store's id, of this header */
+	uint64_t sum; /* XXH3-64, seeded with the store's id, of this header */
 };
 _Static_assert(sizeof(struct format_block) == FORMAT_BLOCK, "block header");
 _Static_assert(FORMAT_BLOCK % FORMAT_UNIT == 0, "records start on units");
 
 enum format_type {
 	FORMAT_VALUE = 1,
-	FORMAT_TOMBSTONE = 2,   /* ends all records of this key with a lower seq */
-	FORMAT_DROP = 3,        /* ends one record, by place and generation */
-	FORMAT_FLUSH = 4,       /* ends every record of this store with a lower seq */
+	FORMAT_TOMBSTONE = 2, /* ends all records of this key with a lower seq */
+	FORMAT_DROP = 3,      /* ends one record, by place and generation */
+	FORMAT_FLUSH = 4,     /* ends every record of this store with a lower seq */
 };
 
 struct format_record {
 	uint32_t magic;
-	uint8_t type;           /* enum format_type */
-	uint8_t key_len;        /* 1 to 250; 0 for DROP and FLUSH */
-	uint16_t key_id;        /* reserved for an encryption key's id; 0 */
-	uint32_t flags;         /* memcached client flags */
+	uint8_t type;    /* enum format_type */
+	uint8_t key_len; /* 1 to 250; 0 for DROP and FLUSH */
+	uint16_t key_id; /* reserved for an encryption key's id; 0 */
+	uint32_t flags;  /* memcached client flags */
 	uint32_t value_len;
 	uint64_t seq;
-	uint64_t content[2];    /* VALUE: XXH3-128 of it, low and high. TOMBSTONE, DROP: location and
+	uint64_t content[2]; /* VALUE: XXH3-128 of it, low and high. TOMBSTONE, DROP: location and
 	                           generation of what it ends. FLUSH: 0, highest generation it ends */
-	uint64_t generation;    /* of the segment it lies in */
-	uint32_t units_at;      /* place in the segment, in units */
-	uint32_t value_off;     /* from the start of the record */
-	uint64_t sum;           /* XXH3-64, seeded, of header up to here, key and chunk sums */
+	uint64_t generation; /* of the segment it lies in */
+	uint32_t units_at;   /* place in the segment, in units */
+	uint32_t value_off;  /* from the start of the record */
+	uint64_t sum;        /* XXH3-64, seeded, of header up to here, key and chunk sums */
 };
 _Static_assert(sizeof(struct format_record) == 64, "record header");
 _Static_assert(offsetof(struct format_record, sum) == 56, "the checksum covers all before it");
 
 /* One per record of a sealed segment: first those that are not values, then the values by place. */
 struct format_entry {
-	uint64_t hash;          /* of the key, seeded; DROP: of the place it ends; FLUSH: 0 */
+	uint64_t hash; /* of the key, seeded; DROP: of the place it ends; FLUSH: 0 */
 	uint64_t seq;
 	uint32_t units_at;
 	uint32_t units : 24;
@@ -153,12 +153,12 @@ struct format_footer {
 	uint32_t version;
 	uint32_t entries;
 	uint64_t generation;
-	uint64_t table_off;     /* in the segment; a multiple of 4096 */
-	uint64_t table_sum;     /* XXH3-64, seeded, of the entries */
-	uint64_t seq_max;       /* highest seq in the segment */
-	uint64_t data_bytes;    /* of records */
-	uint32_t others;        /* entries that are not values; they come first */
-	uint32_t stream;        /* which of the path's streams this segment belonged to */
+	uint64_t table_off;  /* in the segment; a multiple of 4096 */
+	uint64_t table_sum;  /* XXH3-64, seeded, of the entries */
+	uint64_t seq_max;    /* highest seq in the segment */
+	uint64_t data_bytes; /* of records */
+	uint32_t others;     /* entries that are not values; they come first */
+	uint32_t stream;     /* which of the path's streams this segment belonged to */
 	uint8_t reserved[4096 - 64 - 8];
 	uint64_t sum;
 };

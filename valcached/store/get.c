@@ -48,7 +48,8 @@ static void admit_now(struct store_op *op, struct buf *b)
 
 	memcpy(&rec, mem, sizeof rec);
 	n = record_head_len(rec.key_len, rec.value_len);
-	w = wbufs_budget(sw) ? wbuf_reserve(sw, NULL, STREAM_MAIN, rec.value_off + rec.value_len) : NULL;
+	w = wbufs_budget(sw) ? wbuf_reserve(sw, NULL, STREAM_MAIN, rec.value_off + rec.value_len)
+			     : NULL;
 	if (w == NULL)
 		return;
 	memcpy(head, mem, n);

@@ -36,27 +36,28 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define INDEX_SLOTS    7
-#define INDEX_LOC_BITS 35
-#define INDEX_LOC_MAX  ((1ull << INDEX_LOC_BITS) - 1)
-#define INDEX_UNIT     128u /* bytes; the store's FORMAT_UNIT */
-#define INDEX_CLOCK_MAX 3u
+#define INDEX_SLOTS      7
+#define INDEX_LOC_BITS   35
+#define INDEX_LOC_MAX    ((1ull << INDEX_LOC_BITS) - 1)
+#define INDEX_UNIT       128u /* bytes; the store's FORMAT_UNIT */
+#define INDEX_CLOCK_MAX  3u
 #define INDEX_CANDIDATES (2 * INDEX_SLOTS)
 
 struct index;
 
 /* Where a record may be. */
 struct index_ref {
-	uint64_t loc;   /* 128-byte units */
-	uint32_t units; /* size on disk in 128-byte units, rounded up by the code: at most 1/128 more */
+	uint64_t loc; /* 128-byte units */
+	uint32_t
+	    units; /* size on disk in 128-byte units, rounded up by the code: at most 1/128 more */
 	uint8_t clock;
 };
 
 /* What a lookup saw, so that a writer can tell later whether anything has changed since. */
 struct index_probe {
-	uint64_t word1, word2;                         /* versions of the lines that were read */
-	unsigned n;                                    /* candidates */
-	struct index_ref ref[INDEX_CANDIDATES];        /* in no particular order */
+	uint64_t word1, word2;                  /* versions of the lines that were read */
+	unsigned n;                             /* candidates */
+	struct index_ref ref[INDEX_CANDIDATES]; /* in no particular order */
 };
 
 /* Bytes of a mapping that holds items at 85 % load. */
@@ -100,14 +101,14 @@ bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_p
  * so. Clock starts at the given value. The caller holds the key's lock [IX-4].
  */
 void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
-    struct index_ref *victim);
+		  struct index_ref *victim);
 
 /* Removes the slot of this key that points to exactly loc. False if there is none (any more). */
 bool index_remove(struct index *ix, uint64_t hash, uint64_t loc);
 
 /* Moves a slot from one location to another, if it still points there: for re-insertion. */
 bool index_relocate(struct index *ix, uint64_t hash, uint64_t from, uint64_t to, uint32_t units,
-    uint8_t clock);
+		    uint8_t clock);
 
 /*
  * Removes every slot that points into [from, to), or all. Walks the whole index (about 1 ns an
@@ -148,7 +149,7 @@ static inline uint32_t index_len_encode(uint32_t units)
 
 	if (units < 128)
 		return units;
-	exp = 32u - (uint32_t)__builtin_clz(units) - 7u;         /* units >> (exp - 1) is 128..255 */
+	exp = 32u - (uint32_t)__builtin_clz(units) - 7u; /* units >> (exp - 1) is 128..255 */
 	{
 		uint32_t m = (units + (1u << (exp - 1)) - 1) >> (exp - 1);
 
@@ -172,13 +173,14 @@ static inline struct index_ref index_found_ref(uint64_t found)
 	struct index_ref r;
 
 	r.loc = found >> 2 & INDEX_LOC_MAX;
-	r.units = index_len_decode((uint32_t)(found >> (2 + INDEX_LOC_BITS)) & (INDEX_LEN_CODES - 1));
+	r.units =
+	    index_len_decode((uint32_t)(found >> (2 + INDEX_LOC_BITS)) & (INDEX_LEN_CODES - 1));
 	r.clock = (uint8_t)(found & INDEX_CLOCK_MAX);
 	return r;
 }
 
 /* For a whole walk (metadump, tests): calls fn for every slot in use; not a snapshot. */
 void index_walk(const struct index *ix, bool (*fn)(void *arg, const struct index_ref *ref),
-    void *arg);
+		void *arg);
 
 #endif

@@ -50,8 +50,9 @@ static __attribute__((noinline, cold)) uint64_t find_alone(const struct index *i
 	return slot_make(hash_tag(hash), p.ref[0].loc, p.ref[0].units, p.ref[0].clock);
 }
 
-static inline __attribute__((always_inline)) void home_fetch(const struct line *lines, uint64_t half,
-							     uint64_t hash, const struct line **home)
+static inline __attribute__((always_inline)) void home_fetch(const struct line *lines,
+							     uint64_t half, uint64_t hash,
+							     const struct line **home)
 {
 	*home = &lines[2 * fastrange(hash, half) + (hash & 1)];
 	__builtin_prefetch(*home);

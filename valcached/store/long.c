@@ -33,12 +33,12 @@ struct long_value {
 	uint64_t loc, generation;
 	struct path *path;
 	uint32_t seg;
-	bool want;                /* the caller waits for the next chunk */
-	bool ended;               /* the caller has ended the op while I/O was in flight */
+	bool want;  /* the caller waits for the next chunk */
+	bool ended; /* the caller has ended the op while I/O was in flight */
 	uint8_t ahead;
-	struct buf *buf;          /* get: the chunk read ahead; set: the one being filled or written */
-	uint32_t charge, off, n;  /* of buf: place in the value, bytes */
-	uint32_t next;            /* next byte of the value to read, or to receive */
+	struct buf *buf; /* get: the chunk read ahead; set: the one being filled or written */
+	uint32_t charge, off, n; /* of buf: place in the value, bytes */
+	uint32_t next;           /* next byte of the value to read, or to receive */
 	struct format_record rec;
 	/* set */
 	uint8_t step;
@@ -79,7 +79,7 @@ static void give_extent(struct store_io *run, bool whole, const struct format_en
 			return; /* the recycler has given it back */
 	}
 	segment_finish(lv->path, lv->seg, lv->ext_off, lv->ext_len, whole ? lv->ext_len : 0, 1,
-	    entry, entry != NULL ? 1 : 0);
+		       entry, entry != NULL ? 1 : 0);
 }
 
 static void lv_free(struct store_io *run)
@@ -141,7 +141,7 @@ static void ahead_done(struct io_op *io)
 	run->pinned = NULL;
 	sw->in_flight--;
 	good = io->res >= 0 && (uint32_t)io->res >= lv->n &&
-	    atomic_load(&g->generation) == lv->generation;
+	       atomic_load(&g->generation) == lv->generation;
 	if (good) {
 		uint64_t sum = sum64(lv->buf->mem, lv->n);
 
@@ -184,7 +184,7 @@ static bool read_ahead(struct store_op *op, bool must)
 		return true;
 	}
 	at = seg_offset(lv->path, lv->seg) + (uint64_t)lv->rec.units_at * FORMAT_UNIT +
-	    lv->rec.value_off + lv->off;
+	     lv->rec.value_off + lv->off;
 	op->sw->in_flight++;
 	COUNT(op->sw, disk_reads);
 	io_read(op->sw->io, &run->io, lv->path->file, lv->buf->mem, ROUND(lv->n), at, ahead_done);
@@ -211,7 +211,7 @@ bool long_get_begin(struct store_op *op)
 	op->charge = run->found_charge;
 	run->found_buf = NULL;
 	memcpy(lv->sums, op->buf->mem + op->buf->rec_off + record_sums_off(lv->rec.key_len),
-	    8ul * record_chunks(lv->rec.value_len));
+	       8ul * record_chunks(lv->rec.value_len));
 	op->value = op->buf->mem + op->buf->rec_off + lv->rec.value_off;
 	op->value_n = FORMAT_CHUNK;
 	op->value_off = 0;
@@ -225,7 +225,8 @@ static bool broken(struct store_op *op)
 	static struct log_limit limit;
 
 	COUNT(op->sw, broken_values);
-	log_limited(&limit, LOG_WARN,
+	log_limited(
+	    &limit, LOG_WARN,
 	    "store: the rest of the long value of key %.*s could not be read; its connection is closed",
 	    (int)op->key_len, op->key);
 	op->run->lv->want = false;
@@ -322,14 +323,15 @@ static bool write_at(struct store_op *op, uint32_t ext_at, uint32_t len)
 	struct long_value *lv = op->run->lv;
 	uint32_t want = LARGE_RECEIVING;
 
-	if (!atomic_compare_exchange_strong(&op->sw->s->large[lv->slot].state, &want, LARGE_WRITING))
+	if (!atomic_compare_exchange_strong(&op->sw->s->large[lv->slot].state, &want,
+					    LARGE_WRITING))
 		return false; /* [L-1] */
 	op->sw->in_flight++;
 	COUNT_N(op->sw, disk_write_bytes, len);
 	if (op->sw->s->cfg.write_budget != 0)
 		atomic_fetch_sub(&op->sw->s->tokens, len);
 	io_write(op->sw->io, &op->run->io, lv->path->file, lv->buf->mem, len,
-	    seg_offset(lv->path, lv->seg) + lv->ext_off + ext_at, write_done);
+		 seg_offset(lv->path, lv->seg) + lv->ext_off + ext_at, write_done);
 	return true;
 }
 
@@ -355,8 +357,8 @@ static bool take_extent(struct store_op *op)
 		struct path *p = &s->path[(sw->value_path + i) % s->npaths];
 
 		if (atomic_load(&p->offline) ||
-		    segment_extent(p, STREAM_MAIN, false, bytes, bytes, 1, &lv->seg, &lv->generation, &lv->ext_off,
-		        &lv->ext_len) < 0)
+		    segment_extent(p, STREAM_MAIN, false, bytes, bytes, 1, &lv->seg,
+				   &lv->generation, &lv->ext_off, &lv->ext_len) < 0)
 			continue;
 		atomic_store(&sw->extent_wanted, false);
 		sw->value_path = (p->index + 1) % s->npaths;
@@ -381,7 +383,8 @@ void long_sets_abort(struct store *s, struct path *p, uint32_t seg)
 		struct large_set *l = &s->large[i];
 		uint32_t want = LARGE_RECEIVING;
 
-		if (atomic_load(&l->state) != LARGE_RECEIVING || l->path != p->index || l->seg != seg)
+		if (atomic_load(&l->state) != LARGE_RECEIVING || l->path != p->index ||
+		    l->seg != seg)
 			continue;
 		if (atomic_compare_exchange_strong(&l->state, &want, LARGE_ABORTED))
 			segment_finish(p, seg, l->ext_off, l->ext_len, 0, 1, NULL, 0);
@@ -409,7 +412,7 @@ static void fill_head(struct store_op *op)
 	rec->units_at = (lv->ext_off + FORMAT_BLOCK) / FORMAT_UNIT;
 	memcpy(rec + 1, op->key, op->key_len);
 	memcpy((uint8_t *)rec + record_sums_off(op->key_len), lv->sums,
-	    8ul * record_chunks(op->value_len));
+	       8ul * record_chunks(op->value_len));
 	rec->seq = atomic_fetch_add(&s->seq, 1);
 	record_seal((uint8_t *)rec, s->id_seed);
 	lv->rec = *rec;
@@ -441,10 +444,12 @@ static bool publish(struct store_op *op)
 	struct store *s = op->sw->s;
 	pthread_mutex_t *lock = key_lock(s, op->hash);
 	uint64_t loc = loc_of(lv->path, lv->seg, lv->rec.units_at);
-	struct format_entry entry = {.hash = op->hash, .seq = lv->rec.seq,
-	    .units_at = lv->rec.units_at,
-	    .units = record_units(lv->rec.value_off, lv->rec.value_len) & 0xffffffu,
-	    .type = FORMAT_VALUE};
+	struct format_entry entry = {.hash = op->hash,
+				     .seq = lv->rec.seq,
+				     .units_at = lv->rec.units_at,
+				     .units = record_units(lv->rec.value_off, lv->rec.value_len) &
+					      0xffffffu,
+				     .type = FORMAT_VALUE};
 	struct index_ref victim = {0}, own = {.loc = loc};
 	uint32_t receiving = LARGE_RECEIVING;
 

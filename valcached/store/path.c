@@ -135,31 +135,40 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 	const char *name = p->file->info.path;
 
 	if (sb->version != FORMAT_VERSION)
-		return fail(cause, -EINVAL,
+		return fail(
+		    cause, -EINVAL,
 		    "%s was written by another version of valcached (format %u, this one reads %u): use "
 		    "that version, or remove the file to start empty",
 		    name, sb->version, FORMAT_VERSION);
 	if (sb->seg_shift < 22 || (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2)
-		return fail(cause, -EINVAL, "%s is damaged: its segment size makes no sense: remove the file", name);
-	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
 		return fail(cause, -EINVAL,
-		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
+			    "%s is damaged: its segment size makes no sense: remove the file",
+			    name);
+	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
+		return fail(
+		    cause, -EINVAL,
+		    "-I of %" PRIu64
+		    " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
 		    "a smaller -I, or remove the file and start with a larger --size",
 		    s->cfg.item_max, name, 1u << (sb->seg_shift - 20));
 	if (sb->seg_shift != s->seg_shift || sb->seg_count != p->nseg)
-		return fail(cause, -EINVAL,
+		return fail(
+		    cause, -EINVAL,
 		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
 		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or remove "
 		    "the file to start empty",
 		    name, sb->seg_count, 1u << (sb->seg_shift - 20),
-		    (sb->seg_count + 1) << (sb->seg_shift - 20), p->nseg, 1u << (s->seg_shift - 20));
+		    (sb->seg_count + 1) << (sb->seg_shift - 20), p->nseg,
+		    1u << (s->seg_shift - 20));
 	if (sb->path_count != s->npaths || sb->path_index != p->index)
-		return fail(cause, -EINVAL,
+		return fail(
+		    cause, -EINVAL,
 		    "%s is path %u of a store of %u paths, but is given as path %u of %u: give the same "
 		    "--path options in the same order, or remove the files to start empty",
 		    name, sb->path_index + 1, sb->path_count, p->index + 1, s->npaths);
 	if (!first && memcmp(sb->store_id, s->id, 16) != 0)
-		return fail(cause, -EINVAL,
+		return fail(
+		    cause, -EINVAL,
 		    "%s belongs to another store than %s: give the paths of one store, or remove the "
 		    "files to start empty",
 		    name, s->path[0].file->info.path);
@@ -186,8 +195,8 @@ static int path_alloc(struct path *p)
 static void keep_geometry(struct store *s, const struct format_super *sb)
 {
 	if (sb->version != FORMAT_VERSION || sb->seg_shift < 22 ||
-	    (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2 || s->cfg.item_max > (1ull << sb->seg_shift) / 2 ||
-	    s->cfg.size >> sb->seg_shift < 2)
+	    (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2 ||
+	    s->cfg.item_max > (1ull << sb->seg_shift) / 2 || s->cfg.size >> sb->seg_shift < 2)
 		return; /* check_super() finds the words */
 	s->seg_shift = sb->seg_shift;
 	s->seg_size = 1ull << s->seg_shift;
@@ -208,15 +217,16 @@ int paths_open(struct store *s, char **cause)
 	s->seg_shift = segment_shift(s->cfg.size);
 	s->seg_size = 1ull << s->seg_shift;
 	if (s->cfg.size / s->seg_size < SEGMENTS_MIN)
-		return fail(cause, -EINVAL, "--size of %" PRIu64 " bytes is too small: at least 64m",
-		    s->cfg.size);
+		return fail(cause, -EINVAL,
+			    "--size of %" PRIu64 " bytes is too small: at least 64m", s->cfg.size);
 	while (s->cfg.item_max > s->seg_size / 2) {
 		/* long values want longer segments; a store needs a handful of them to turn over */
-		if (s->seg_size * 2 > FORMAT_SEG_MAX * 2 || s->cfg.size / (s->seg_size * 2) < SEGMENTS_MIN)
+		if (s->seg_size * 2 > FORMAT_SEG_MAX * 2 ||
+		    s->cfg.size / (s->seg_size * 2) < SEGMENTS_MIN)
 			return fail(cause, -EINVAL,
-			    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
-			    " MiB: raise --size or lower -I",
-			    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
+				    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
+				    " MiB: raise --size or lower -I",
+				    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
 		s->seg_shift++;
 		s->seg_size <<= 1;
 	}
@@ -231,12 +241,13 @@ int paths_open(struct store *s, char **cause)
 		p->store = s;
 		p->index = i;
 		pthread_mutex_init(&p->lock, NULL);
-		res = s->engine->file_open(s->engine, s->cfg.paths[i], s->cfg.size, &p->file, cause);
+		res =
+		    s->engine->file_open(s->engine, s->cfg.paths[i], s->cfg.size, &p->file, cause);
 		if (res < 0)
 			goto out;
 		if (p->file->info.size < s->cfg.size) {
 			res = fail(cause, -ENOSPC, "%s has %" PRIu64 " bytes, less than --size",
-			    s->cfg.paths[i], p->file->info.size);
+				   s->cfg.paths[i], p->file->info.size);
 			goto out;
 		}
 		res = io_add_file(io, p->file);
@@ -246,7 +257,8 @@ int paths_open(struct store *s, char **cause)
 		}
 		res = s->cfg.fresh ? 0 : read_super(io, p, page);
 		if (res == -EINVAL) {
-			fail(cause, res,
+			fail(
+			    cause, res,
 			    "%s holds something that is not a valcached store: give another --path, or remove "
 			    "the file if it is not needed",
 			    s->cfg.paths[i]);
@@ -263,7 +275,8 @@ int paths_open(struct store *s, char **cause)
 		p->unit_base = base;
 		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
 		if (base > INDEX_LOC_MAX) {
-			res = fail(cause, -EINVAL, "the paths together are above 4 TiB: lower --size");
+			res = fail(cause, -EINVAL,
+				   "the paths together are above 4 TiB: lower --size");
 			goto out;
 		}
 		res = path_alloc(p);
@@ -279,7 +292,7 @@ int paths_open(struct store *s, char **cause)
 				memcpy(s->id, &s->hash_secret, 8);
 				memcpy(s->id + 8, &s->cfg.seed, 8);
 			} else if (getrandom(s->id, 16, 0) != 16 ||
-			    getrandom(&s->hash_secret, 8, 0) != 8) {
+				   getrandom(&s->hash_secret, 8, 0) != 8) {
 				res = fail(cause, -EIO, "no random numbers from the kernel");
 				goto out;
 			}
@@ -287,7 +300,8 @@ int paths_open(struct store *s, char **cause)
 		if (res == 1) {
 			res = check_super(s, p, i == 0, cause);
 		} else if (i > 0 && s->path[0].super.serial > 1) {
-			res = fail(cause, -EINVAL,
+			res = fail(
+			    cause, -EINVAL,
 			    "%s is empty, but %s belongs to a store of %u paths: give the paths that the "
 			    "store was made with, or remove the files to start empty",
 			    s->cfg.paths[i], s->cfg.paths[0], s->path[0].super.path_count);
@@ -295,11 +309,12 @@ int paths_open(struct store *s, char **cause)
 			new_super(s, p);
 			res = write_super(io, p, page);
 			if (res < 0)
-				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
+				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i],
+				     strerror(-res));
 			else
 				log_info("store: made %s: %u segments of %" PRIu64 " MiB%s",
-				    s->cfg.paths[i], p->nseg, s->seg_size >> 20,
-				    p->file->info.block_device ? ", block device" : "");
+					 s->cfg.paths[i], p->nseg, s->seg_size >> 20,
+					 p->file->info.block_device ? ", block device" : "");
 		}
 		if (res < 0)
 			goto out;

@@ -133,7 +133,8 @@ void ram_clear(struct ram *r);
 	X(resident_items, "gauge: resident objects")                                               \
 	X(pinned_bytes,                                                                            \
 	  "gauge: bytes of objects that somebody holds a reference to and that are not resident")  \
-	X(outside_bytes, "gauge: in-flight bytes outside of the arena, which was pinned here and there")   \
+	X(outside_bytes,                                                                           \
+	  "gauge: in-flight bytes outside of the arena, which was pinned here and there")          \
 	X(limit_bytes, "gauge: budget of resident bytes")                                          \
 	X(free_chunks, "gauge: chunks without a class")                                            \
 	X(inserts, "records made resident")                                                        \

@@ -34,7 +34,7 @@
 #define RAM_MAGIC     0x52414d54u
 #define RAM_SLOTS     (RAM_CHUNK / 512u) /* most objects of a chunk, and ids a chunk has */
 #define RAM_CLASSES   80u                /* at most */
-#define RAM_OUTSIDE 0xffffu /* class_id of what is not in the arena */
+#define RAM_OUTSIDE   0xffffu            /* class_id of what is not in the arena */
 #define RAM_WAYS      8u                 /* entries of a line */
 #define RAM_FREQ_MAX  3u
 #define RAM_REACH     4u /* classes that may stand in for the next smaller: +50 % */

@@ -47,7 +47,6 @@ struct ram_line *ram__line(const struct ram *r, uint64_t hash)
 	}
 }
 
-
 static bool is_key(const struct buf *b, uint64_t hash, const void *key, unsigned key_len)
 {
 	const uint8_t *rec = b->mem + b->rec_off;
@@ -67,7 +66,7 @@ static uint64_t zero_lanes(uint64_t x)
  * are bounded by the arena, so their bufs are always mapped.
  */
 __attribute__((no_sanitize("thread"))) void ram_prefetch(const struct ram *r, uint64_t hash,
-							  unsigned stage)
+							 unsigned stage)
 {
 	const struct ram_line *l =
 	    &r->lines[line_of(atomic_load_explicit(&r->shape, memory_order_relaxed), hash)];

@@ -17,7 +17,7 @@ static uint64_t head_sum(const uint8_t *head, size_t head_len, uint64_t seed)
 	uint64_t h = XXH3_64bits_withSeed(head, offsetof(struct format_record, sum), seed);
 
 	return XXH3_64bits_withSeed(head + sizeof(struct format_record),
-	    head_len - sizeof(struct format_record), h);
+				    head_len - sizeof(struct format_record), h);
 }
 
 void record_seal(uint8_t *head, uint64_t seed)
@@ -27,8 +27,8 @@ void record_seal(uint8_t *head, uint64_t seed)
 	r->sum = head_sum(head, record_head_len(r->key_len, r->value_len), seed);
 }
 
-enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed, uint64_t generation,
-    uint32_t units_at, struct format_record *out)
+enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed,
+				 uint64_t generation, uint32_t units_at, struct format_record *out)
 {
 	struct format_record r;
 
@@ -74,7 +74,7 @@ void record_fill_sums(uint8_t *head, uint32_t key_len, uint32_t value_len)
 }
 
 bool record_value_good(const uint8_t *head, const struct format_record *rec, uint32_t off,
-    const uint8_t *data, uint32_t len)
+		       const uint8_t *data, uint32_t len)
 {
 	if (record_chunks(rec->value_len) == 0) {
 		uint64_t content[2];
@@ -89,7 +89,7 @@ bool record_value_good(const uint8_t *head, const struct format_record *rec, uin
 		uint64_t want;
 
 		memcpy(&want,
-		    head + record_sums_off(rec->key_len) + 8u * ((off + did) / FORMAT_CHUNK), 8);
+		       head + record_sums_off(rec->key_len) + 8u * ((off + did) / FORMAT_CHUNK), 8);
 		if (sum64(data + did, n) != want)
 			return false;
 		did += n;
@@ -105,7 +105,7 @@ void super_seal(struct format_super *sb)
 bool super_good(const struct format_super *sb)
 {
 	return sb->magic == FORMAT_SUPER_MAGIC &&
-	    sb->sum == XXH3_64bits(sb, offsetof(struct format_super, sum));
+	       sb->sum == XXH3_64bits(sb, offsetof(struct format_super, sum));
 }
 
 void segment_seal(struct format_segment *sh, uint64_t seed)
@@ -113,11 +113,12 @@ void segment_seal(struct format_segment *sh, uint64_t seed)
 	sh->sum = XXH3_64bits_withSeed(sh, offsetof(struct format_segment, sum), seed);
 }
 
-bool segment_good(const struct format_segment *sh, uint64_t seed, const uint8_t id[16], uint32_t index)
+bool segment_good(const struct format_segment *sh, uint64_t seed, const uint8_t id[16],
+		  uint32_t index)
 {
-	return sh->magic == FORMAT_SEG_MAGIC && sh->version == FORMAT_VERSION && sh->index == index &&
-	    sh->generation != 0 && memcmp(sh->store_id, id, 16) == 0 &&
-	    sh->sum == XXH3_64bits_withSeed(sh, offsetof(struct format_segment, sum), seed);
+	return sh->magic == FORMAT_SEG_MAGIC && sh->version == FORMAT_VERSION &&
+	       sh->index == index && sh->generation != 0 && memcmp(sh->store_id, id, 16) == 0 &&
+	       sh->sum == XXH3_64bits_withSeed(sh, offsetof(struct format_segment, sum), seed);
 }
 
 void block_seal(struct format_block *b, uint64_t seed)
@@ -126,12 +127,12 @@ void block_seal(struct format_block *b, uint64_t seed)
 }
 
 bool block_good(const struct format_block *b, uint64_t seed, uint64_t generation, uint64_t offset,
-    uint64_t left)
+		uint64_t left)
 {
-	return b->magic == FORMAT_BLOCK_MAGIC && b->generation == generation && b->offset == offset &&
-	    b->bytes >= FORMAT_ALIGN && b->bytes % FORMAT_ALIGN == 0 && b->bytes <= left &&
-	    b->used >= FORMAT_BLOCK && b->used <= b->bytes &&
-	    b->sum == XXH3_64bits_withSeed(b, offsetof(struct format_block, sum), seed);
+	return b->magic == FORMAT_BLOCK_MAGIC && b->generation == generation &&
+	       b->offset == offset && b->bytes >= FORMAT_ALIGN && b->bytes % FORMAT_ALIGN == 0 &&
+	       b->bytes <= left && b->used >= FORMAT_BLOCK && b->used <= b->bytes &&
+	       b->sum == XXH3_64bits_withSeed(b, offsetof(struct format_block, sum), seed);
 }
 
 void footer_seal(struct format_footer *f, const struct format_entry *entries, uint64_t seed)
@@ -140,13 +141,14 @@ void footer_seal(struct format_footer *f, const struct format_entry *entries, ui
 	f->sum = XXH3_64bits_withSeed(f, offsetof(struct format_footer, sum), seed);
 }
 
-bool footer_good(const struct format_footer *f, uint64_t seed, uint64_t generation, uint64_t seg_size)
+bool footer_good(const struct format_footer *f, uint64_t seed, uint64_t generation,
+		 uint64_t seg_size)
 {
 	return f->magic == FORMAT_FOOT_MAGIC && f->version == FORMAT_VERSION &&
-	    f->generation == generation && f->table_off % FORMAT_ALIGN == 0 &&
-	    f->table_off >= FORMAT_ALIGN && f->others <= f->entries &&
-	    f->table_off + table_bytes(f->entries) == seg_size - FORMAT_ALIGN &&
-	    f->sum == XXH3_64bits_withSeed(f, offsetof(struct format_footer, sum), seed);
+	       f->generation == generation && f->table_off % FORMAT_ALIGN == 0 &&
+	       f->table_off >= FORMAT_ALIGN && f->others <= f->entries &&
+	       f->table_off + table_bytes(f->entries) == seg_size - FORMAT_ALIGN &&
+	       f->sum == XXH3_64bits_withSeed(f, offsetof(struct format_footer, sum), seed);
 }
 
 bool table_good(const struct format_footer *f, const struct format_entry *entries, uint64_t seed)

@@ -46,16 +46,16 @@ void record_seal(uint8_t *head, uint64_t seed);
 
 enum record_verdict {
 	RECORD_GOOD,
-	RECORD_TORN,     /* no record, or damaged */
-	RECORD_FOREIGN,  /* a sound record of another life of the segment, or of another place */
+	RECORD_TORN,    /* no record, or damaged */
+	RECORD_FOREIGN, /* a sound record of another life of the segment, or of another place */
 };
 /*
  * Is there a sound record head at mem? avail bytes may be looked at. generation and units_at must match.
  * RECORD_GOOD: *out is a copy of the header, and key_len, value_len, value_off and the type are sane
  * and consistent; head_len bytes are within avail.
  */
-enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed, uint64_t generation,
-    uint32_t units_at, struct format_record *out);
+enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed,
+				 uint64_t generation, uint32_t units_at, struct format_record *out);
 
 /* XXH3-128 of a whole value. */
 void record_content(const uint8_t *value, size_t len, uint64_t content[2]);
@@ -63,18 +63,20 @@ void record_content(const uint8_t *value, size_t len, uint64_t content[2]);
 void record_fill_sums(uint8_t *head, uint32_t key_len, uint32_t value_len);
 /* The value's bytes [off, off + len) at data: whole chunks (the last may be short), against the sums. */
 bool record_value_good(const uint8_t *head, const struct format_record *rec, uint32_t off,
-    const uint8_t *data, uint32_t len);
+		       const uint8_t *data, uint32_t len);
 
 void super_seal(struct format_super *sb);
 bool super_good(const struct format_super *sb);
 void segment_seal(struct format_segment *sh, uint64_t seed);
-bool segment_good(const struct format_segment *sh, uint64_t seed, const uint8_t id[16], uint32_t index);
+bool segment_good(const struct format_segment *sh, uint64_t seed, const uint8_t id[16],
+		  uint32_t index);
 void block_seal(struct format_block *b, uint64_t seed);
 /* left: bytes from the block's start to the end of what may hold blocks. */
 bool block_good(const struct format_block *b, uint64_t seed, uint64_t generation, uint64_t offset,
-    uint64_t left);
+		uint64_t left);
 void footer_seal(struct format_footer *f, const struct format_entry *entries, uint64_t seed);
-bool footer_good(const struct format_footer *f, uint64_t seed, uint64_t generation, uint64_t seg_size);
+bool footer_good(const struct format_footer *f, uint64_t seed, uint64_t generation,
+		 uint64_t seg_size);
 bool table_good(const struct format_footer *f, const struct format_entry *entries, uint64_t seed);
 /* Bytes of a table with n entries on disk, without the footer. */
 static inline uint64_t table_bytes(uint64_t n)

@@ -33,7 +33,9 @@
 /* ---- what ends records: hash -> highest seq ---------------------------------------------------- */
 
 struct ends {
-	struct { uint64_t hash, seq; } *slot; /* seq 0: free */
+	struct {
+		uint64_t hash, seq;
+	} * slot; /* seq 0: free */
 	size_t cap, n;
 	uint64_t flush; /* every record with a lower seq is ended */
 };
@@ -161,9 +163,10 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 	if (end <= written)
 		return;
 	io_write(r->io, &op, p->file, image + written, end - written,
-	    seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
+		 seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
 	if (io_wait(r->io, &op) < 0)
-		log_error("store: %s: a write buffer of the killed process could not be written: %s",
+		log_error(
+		    "store: %s: a write buffer of the killed process could not be written: %s",
 		    p->file->info.path, strerror(-op.res));
 	else
 		*bytes += end - written;
@@ -194,16 +197,16 @@ static int replay(struct reading *r, char **cause)
 
 			io_sync(r->io, &op, s->path[i].file, io_wait_done);
 			if (io_wait(r->io, &op) < 0) {
-				if (asprintf(cause, "cannot sync %s: %s", s->path[i].file->info.path,
-				        strerror(-op.res)) < 0)
+				if (asprintf(cause, "cannot sync %s: %s",
+					     s->path[i].file->info.path, strerror(-op.res)) < 0)
 					*cause = NULL;
 				return op.res;
 			}
 		}
 		if (bytes > 0)
 			log_info("store: wrote %" PRIu64
-			         " KiB that a killed process had left in its write buffers",
-			    bytes >> 10);
+				 " KiB that a killed process had left in its write buffers",
+				 bytes >> 10);
 	}
 	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
 	if (rename(tmp, s->shm_wbuf) < 0) {
@@ -230,14 +233,16 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 
 		for (uint32_t i = 0; i < n; i++)
 			io_read(r->io, &op[i], p->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
-			    seg_offset(p, first + i), io_wait_done);
+				seg_offset(p, first + i), io_wait_done);
 		for (uint32_t i = 0; i < n; i++) {
 			const struct format_segment *h =
-			    (const struct format_segment *)(const void *)(r->mem + i * FORMAT_ALIGN);
+			    (const struct format_segment *)(const void *)(r->mem +
+									  i * FORMAT_ALIGN);
 
 			if (io_wait(r->io, &op[i]) != (int)FORMAT_ALIGN) {
 				if (asprintf(cause, "cannot read %s: %s", p->file->info.path,
-				        op[i].res < 0 ? strerror(-op[i].res) : "short read") < 0)
+					     op[i].res < 0 ? strerror(-op[i].res) : "short read") <
+				    0)
 					*cause = NULL;
 				return -EIO;
 			}
@@ -256,24 +261,26 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
  * every value is looked at. avail: bytes of the record in memory; of a long value only the head.
  */
 static bool value_arrived(struct reading *r, const struct found *f, const struct format_record *rec,
-    const uint8_t *head, uint32_t avail)
+			  const uint8_t *head, uint32_t avail)
 {
-	uint64_t at = seg_offset(f->path, f->seg) + (uint64_t)rec->units_at * FORMAT_UNIT + rec->value_off;
+	uint64_t at =
+	    seg_offset(f->path, f->seg) + (uint64_t)rec->units_at * FORMAT_UNIT + rec->value_off;
 	uint8_t *mem;
 	bool good = true;
 
 	if (rec->value_len <= FORMAT_WHOLE_MAX)
 		return (uint64_t)rec->value_off + rec->value_len <= avail &&
-		    record_value_good(head, rec, 0, head + rec->value_off, rec->value_len);
+		       record_value_good(head, rec, 0, head + rec->value_off, rec->value_len);
 	if (at + rec->value_len > seg_offset(f->path, f->seg) + r->s->seg_size ||
 	    posix_memalign((void **)&mem, FORMAT_ALIGN, FORMAT_CHUNK) != 0)
 		return false;
 	for (uint32_t off = 0; good && off < rec->value_len; off += FORMAT_CHUNK) {
-		uint32_t n = rec->value_len - off < FORMAT_CHUNK ? rec->value_len - off : FORMAT_CHUNK;
+		uint32_t n =
+		    rec->value_len - off < FORMAT_CHUNK ? rec->value_len - off : FORMAT_CHUNK;
 		uint32_t len = (n + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1);
 
 		good = read_at(r, f->path, mem, len, at + off) == 0 &&
-		    record_value_good(head, rec, off, mem, n);
+		       record_value_good(head, rec, off, mem, n);
 	}
 	free(mem);
 	return good;
@@ -281,7 +288,7 @@ static bool value_arrived(struct reading *r, const struct found *f, const struct
 
 /* Collects the records of one block that is whole in memory. */
 static void walk_block(struct reading *r, struct found *f, const uint8_t *block, uint32_t used,
-    uint32_t off, uint32_t *cap)
+		       uint32_t off, uint32_t *cap)
 {
 	struct store *s = r->s;
 	uint32_t at = FORMAT_BLOCK;
@@ -292,7 +299,7 @@ static void walk_block(struct reading *r, struct found *f, const uint8_t *block,
 		uint32_t units;
 
 		if (record_check(block + at, used - at, s->id_seed, f->generation,
-		        (off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
+				 (off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
 			r->torn++;
 			return;
 		}
@@ -302,12 +309,15 @@ static void walk_block(struct reading *r, struct found *f, const uint8_t *block,
 			at += units * FORMAT_UNIT;
 			continue;
 		}
-		e = (struct format_entry){.seq = rec.seq, .units_at = (off + at) / FORMAT_UNIT,
-		    .units = units & 0xffffffu, .type = rec.type};
+		e = (struct format_entry){.seq = rec.seq,
+					  .units_at = (off + at) / FORMAT_UNIT,
+					  .units = units & 0xffffffu,
+					  .type = rec.type};
 		if (rec.type == FORMAT_DROP)
 			e.hash = drop_hash(rec.content[0], rec.content[1]);
 		else if (rec.key_len > 0)
-			e.hash = XXH3_64bits_withSeed(block + at + sizeof rec, rec.key_len, s->hash_secret);
+			e.hash = XXH3_64bits_withSeed(block + at + sizeof rec, rec.key_len,
+						      s->hash_secret);
 		if (f->entries == *cap) {
 			*cap = *cap == 0 ? 1024 : *cap * 2;
 			f->scanned = realloc(f->scanned, *cap * sizeof e);
@@ -352,7 +362,7 @@ static void scan(struct reading *r, struct found *f)
 			continue;
 		}
 		walk_block(r, f, r->mem + (off - have_from),
-		    b.used <= have_to - off ? b.used : have_to - off, off, &cap);
+			   b.used <= have_to - off ? b.used : have_to - off, off, &cap);
 		off += b.bytes;
 	}
 }
@@ -369,7 +379,8 @@ static void read_footers(struct reading *r)
 		for (size_t i = 0; i < n; i++) {
 			struct found *f = &r->found[first + i];
 
-			io_read(r->io, &op[i], f->path->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
+			io_read(
+			    r->io, &op[i], f->path->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
 			    seg_offset(f->path, f->seg) + s->seg_size - FORMAT_ALIGN, io_wait_done);
 		}
 		for (size_t i = 0; i < n; i++) {
@@ -398,14 +409,14 @@ static struct format_entry *load_table(struct reading *r, struct found *f)
 {
 	struct store *s = r->s;
 	uint64_t bytes = table_bytes(f->entries);
-	struct format_footer t = {.entries = f->entries, .table_off = f->table_off,
-	    .table_sum = f->table_sum};
+	struct format_footer t = {
+	    .entries = f->entries, .table_off = f->table_off, .table_sum = f->table_sum};
 	uint8_t *mem;
 
 	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
 		return NULL;
 	if ((bytes > 0 && read_at(r, f->path, mem, (uint32_t)bytes,
-	                      seg_offset(f->path, f->seg) + f->table_off) < 0) ||
+				  seg_offset(f->path, f->seg) + f->table_off) < 0) ||
 	    !table_good(&t, (struct format_entry *)(void *)mem, s->id_seed)) {
 		free(mem);
 		return NULL;
@@ -444,10 +455,11 @@ static bool head_of(struct reading *r, uint64_t hash, uint64_t loc, struct forma
 	off = seg_offset(p, seg) + (uint64_t)at * FORMAT_UNIT;
 	slop = (uint32_t)(off & (FORMAT_ALIGN - 1));
 	return read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
-	    record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
-	        atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
-	    rec->type == FORMAT_VALUE &&
-	    XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) == hash;
+	       record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
+			    atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
+	       rec->type == FORMAT_VALUE &&
+	       XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) ==
+		   hash;
 }
 
 /* Of several records of one key all but the newest are ended, so that none comes to light again. */
@@ -523,7 +535,8 @@ static void adopt(struct found *f)
 	struct path *p = f->path;
 	struct segment *g = &p->seg[f->seg];
 
-	g->used = FORMAT_ALIGN + (uint32_t)f->data_bytes; /* about: what it holds, not where it ends */
+	g->used =
+	    FORMAT_ALIGN + (uint32_t)f->data_bytes; /* about: what it holds, not where it ends */
 	if (!f->sealed && f->entries == 0) {
 		atomic_store(&g->state, SEG_CLEAN);
 		p->clean[p->nclean++] = f->seg;
@@ -573,7 +586,8 @@ int recover(struct store *s, struct io *io, char **cause)
 				s->path[i].virgins++;
 				continue;
 			}
-			r.found[r.n++] = (struct found){.path = &s->path[i], .seg = k, .generation = g};
+			r.found[r.n++] =
+			    (struct found){.path = &s->path[i], .seg = k, .generation = g};
 		}
 	qsort(r.found, r.n, sizeof *r.found, newest_first);
 	read_footers(&r);
@@ -639,8 +653,8 @@ int recover(struct store *s, struct io *io, char **cause)
 		atomic_store(&s->full, full);
 	}
 	log_info("store: %" PRIu64 " values from %zu sealed and %zu unsealed segments in %.3f s%s",
-	    r.indexed, sealed, unsealed, (double)(clock_ns() - began) / 1e9,
-	    r.torn > 0 ? "; torn blocks were stepped over" : "");
+		 r.indexed, sealed, unsealed, (double)(clock_ns() - began) / 1e9,
+		 r.torn > 0 ? "; torn blocks were stepped over" : "");
 	res = 0;
 out:
 	for (size_t i = 0; i < r.n; i++)

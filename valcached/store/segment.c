@@ -35,7 +35,8 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg)
 /* Bytes left for extents if the table is to hold `more` entries above those given out. [S-1] */
 static uint64_t room(const struct path *p, const struct segment *g, uint32_t more)
 {
-	uint64_t fixed = g->used + FORMAT_ALIGN + table_bytes((uint64_t)g->nentries + g->allowed + more);
+	uint64_t fixed =
+	    g->used + FORMAT_ALIGN + table_bytes((uint64_t)g->nentries + g->allowed + more);
 
 	return fixed < p->store->seg_size ? p->store->seg_size - fixed : 0;
 }
@@ -55,8 +56,9 @@ bool segment_allow(struct path *p, uint32_t seg, uint32_t n)
 	return ok;
 }
 
-int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, uint32_t want, uint32_t allowed,
-    uint32_t *seg, uint64_t *generation, uint32_t *off, uint32_t *len)
+int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, uint32_t want,
+		   uint32_t allowed, uint32_t *seg, uint64_t *generation, uint32_t *off,
+		   uint32_t *len)
 {
 	bool call = false;
 	int res = -EAGAIN;
@@ -116,7 +118,7 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 }
 
 void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, uint32_t used,
-    uint32_t allowed, const struct format_entry *entries, uint32_t n)
+		    uint32_t allowed, const struct format_entry *entries, uint32_t n)
 {
 	struct segment *g = &p->seg[seg];
 	bool call;
@@ -155,8 +157,9 @@ void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, ui
 void path_fail(struct path *p, const char *what, int err)
 {
 	if (!atomic_exchange(&p->offline, true))
-		log_error("store: %s takes no more writes: %s: %s; its values are still read, and new ones go "
-		          "to the other paths if there are any",
+		log_error(
+		    "store: %s takes no more writes: %s: %s; its values are still read, and new ones go "
+		    "to the other paths if there are any",
 		    p->file->info.path, what, strerror(-err));
 }
 
@@ -176,7 +179,7 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 	if (atomic_exchange(&p->seg[seg].quarantined, true))
 		return;
 	atomic_fetch_add(&s->quarantines, 1);
-	log_limited(&limit, LOG_WARN, "store: %s: segment %u is quarantined: %s", p->file->info.path,
-	    seg, why);
+	log_limited(&limit, LOG_WARN, "store: %s: segment %u is quarantined: %s",
+		    p->file->info.path, seg, why);
 	slow_call(s);
 }

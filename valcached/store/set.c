@@ -42,7 +42,8 @@ static bool conflict(struct store_op *op)
 	static struct log_limit limit;
 
 	COUNT(op->sw, immutable_conflicts);
-	log_limited(&limit, LOG_WARN,
+	log_limited(
+	    &limit, LOG_WARN,
 	    "store: a set of key %.*s with other bytes than it has was refused: somebody breaks the "
 	    "contract that values never change",
 	    (int)op->key_len, op->key);
@@ -60,7 +61,8 @@ static bool admitted(struct store_op *op, bool known)
 {
 	struct store *s = op->sw->s;
 
-	if (s->cfg.admit == STORE_ADMIT_ALL || !atomic_load_explicit(&s->full, memory_order_relaxed))
+	if (s->cfg.admit == STORE_ADMIT_ALL ||
+	    !atomic_load_explicit(&s->full, memory_order_relaxed))
 		return true;
 	if (!wbufs_budget(op->sw))
 		return false;
@@ -72,16 +74,17 @@ static bool ghost_known(struct store_op *op)
 {
 	struct store *s = op->sw->s;
 
-	return atomic_load_explicit(&s->full, memory_order_relaxed) && ghost_has(s->ghost, op->hash);
+	return atomic_load_explicit(&s->full, memory_order_relaxed) &&
+	       ghost_has(s->ghost, op->hash);
 }
 
 /* New values of a full store begin in the young stream, and must be used to get out of it alive. */
 static enum stream stream_for(const struct store *s, bool known)
 {
 	return s->cfg.admit == STORE_ADMIT_ALL && !known &&
-	        atomic_load_explicit(&s->full, memory_order_relaxed) ?
-	    STREAM_YOUNG :
-	    STREAM_MAIN;
+		       atomic_load_explicit(&s->full, memory_order_relaxed)
+		   ? STREAM_YOUNG
+		   : STREAM_MAIN;
 }
 
 /* True: finished. False with *again: start the check over; else it waits. */
@@ -124,7 +127,7 @@ static bool publish(struct store_op *op, bool *again)
 	}
 	if (!index_unchanged(s->index, op->hash, &op->run->probe) ||
 	    (op->run->matches == 0 && s->cfg.admit == STORE_ADMIT_SECOND && op->tries == 0 &&
-	        ram_has(s->ram, op->hash, op->key, op->key_len))) {
+	     ram_has(s->ram, op->hash, op->key, op->key_len))) {
 		pthread_mutex_unlock(lock);
 		COUNT(sw, sets_retried);
 		*again = true;
@@ -132,7 +135,7 @@ static bool publish(struct store_op *op, bool *again)
 	}
 	if (!ram_only) {
 		loc = wbuf_append(w, head, record_head_len(op->key_len, rec->value_len),
-		    head + rec->value_off, op->hash, false, &units);
+				  head + rec->value_off, op->hash, false, &units);
 		index_insert(s->index, op->hash, loc, units, 0, &victim);
 	} else {
 		rec->seq = 0;
@@ -173,7 +176,8 @@ bool set_step(struct store_op *op)
 		uint32_t off = record_value_off(op->key_len, op->value_len);
 		struct format_record *rec;
 
-		op->buf = buf_take(op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK,
+		op->buf = buf_take(
+		    op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK,
 		    false, &op->charge);
 		if (op->buf == NULL) {
 			op_wait(op, WAIT_MEMORY);

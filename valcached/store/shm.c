@@ -19,8 +19,10 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 	unlink(name);
 	fd = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0) {
-		if (asprintf(cause, "cannot make %s: %s: the user that runs valcached must be able to write there",
-		        name, strerror(errno)) < 0)
+		if (asprintf(
+			cause,
+			"cannot make %s: %s: the user that runs valcached must be able to write there",
+			name, strerror(errno)) < 0)
 			*cause = NULL;
 		return NULL;
 	}
@@ -36,17 +38,19 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 			*slash = '\0';
 		close(fd);
 		unlink(name);
-		if (asprintf(cause,
-		        "%s is too small for %zu MiB of %s: enlarge it (mount -o remount,size=... %s; "
-		        "docker: --shm-size=...) or %s",
-		        dir, (len >> 20) + 1, what, dir, remedy) < 0)
+		if (asprintf(
+			cause,
+			"%s is too small for %zu MiB of %s: enlarge it (mount -o remount,size=... %s; "
+			"docker: --shm-size=...) or %s",
+			dir, (len >> 20) + 1, what, dir, remedy) < 0)
 			*cause = NULL;
 		return NULL;
 	}
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (mem == MAP_FAILED) {
-		if (asprintf(cause, "cannot map %zu MiB of %s: %s", len >> 20, what, strerror(errno)) < 0)
+		if (asprintf(cause, "cannot map %zu MiB of %s: %s", len >> 20, what,
+			     strerror(errno)) < 0)
 			*cause = NULL;
 		unlink(name);
 		return NULL;

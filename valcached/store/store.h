@@ -30,12 +30,12 @@
 #include "base/hist.h"
 
 #define STORE_KEY_MAX   250u
-#define STORE_CHUNK     (256u * 1024) /* unit of streaming and of checksums of long values */
+#define STORE_CHUNK     (256u * 1024)  /* unit of streaming and of checksums of long values */
 #define STORE_WHOLE_MAX (1024u * 1024) /* values up to here are read and sent in one piece */
 #define STORE_PATHS_MAX 16u
 /* Bytes behind a body of up to STORE_WHOLE_MAX that the caller may overwrite: the terminator's place. */
 #define STORE_BODY_SLACK 2u
-#define STORE_VALUE_MAX (64u * 1024 * 1024)
+#define STORE_VALUE_MAX  (64u * 1024 * 1024)
 
 struct store;
 struct store_worker;
@@ -49,7 +49,8 @@ struct buf;
 	X(EXISTS, "exists", "add: the same value is there already; nothing was written")           \
 	X(CONFLICT, "conflict", "the key is there with another value; nothing was written")        \
 	X(TOO_LARGE, "too large", "value_len is above the item limit")                             \
-	X(BROKEN, "broken", "get_next: the rest of the value cannot be read: close the connection") \
+	X(BROKEN, "broken",                                                                        \
+	  "get_next: the rest of the value cannot be read: close the connection")                  \
 	X(UNAVAILABLE, "unavailable", "set: no path accepts writes")
 
 enum store_status {
@@ -64,20 +65,21 @@ enum store_admit { STORE_ADMIT_ALL, STORE_ADMIT_SECOND };
 struct store_config {
 	const char *paths[STORE_PATHS_MAX];
 	unsigned npaths;
-	uint64_t size;           /* bytes per path */
-	uint64_t mean_value;     /* bytes; sizes the index */
-	uint64_t item_max;       /* largest value */
-	unsigned workers;        /* store_worker_open() with id 0 .. workers - 1; the slow one is extra */
-	uint64_t ram_bytes;      /* RAM tier */
-	uint64_t buffer_bytes;   /* in-flight buffers, all workers together */
-	uint64_t sync_ns;        /* power-cut promise */
+	uint64_t size;       /* bytes per path */
+	uint64_t mean_value; /* bytes; sizes the index */
+	uint64_t item_max;   /* largest value */
+	unsigned workers; /* store_worker_open() with id 0 .. workers - 1; the slow one is extra */
+	uint64_t ram_bytes;    /* RAM tier */
+	uint64_t buffer_bytes; /* in-flight buffers, all workers together */
+	uint64_t sync_ns;      /* power-cut promise */
 	enum store_admit admit;
-	uint64_t write_budget;   /* bytes a second over all paths, 0 = no bound */
-	double reinsert_all;     /* share of a segment that is written again at recycling, at most; 0: */
-	double reinsert_second;  /* the defaults, .30 and .50 (docs/decisions.md) */
-	bool fresh;              /* forget what the paths hold */
-	const char *shm_dir;     /* folder for named shared memory; NULL = /dev/shm */
-	uint64_t seed;           /* 0: from the kernel; tests: fixed */
+	uint64_t write_budget; /* bytes a second over all paths, 0 = no bound */
+	double
+	    reinsert_all; /* share of a segment that is written again at recycling, at most; 0: */
+	double reinsert_second; /* the defaults, .30 and .50 (docs/decisions.md) */
+	bool fresh;             /* forget what the paths hold */
+	const char *shm_dir;    /* folder for named shared memory; NULL = /dev/shm */
+	uint64_t seed;          /* 0: from the kernel; tests: fixed */
 	/*
 	 * Called by the slow worker while it waits for the others to turn; NULL where they have threads of
 	 * their own. Tests and simulations on one thread turn them here.
@@ -91,7 +93,7 @@ struct store_config {
  * with the remedy (malloc'd). Logs one line per decision.
  */
 int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **s,
-    char **cause);
+	       char **cause);
 /* All workers are closed. After a clean close the next open finds everything sealed. */
 void store_close(struct store **s);
 
@@ -100,7 +102,7 @@ void store_close(struct store **s);
  * May be called from another thread than the one that will use it, before that thread starts.
  */
 int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_worker **sw,
-    char **cause);
+		      char **cause);
 /*
  * Once every loop turn, after io_turn(): timers, flushes, quiescence. Returns when (io_now() time)
  * it wants to be called again at the latest, UINT64_MAX for "only when something happens".
@@ -135,32 +137,33 @@ struct store_op {
 	bool placed;
 	/* results */
 	enum store_status status;
-	bool from_ram;           /* get: no disk read was needed */
+	bool from_ram; /* get: no disk read was needed */
 	uint8_t key_len;
-	bool waits;              /* under way: for memory; the caller begins nothing that would hold more */
-	uint32_t flags;          /* memcached client flags */
-	uint32_t value_len;      /* whole length */
-	uint64_t cas;            /* never 0 */
-	const uint8_t *value;    /* get: value_n bytes of the value are here ... */
-	uint32_t value_n;        /* ... all of them, or the next chunk of a value > STORE_WHOLE_MAX */
-	uint32_t value_off;      /* where in the whole this chunk begins */
-	uint8_t *body;           /* set: put the next bytes here ... */
-	uint32_t body_n;         /* ... exactly this many; 0: the set is finished, see status */
+	bool waits;     /* under way: for memory; the caller begins nothing that would hold more */
+	uint32_t flags; /* memcached client flags */
+	uint32_t value_len;   /* whole length */
+	uint64_t cas;         /* never 0 */
+	const uint8_t *value; /* get: value_n bytes of the value are here ... */
+	uint32_t value_n;     /* ... all of them, or the next chunk of a value > STORE_WHOLE_MAX */
+	uint32_t value_off;   /* where in the whole this chunk begins */
+	uint8_t *body;        /* set: put the next bytes here ... */
+	uint32_t body_n;      /* ... exactly this many; 0: the set is finished, see status */
 	/* the store's */
 	struct store_worker *sw;
 	uint64_t hash;
 	uint64_t start_ns;
-	struct store_op *next;   /* queue of those that wait for a buffer */
+	struct store_op *next; /* queue of those that wait for a buffer */
 	struct buf *buf;
-	uint32_t charge;         /* of buf, in the worker's in-flight account */
+	uint32_t charge; /* of buf, in the worker's in-flight account */
 	uint8_t step, kind, tries, mode;
 	bool head, timed;
 	char key[STORE_KEY_MAX];
-	struct store_io *run;    /* state of an op that went to the disk; taken from the worker's pool */
+	struct store_io
+	    *run; /* state of an op that went to the disk; taken from the worker's pool */
 };
 
 void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
-    store_done_fn *done, void *user);
+		   store_done_fn *done, void *user);
 void store_op_end(struct store_op *op);
 
 /*
@@ -217,7 +220,13 @@ void store_stats_reset(struct store *s);
  * Latency of one kind of operation over all workers, from start to result. Gets from disk and sets are all
  * counted; of hits in RAM and of misses one get in 16 is timed.
  */
-enum store_latency { STORE_LAT_GET_RAM, STORE_LAT_GET_DISK, STORE_LAT_MISS, STORE_LAT_SET, STORE_LATS };
+enum store_latency {
+	STORE_LAT_GET_RAM,
+	STORE_LAT_GET_DISK,
+	STORE_LAT_MISS,
+	STORE_LAT_SET,
+	STORE_LATS
+};
 void store_latency(const struct store *s, enum store_latency which, struct hist *into);
 
 /* General counters for `stats` (sums over workers since start or reset). */

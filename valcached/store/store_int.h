@@ -23,12 +23,13 @@
 #include "valcached/store/record.h"
 #include "valcached/store/store.h"
 
-#define STRIPES        1024u
-#define CLEAN_AHEAD    3u      /* clean segments kept ready per path ... */
-#define CLEAN_RESERVE  1u      /* ... of which this many only the slow worker may open, so that it can
+#define STRIPES     1024u
+#define CLEAN_AHEAD 3u /* clean segments kept ready per path ... */
+#define CLEAN_RESERVE                                                                              \
+	1u /* ... of which this many only the slow worker may open, so that it can
                                   always write again what it recycles */
 #define WBUF_BYTES     (FORMAT_EXTENT + 16384u)
-#define LARGE_SETS_MAX 64u     /* long values being received at a time */
+#define LARGE_SETS_MAX 64u /* long values being received at a time */
 #define WBUF_MAGIC     0x3146554257434c56ull
 #define SEG_NONE       UINT32_MAX
 #define CACHE_LINE     64
@@ -53,7 +54,7 @@ enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
 #define YOUNG_SHARE   0.03 /* of a path's bytes; at least YOUNG_MIN segments */
 #define MAIN_DEAD     0.10 /* main's oldest is dead if less of its bytes than this was used */
 #define MAIN_PROBE    8u   /* main is looked at after so many young segments at the latest */
-#define YOUNG_MIN     4u /* the open one among them */
+#define YOUNG_MIN     4u   /* the open one among them */
 #define CREDIT        0.36 /* bytes that may be written again for each byte of a set */
 #define TOMBSTONE_MAX ((64u + STORE_KEY_MAX + 8 + FORMAT_UNIT - 1) & ~(FORMAT_UNIT - 1))
 #define ALLOW_STEP    256u /* table entries reserved for an extent at a time */
@@ -63,43 +64,43 @@ enum seg_state { SEG_VIRGIN, SEG_CLEAN, SEG_OPEN, SEG_FULL, SEG_SEALED, SEG_RECY
 
 struct segment {
 	_Atomic uint64_t generation;
-	_Atomic uint32_t state;         /* written under the path's lock, read by any */
-	_Atomic uint32_t pins;          /* disk reads in flight */
-	_Atomic bool quarantined;       /* a read of it failed: nothing in it is indexed any more */
-	uint8_t stream;                 /* under the path's lock */
-	_Atomic bool close_wanted;      /* the recycler waits for its last extents */
-	bool emptied;                   /* slow worker: quarantined and out of the index */
+	_Atomic uint32_t state;    /* written under the path's lock, read by any */
+	_Atomic uint32_t pins;     /* disk reads in flight */
+	_Atomic bool quarantined;  /* a read of it failed: nothing in it is indexed any more */
+	uint8_t stream;            /* under the path's lock */
+	_Atomic bool close_wanted; /* the recycler waits for its last extents */
+	bool emptied;              /* slow worker: quarantined and out of the index */
 	/* under the path's lock, while OPEN or FULL: */
-	uint32_t used;                  /* bytes given out, with the header */
-	uint32_t extents;               /* given out and not finished */
-	uint32_t allowed;               /* table entries reserved for unfinished extents */
+	uint32_t used;    /* bytes given out, with the header */
+	uint32_t extents; /* given out and not finished */
+	uint32_t allowed; /* table entries reserved for unfinished extents */
 	uint32_t nentries, entries_cap;
 	struct format_entry *entries;
 	uint64_t opened_ns;
-	uint64_t data_bytes;            /* of records, once sealed */
+	uint64_t data_bytes; /* of records, once sealed */
 };
 
 struct path {
 	struct store *store;
 	struct io_file *file;
 	unsigned index;
-	uint64_t unit_base;             /* of this path's first unit in the store's locations */
+	uint64_t unit_base; /* of this path's first unit in the store's locations */
 	uint32_t nseg;
 	struct segment *seg;
 	struct format_super super;
-	_Atomic bool offline;           /* takes no more writes; reads go on */
-	_Atomic uint64_t dirty;         /* bytes written since the last sync began */
+	_Atomic bool offline;   /* takes no more writes; reads go on */
+	_Atomic uint64_t dirty; /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
-	uint32_t open[STREAMS];         /* OPEN segment, or SEG_NONE */
-	uint32_t *clean;                /* CLEAN segments, a stack of nclean */
+	uint32_t open[STREAMS]; /* OPEN segment, or SEG_NONE */
+	uint32_t *clean;        /* CLEAN segments, a stack of nclean */
 	uint32_t nclean;
-	struct order {                  /* OPEN, FULL and SEALED ones by age: a ring of nseg places */
+	struct order { /* OPEN, FULL and SEALED ones by age: a ring of nseg places */
 		uint32_t *ring, head, n;
 	} order[STREAMS];
 	uint32_t virgins;
-	uint32_t since_main;            /* young segments recycled since main's last */
-	bool main_dead;                 /* slow worker: main's last recycled one was hardly used */
+	uint32_t since_main; /* young segments recycled since main's last */
+	bool main_dead;      /* slow worker: main's last recycled one was hardly used */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
 
@@ -108,11 +109,11 @@ struct wbuf_shm {
 	uint64_t magic;
 	uint8_t store_id[16];
 	uint32_t path, seg;
-	_Atomic uint64_t generation;    /* 0: not in use */
+	_Atomic uint64_t generation; /* 0: not in use */
 	uint32_t ext_off, ext_len;
-	_Atomic uint32_t written;       /* bytes of the extent known to be on disk */
-	_Atomic uint32_t committed;     /* bytes of the extent that hold whole records */
-	uint32_t block_off;             /* where the block that is being filled begins */
+	_Atomic uint32_t written;   /* bytes of the extent known to be on disk */
+	_Atomic uint32_t committed; /* bytes of the extent that hold whole records */
+	uint32_t block_off;         /* where the block that is being filled begins */
 };
 
 /*
@@ -127,7 +128,7 @@ struct wbuf_shm {
  *  [W-4] It is given back when all of it is written, base is 0 and pins are 0.
  */
 struct wbuf {
-	_Atomic uint64_t base;          /* location (units) of the extent; 0: nothing here to read */
+	_Atomic uint64_t base; /* location (units) of the extent; 0: nothing here to read */
 	_Atomic uint32_t ext_units;
 	_Atomic uint32_t pins;
 	struct store_worker *owner;
@@ -137,15 +138,15 @@ struct wbuf {
 	struct path *path;
 	uint32_t seg;
 	uint64_t generation;
-	uint32_t ext_off, ext_len;      /* in the segment */
+	uint32_t ext_off, ext_len; /* in the segment */
 	uint32_t block_off, fill, records;
-	uint32_t writing;               /* end of the block being written; 0: none */
-	uint64_t dirty_since;           /* of the oldest byte not submitted; 0: clean */
+	uint32_t writing;     /* end of the block being written; 0: none */
+	uint64_t dirty_since; /* of the oldest byte not submitted; 0: clean */
 	struct io_op op;
 	struct format_entry *entries;
 	uint32_t nentries, entries_cap, allowed;
 	uint32_t tries;
-	uint64_t idle_since;            /* nothing to write since; 0: in use */
+	uint64_t idle_since; /* nothing to write since; 0: in use */
 	enum stream stream;
 };
 
@@ -159,15 +160,15 @@ struct store_io {
 	/* find: op.c */
 	struct index_probe probe;
 	bool probed;
-	unsigned at;                    /* candidate being looked at */
-	uint32_t matches, suspects;     /* candidates that carry the key; that could not be read */
+	unsigned at;                /* candidate being looked at */
+	uint32_t matches, suspects; /* candidates that carry the key; that could not be read */
 	struct segment *pinned;
-	uint64_t loc;                   /* of the candidate being read */
-	struct buf *rd;                 /* buffer of the read in flight, and its charge */
+	uint64_t loc;   /* of the candidate being read */
+	struct buf *rd; /* buffer of the read in flight, and its charge */
 	uint32_t rd_charge;
-	bool found;                     /* best match so far: the highest seq */
+	bool found; /* best match so far: the highest seq */
 	uint64_t found_loc;
-	uint32_t found_avail;           /* bytes of the record that are in found_buf */
+	uint32_t found_avail; /* bytes of the record that are in found_buf */
 	struct format_record rec;
 	struct buf *found_buf;
 	uint32_t found_charge;
@@ -180,7 +181,7 @@ struct store_io {
 };
 
 struct large_set {
-	_Atomic uint32_t state;         /* long.c: free, receiving, writing, aborted */
+	_Atomic uint32_t state; /* long.c: free, receiving, writing, aborted */
 	uint32_t path, seg, ext_off, ext_len;
 };
 
@@ -189,7 +190,7 @@ struct worker_count {
 	STORE_COUNTERS(X)
 #undef X
 };
-#define COUNT(sw, name) count_add(&(sw)->count.name, 1)
+#define COUNT(sw, name)      count_add(&(sw)->count.name, 1)
 #define COUNT_N(sw, name, n) count_add(&(sw)->count.name, (n))
 
 struct store_worker {
@@ -198,21 +199,23 @@ struct store_worker {
 	unsigned id;
 	_Atomic uint64_t grace_seen;
 	/* owned by the worker */
-	struct wbuf **wbufs;            /* its own */
+	struct wbuf **wbufs; /* its own */
 	unsigned nwbufs;
 	struct wbuf *cur[STORE_PATHS_MAX][STREAMS];
-	unsigned value_path;            /* where the next value goes */
-	struct { struct store_op *head, **tail; } wait[2]; /* enum wait_for */
-	_Atomic bool extent_wanted;     /* the slow worker wakes us when a segment is clean */
-	bool retry;                     /* something was given back: look at the queue */
+	unsigned value_path; /* where the next value goes */
+	struct {
+		struct store_op *head, **tail;
+	} wait[2];                  /* enum wait_for */
+	_Atomic bool extent_wanted; /* the slow worker wakes us when a segment is clean */
+	bool retry;                 /* something was given back: look at the queue */
 	uint64_t retry_at;
 	bool stopping, finished;
-	_Atomic bool gone;              /* closed: nobody waits for it or wakes it any more */
-	pthread_mutex_t wake_lock;      /* between worker_wake() and closing */
+	_Atomic bool gone;                  /* closed: nobody waits for it or wakes it any more */
+	pthread_mutex_t wake_lock;          /* between worker_wake() and closing */
 	uint64_t sync_at, quarantines_seen; /* slow worker */
-	_Atomic uint64_t charged;       /* in-flight bytes; written by the worker, read by stats */
+	_Atomic uint64_t charged; /* in-flight bytes; written by the worker, read by stats */
 	uint64_t budget;
-	uint64_t in_flight;             /* ops and writes not done */
+	uint64_t in_flight; /* ops and writes not done */
 	uint64_t gets;
 	struct store_io *io_free;
 	struct worker_count count __attribute__((aligned(CACHE_LINE)));
@@ -223,7 +226,7 @@ struct store {
 	struct store_config cfg;
 	const struct io_engine *engine;
 	uint8_t id[16];
-	uint64_t id_seed;               /* of all checksums: the id, folded */
+	uint64_t id_seed; /* of all checksums: the id, folded */
 	uint64_t hash_secret;
 	uint32_t seg_shift;
 	uint64_t seg_size;
@@ -235,38 +238,44 @@ struct store {
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
-	_Atomic bool flushing;          /* a flush_all is under way: nothing is published [DEL-3] */
-	_Atomic uint64_t flush_seq;     /* of the last one */
-	bool replayed;                  /* the file of write buffers is ours */
+	_Atomic bool flushing;      /* a flush_all is under way: nothing is published [DEL-3] */
+	_Atomic uint64_t flush_seq; /* of the last one */
+	bool replayed;              /* the file of write buffers is ours */
 	uint8_t *wbuf_mem;
 	size_t wbuf_len;
-	struct wbuf *wbuf;              /* all of all workers */
+	struct wbuf *wbuf; /* all of all workers */
 	unsigned nwbuf, wbufs_per_worker;
-	struct store_worker *_Atomic *worker; /* workers + 1; set as they open, freed with the store */
-	_Atomic uint64_t seq;           /* next */
-	_Atomic uint64_t generation;    /* next */
-	_Atomic uint64_t grace;         /* epoch asked for */
-	_Atomic bool full;              /* every segment has been used once: admission begins */
-	_Atomic int64_t tokens;         /* write budget, bytes */
+	struct store_worker *_Atomic
+	    *worker;                 /* workers + 1; set as they open, freed with the store */
+	_Atomic uint64_t seq;        /* next */
+	_Atomic uint64_t generation; /* next */
+	_Atomic uint64_t grace;      /* epoch asked for */
+	_Atomic bool full;           /* every segment has been used once: admission begins */
+	_Atomic int64_t tokens;      /* write budget, bytes */
 	_Atomic uint64_t tokens_at;
-	_Atomic int64_t credit;         /* bytes that may be written again, CREDIT */
+	_Atomic int64_t credit; /* bytes that may be written again, CREDIT */
 	uint64_t opened_ns;
 	struct large_set large[LARGE_SETS_MAX];
 	pthread_mutex_t drop_lock;
-	struct { uint64_t loc, generation; } *drops; /* index victims to be ended on disk */
+	struct {
+		uint64_t loc, generation;
+	} * drops; /* index victims to be ended on disk */
 	size_t ndrops, drops_cap, drops_total;
 	/* evict.c's, written by the slow worker, read by stats */
-	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered, recover_ns;
+	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
+	    recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
-	struct worker_count *base;      /* counters at the last reset */
+	struct worker_count *base; /* counters at the last reset */
 	struct hist *lat_base;
-	struct { pthread_mutex_t m; } __attribute__((aligned(CACHE_LINE))) stripe[STRIPES];
+	struct {
+		pthread_mutex_t m;
+	} __attribute__((aligned(CACHE_LINE))) stripe[STRIPES];
 };
 
 static inline void count_add(_Atomic uint64_t *c, uint64_t n)
 {
 	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
-	    memory_order_relaxed);
+			      memory_order_relaxed);
 }
 
 /* A set has written bytes: so many more may be written again, up to one segment's worth. */
@@ -316,13 +325,14 @@ static inline uint64_t drop_hash(uint64_t loc, uint64_t generation)
  * may have to be changed for a clean one. allowed table entries are reserved for it. 0 or -EAGAIN: nothing is clean, the slow worker has been
  * called.
  */
-int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, uint32_t want, uint32_t allowed,
-    uint32_t *seg, uint64_t *generation, uint32_t *off, uint32_t *len);
+int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, uint32_t want,
+		   uint32_t allowed, uint32_t *seg, uint64_t *generation, uint32_t *off,
+		   uint32_t *len);
 /* Reserves n more entries of the segment's table. False: there is no room for them. */
 bool segment_allow(struct path *p, uint32_t seg, uint32_t n);
 /* All writes to the extent are done (or given up); used bytes of it count; entries are its records. */
 void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, uint32_t used,
-    uint32_t allowed, const struct format_entry *entries, uint32_t n);
+		    uint32_t allowed, const struct format_entry *entries, uint32_t n);
 void segment_unpin(struct store *s, struct segment *seg);
 void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const char *why);
 /* The path takes no more writes. */
@@ -337,14 +347,15 @@ void wbufs_close(struct store *s, bool keep);
  * A write buffer of this worker on path p (or any path if NULL) with room for bytes (one record, or
  * several tombstones). NULL: wait. It stays good until the next reserve on that path.
  */
-struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream, uint32_t bytes);
+struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream,
+			  uint32_t bytes);
 /*
  * Appends a record: rec (with type, key_len, flags, value_len, content, value_off set), its key and what
  * follows up to the value in head, then the value. Sets seq (unless keep_seq), generation, place and
  * checksum. Room was reserved. Returns its location. The caller holds the key's lock.
  */
 uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uint8_t *value,
-    uint64_t hash, bool keep_seq, uint32_t *units);
+		     uint64_t hash, bool keep_seq, uint32_t *units);
 void wbuf_flush(struct wbuf *w);
 void wbufs_turn(struct store_worker *sw, uint64_t *deadline);
 bool wbufs_idle(const struct store_worker *sw);
@@ -359,8 +370,8 @@ void drop_later(struct store *s, const struct index_ref *victim);
 
 enum wait_for { WAIT_MEMORY, WAIT_WRITE };
 
-struct store_io *run_get(struct store_op *op);  /* the op's, taken from the pool if it has none */
-void run_drop(struct store_op *op);             /* with all that it holds */
+struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
+void run_drop(struct store_op *op);            /* with all that it holds */
 /* Queues op: its step function runs again when there may be memory, or room to write. */
 void op_wait(struct store_op *op, enum wait_for what);
 /* The op's next step; calls done() if that finishes it. */
@@ -398,7 +409,7 @@ uint64_t cas_of(const uint64_t content[2]);
 static inline bool same_value(const struct format_record *a, const struct format_record *b)
 {
 	return a->value_len == b->value_len && a->flags == b->flags &&
-	    a->content[0] == b->content[0] && a->content[1] == b->content[1];
+	       a->content[0] == b->content[0] && a->content[1] == b->content[1];
 }
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */

@@ -23,10 +23,9 @@
 #include "base/sum.h"
 #include "valcached/store/store_int.h"
 
-
-#define WRITE_TRIES  3u
+#define WRITE_TRIES   3u
 #define IDLE_CLOSE_NS (5 * NS_PER_S) /* an extent nobody appends to is given back after this */
-#define ROUND(n)     (((n) + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1))
+#define ROUND(n)      (((n) + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1))
 
 static void wbuf_done(struct io_op *op);
 
@@ -42,8 +41,9 @@ int wbufs_open(struct store *s, char **cause)
 	s->wbuf = calloc(n, sizeof *s->wbuf);
 	if (s->wbuf == NULL)
 		return -ENOMEM;
-	snprintf(s->shm_wbuf, sizeof s->shm_wbuf, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes",
-	    s->cfg.shm_dir, *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
+	snprintf(s->shm_wbuf, sizeof s->shm_wbuf,
+		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes", s->cfg.shm_dir,
+		 *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
 	/* beside the old one until that is replayed and replaced: see recover() */
 	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
 	s->wbuf_mem = shm_map(tmp, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
@@ -111,7 +111,7 @@ static void wbuf_free(struct wbuf *w)
 	atomic_store(&w->base, 0);
 	atomic_store_explicit(&w->shm->generation, 0, memory_order_release);
 	segment_finish(w->path, w->seg, w->ext_off, w->ext_len, ROUND(w->block_off), w->allowed,
-	    w->entries, w->nentries);
+		       w->entries, w->nentries);
 	w->active = false;
 	w->owner->retry = true;
 }
@@ -140,7 +140,7 @@ static void wbuf_close(struct wbuf *w)
 }
 
 static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stream stream,
-    uint32_t bytes)
+			      uint32_t bytes)
 {
 	uint32_t min = ROUND(FORMAT_BLOCK + bytes), want;
 	struct wbuf *w = NULL;
@@ -158,7 +158,8 @@ static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stre
 		return NULL;
 	/* before the question, so that the answer "now there is one" cannot be missed */
 	atomic_store(&sw->extent_wanted, true);
-	if (segment_extent(p, stream, sw->id == sw->s->cfg.workers, min, want, ALLOW_STEP, &w->seg, &w->generation, &w->ext_off, &w->ext_len) < 0)
+	if (segment_extent(p, stream, sw->id == sw->s->cfg.workers, min, want, ALLOW_STEP, &w->seg,
+			   &w->generation, &w->ext_off, &w->ext_len) < 0)
 		return NULL;
 	atomic_store(&sw->extent_wanted, false);
 	w->active = true;
@@ -203,7 +204,7 @@ static bool allow(struct wbuf *w)
 }
 
 static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum stream stream,
-    uint32_t bytes)
+			       uint32_t bytes)
 {
 	struct wbuf *w = sw->cur[p->index][stream];
 
@@ -215,7 +216,8 @@ static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum str
 	return wbuf_take(sw, p, stream, bytes);
 }
 
-struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream, uint32_t bytes)
+struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream stream,
+			  uint32_t bytes)
 {
 	struct store *s = sw->s;
 
@@ -244,7 +246,7 @@ struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream s
 }
 
 uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uint8_t *value,
-    uint64_t hash, bool keep_seq, uint32_t *units)
+		     uint64_t hash, bool keep_seq, uint32_t *units)
 {
 	struct store *s = w->owner->s;
 	struct format_record *r = (struct format_record *)(void *)head;
@@ -266,7 +268,7 @@ uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uin
 	if (r->value_len > 0)
 		copy_away(to + r->value_off, value, r->value_len);
 	memset(to + r->value_off + r->value_len, 0,
-	    (size_t)n * FORMAT_UNIT - r->value_off - r->value_len);
+	       (size_t)n * FORMAT_UNIT - r->value_off - r->value_len);
 	w->entries[w->nentries++] = (struct format_entry){
 	    .hash = hash, .seq = r->seq, .units_at = at, .units = n & 0xffffffu, .type = r->type};
 	w->records++;
@@ -315,7 +317,7 @@ void wbuf_flush(struct wbuf *w)
 		atomic_fetch_sub(&sw->s->tokens, end - from);
 	COUNT_N(sw, disk_write_bytes, end - from);
 	io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
-	    seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+		 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
 }
 
 /* The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. */
@@ -361,7 +363,7 @@ static void wbuf_done(struct io_op *op)
 		COUNT(sw, write_errors);
 		if (++w->tries < WRITE_TRIES && op->res != -EBADF) {
 			io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
-			    seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+				 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
 			return;
 		}
 		sw->in_flight--;
@@ -398,7 +400,7 @@ void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
 		if (!w->active || w->closing || w->writing != 0)
 			continue;
 		if (sw->stopping || atomic_load_explicit(&w->path->seg[w->seg].close_wanted,
-		                        memory_order_relaxed)) {
+							 memory_order_relaxed)) {
 			wbuf_close(w);
 			continue;
 		}
@@ -477,9 +479,10 @@ static void index_is_full(struct store *s, size_t waiting)
 	index_stats(s->index, &ix);
 	if (ix.victims * 100 > ix.inserts)
 		log_limited(&limit, LOG_WARN,
-		    "index: full at %" PRIu64 " items: keys leave it before their time; values are smaller "
-		    "than --mean-value=%" PRIu64 " says: lower it",
-		    ix.items, s->cfg.mean_value);
+			    "index: full at %" PRIu64
+			    " items: keys leave it before their time; values are smaller "
+			    "than --mean-value=%" PRIu64 " says: lower it",
+			    ix.items, s->cfg.mean_value);
 }
 
 void drop_later(struct store *s, const struct index_ref *victim)
