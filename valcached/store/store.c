@@ -13,10 +13,33 @@
 #include "base/log.h"
 #include "valcached/store/store_int.h"
 
+#define HUGE_BYTES      (2u << 20)
 #define REINSERT_ALL    0.70
 #define REINSERT_SECOND 0.60
 #define GHOST_ALL       0.10 /* fingerprints, as a share of the items that fit */
 #define GHOST_SECOND    0.25
+
+/*
+ * Whether the kernel gave huge pages to the mapping at mem, which is in a tmpfs: what it says in smaps.
+ * The mount decides, and huge=advise is not enough: shm_map allocates before anybody can advise.
+ */
+static bool on_huge_pages(const void *mem)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long start, end, kib;
+	char line[512];
+	bool mine = false, huge = false;
+
+	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			mine = start == (uintptr_t)mem;
+		else if (mine && sscanf(line, "ShmemPmdMapped: %lu kB", &kib) == 1)
+			huge = kib > 0;
+	}
+	if (f != NULL)
+		(void)fclose(f);
+	return huge;
+}
 
 /* Once the store's id is known: shared memory is named by it, so a killed process's is replaced. */
 int index_make(struct store *s, char **cause)
@@ -37,8 +60,13 @@ int index_make(struct store *s, char **cause)
 	res = index_open(s->index_mem, s->index_len, false, NULL, &s->index);
 	if (res < 0)
 		return res;
-	log_info("index: %" PRIu64 " items of %" PRIu64 " bytes on average (--mean-value), %zu MiB in %s",
-	    items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir);
+	log_info("index: %" PRIu64 " items of %" PRIu64 " bytes on average (--mean-value), %zu MiB in %s, "
+	         "on %s pages",
+	    items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir,
+	    on_huge_pages(s->index_mem) ? "huge" : "small");
+	if (s->index_len >= HUGE_BYTES && !on_huge_pages(s->index_mem))
+		log_info("index: lookups are faster on huge pages: mount -o remount,huge=within_size %s",
+		    s->cfg.shm_dir);
 	return ghost_open((uint64_t)((double)items *
 	                      (s->cfg.admit == STORE_ADMIT_SECOND ? GHOST_SECOND : GHOST_ALL)) + 1024,
 	    &s->ghost);
@@ -156,7 +184,7 @@ int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_
 	pthread_mutex_init(&sw->wake_lock, NULL);
 	atomic_store(&sw->grace_seen, atomic_load(&s->grace));
 	sw->budget = s->cfg.buffer_bytes / s->cfg.workers;
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < WAITS; i++)
 		sw->wait[i].tail = &sw->wait[i].head;
 	sw->nwbufs = s->wbufs_per_worker;
 	sw->wbufs = calloc(sw->nwbufs, sizeof(struct wbuf *));
@@ -195,6 +223,14 @@ void store_worker_woken(struct store_worker *sw)
 	sw->retry = true;
 }
 
+static bool anyone_waits(const struct store_worker *sw)
+{
+	for (unsigned q = 0; q < WAITS; q++)
+		if (sw->wait[q].head != NULL)
+			return true;
+	return false;
+}
+
 uint64_t store_worker_turn(struct store_worker *sw)
 {
 	struct store *s = sw->s;
@@ -214,10 +250,9 @@ uint64_t store_worker_turn(struct store_worker *sw)
 		sw->retry = false;
 		ops_retry(sw);
 		/* memory may be given back by others, who do not call us */
-		if (sw->wait[WAIT_MEMORY].head != NULL || sw->wait[WAIT_WRITE].head != NULL)
+		if (anyone_waits(sw))
 			sw->retry_at = now + 2 * NS_PER_MS;
-	} else if (sw->retry_at == 0 &&
-	    (sw->wait[WAIT_MEMORY].head != NULL || sw->wait[WAIT_WRITE].head != NULL)) {
+	} else if (sw->retry_at == 0 && anyone_waits(sw)) {
 		sw->retry_at = now + 2 * NS_PER_MS;
 	}
 	wbufs_turn(sw, &next);
@@ -244,7 +279,7 @@ void store_worker_stop(struct store_worker *sw)
 
 bool store_worker_idle(const struct store_worker *sw)
 {
-	if (sw->in_flight > 0 || sw->wait[0].head != NULL || sw->wait[1].head != NULL)
+	if (sw->in_flight > 0 || anyone_waits(sw))
 		return false;
 	return wbufs_idle(sw) && (sw->id < sw->s->cfg.workers || sw->finished);
 }
