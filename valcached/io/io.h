@@ -74,6 +74,7 @@ struct io_op {
 		struct {
 			int fd;
 			uint32_t len, did;
+			bool lazy;  /* see io_send_lazy() */
 			void *buf;
 			struct msghdr msg;
 		} net;
@@ -288,6 +289,7 @@ static inline void io_net_(struct io_op *op, enum io_kind kind, int fd, void *bu
 	op->u.net.buf = buf;
 	op->u.net.len = len;
 	op->u.net.did = 0;
+	op->u.net.lazy = false;
 }
 
 /* Multishot: done() with res = a new non-blocking, close-on-exec descriptor, again and again. */
@@ -332,6 +334,20 @@ static inline void io_send(struct io *io, struct io_op *op, int fd, struct iovec
 			   io_done_fn *done)
 {
 	io_net_(op, IO_SEND, fd, NULL, 0, done);
+	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
+	io->ops->send(io, op);
+}
+
+/*
+ * The same, when nothing will be begun because this send is done: if the loop has nothing else to do its
+ * completion may come up to IO_LAZY_NS late, together with what comes next.
+ */
+#define IO_LAZY_NS 200000
+static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n,
+    io_done_fn *done)
+{
+	io_net_(op, IO_SEND, fd, NULL, 0, done);
+	op->u.net.lazy = true;
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
 	io->ops->send(io, op);
 }

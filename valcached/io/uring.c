@@ -8,7 +8,8 @@
  * io_wake(). The ring is DEFER_TASKRUN: completions appear only while that thread is in enter.
  *
  * One turn is one system call: it submits what callbacks of the last turn prepared, waits, and
- * then runs all completions. Only a full submission queue makes another.
+ * then runs all completions. Only a full submission queue makes another. The end of a lazy send
+ * alone is no reason to turn; see patient().
  *
  * Invariants (cited as [URING-n]):
  *  1. user_data is the op's address. An op has at most one request in the kernel, and completes to
@@ -64,6 +65,8 @@ struct uring {
 	struct io_uring ring;
 	unsigned enter_flags;
 	unsigned in_kernel; /* ops in OP_KERNEL */
+	unsigned receiving; /* of them receives */
+	unsigned lazy;      /* lazy sends since the last turn */
 	unsigned disk_now, disk_depth;
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	struct op_list disk_wait, backlog, local;
@@ -264,6 +267,11 @@ static void prep(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 	sqe->user_data = (uintptr_t)op;
 }
 
+static bool is_recv(const struct io_op *op)
+{
+	return op->kind >= IO_RECV_MULTI && op->kind <= IO_RECV;
+}
+
 static void start(struct uring *u, struct io_op *op)
 {
 	struct io_uring_sqe *sqe;
@@ -272,6 +280,8 @@ static void start(struct uring *u, struct io_op *op)
 		prep(u, op, sqe);
 		op->state = OP_KERNEL;
 		u->in_kernel++;
+		u->receiving += is_recv(op);
+		u->lazy += op->kind == IO_SEND && op->u.net.lazy;
 	} else {
 		op->state = OP_BACKLOG;
 		op_list_append(&u->backlog, op);
@@ -546,6 +556,7 @@ static unsigned op_done(struct uring *u, struct io_op *op, int32_t res, uint32_t
 	if (likely(!more)) {
 		DIAG(op->state == OP_KERNEL);
 		u->in_kernel--;
+		u->receiving -= is_recv(op);
 		if (unlikely(op->flags & OP_CANCELLED) && u->cancels.head != NULL)
 			op_list_remove(&u->cancels, op); /* [URING-2] */
 	}
@@ -661,11 +672,21 @@ static bool idle(const struct uring *u)
 	       u->ring.sq.sqe_tail == *u->ring.sq.khead;
 }
 
+/*
+ * One connection asks, waits for its answer and asks again: the answer's send is done at once, and to be
+ * woken for that alone would cost a system call a request. So the wait is for what comes after it, too.
+ * With more connections others would wait for a send that is slow; there, turns have company anyway.
+ */
+static bool patient(const struct uring *u)
+{
+	return u->lazy == 1 && u->receiving <= 1 && u->disk_now == 0;
+}
+
 static int uring_turn(struct io *io, int64_t timeout_ns)
 {
 	struct uring *u = uring_of(io);
 	struct __kernel_timespec ts;
-	unsigned sq_flags;
+	unsigned sq_flags, wait = 1;
 	int r;
 
 	if (unlikely(!u->enabled)) {
@@ -677,16 +698,22 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 		drain_backlog(u);
 	if (unlikely(u->local.head != NULL))
 		timeout_ns = 0;
+	if (timeout_ns != 0 && patient(u)) {
+		wait = 2;
+		if (timeout_ns < 0 || timeout_ns > IO_LAZY_NS)
+			timeout_ns = IO_LAZY_NS;
+	}
+	u->lazy = 0;
 	if (timeout_ns == 0) {
 		r = idle(u) ? 0 : ring_enter(u, true, 0, NULL);
 	} else if (unlikely(u->memcheck)) {
 		r = ring_wait_poll(u);
 	} else if (timeout_ns < 0) {
-		r = ring_enter(u, true, 1, NULL);
+		r = ring_enter(u, true, wait, NULL);
 	} else {
 		ts.tv_sec = timeout_ns / (int64_t)NS_PER_S;
 		ts.tv_nsec = timeout_ns % (int64_t)NS_PER_S;
-		r = ring_enter(u, true, 1, &ts);
+		r = ring_enter(u, true, wait, &ts);
 	}
 	io->now_ns = clock_ns();
 	/* EBUSY, EAGAIN: the kernel wants completions taken, or memory; the rest goes next turn. */
