@@ -66,6 +66,28 @@ void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
 	buf_put(sw->s->ram, b);
 }
 
+/* The body is there, or will never be. */
+void op_body_over(struct store_op *op)
+{
+	struct store_worker *sw = op->sw;
+
+	if (op->body_charge == 0)
+		return;
+	A(sw->bodies >= op->body_charge);
+	sw->bodies -= op->body_charge;
+	op->body_charge = 0;
+	if (sw->wait[WAIT_BODY].head != NULL)
+		sw->retry = true;
+}
+
+void op_drop_buf(struct store_op *op)
+{
+	op_body_over(op);
+	if (op->buf != NULL)
+		buf_give(op->sw, op->buf, op->charge);
+	op->buf = NULL;
+}
+
 struct store_io *run_get(struct store_op *op)
 {
 	struct store_worker *sw = op->sw;
@@ -133,10 +155,10 @@ void op_wait(struct store_op *op, enum wait_for what)
 	*sw->wait[what].tail = op;
 	sw->wait[what].tail = &op->next;
 	op->waits = what == WAIT_MEMORY;
-	if (what == WAIT_MEMORY)
-		COUNT(sw, buffer_waits);
-	else
+	if (what == WAIT_WRITE)
 		COUNT(sw, write_waits);
+	else
+		COUNT(sw, buffer_waits);
 }
 
 void op_step(struct store_op *op)
@@ -170,7 +192,7 @@ void op_step(struct store_op *op)
 /* Runs those that wait, in order, until one of each queue has to wait again. */
 void ops_retry(struct store_worker *sw)
 {
-	for (unsigned q = 0; q < 2; q++) {
+	for (unsigned q = 0; q < WAITS; q++) {
 		struct store_op *list = sw->wait[q].head;
 
 		sw->wait[q].head = NULL;
@@ -402,7 +424,8 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	A(key_len <= STORE_KEY_MAX);
 	/* in pieces that compilers clear without string instructions */
 	memset(op, 0, 64);
-	memset((char *)op + 64, 0, offsetof(struct store_op, key) - 64);
+	memset((char *)op + 64, 0, 64);
+	memset((char *)op + 128, 0, offsetof(struct store_op, key) - 128);
 	op->run = NULL;
 	op->done = done;
 	op->user = user;
@@ -417,10 +440,7 @@ void store_op_end(struct store_op *op)
 {
 	if (!long_orphan(op))
 		run_drop(op);
-	if (op->buf != NULL) {
-		buf_give(op->sw, op->buf, op->charge);
-		op->buf = NULL;
-	}
+	op_drop_buf(op);
 	op->kind = OP_NONE;
 }
 

@@ -30,10 +30,7 @@ static bool finish(struct store_op *op, enum store_status st)
 	run_drop(op);
 	op->body_n = 0;
 	op->body = NULL;
-	if (op->buf != NULL) {
-		buf_give(op->sw, op->buf, op->charge);
-		op->buf = NULL;
-	}
+	op_drop_buf(op);
 	return op_finish(op, st, STORE_LAT_SET);
 }
 
@@ -174,14 +171,22 @@ bool set_step(struct store_op *op)
 	switch (op->step) {
 	case SET_ALLOC: {
 		uint32_t off = record_value_off(op->key_len, op->value_len);
+		uint32_t bytes = record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK;
+		bool large = bytes > BODY_LARGE;
 		struct format_record *rec;
 
-		op->buf = buf_take(
-		    op->sw, record_units(off, op->value_len) * FORMAT_UNIT + STORE_BODY_SLACK,
-		    false, &op->charge);
+		if (large && op->sw->bodies > 0 && op->sw->bodies + bytes > op->sw->budget / 2) {
+			op_wait(op, WAIT_BODY);
+			return false;
+		}
+		op->buf = buf_take(op->sw, bytes, false, &op->charge);
 		if (op->buf == NULL) {
 			op_wait(op, WAIT_MEMORY);
 			return false;
+		}
+		if (large) {
+			op->body_charge = op->charge;
+			op->sw->bodies += op->charge;
 		}
 		rec = rec_of(op);
 		memset(rec, 0, off);
@@ -206,6 +211,7 @@ bool set_step(struct store_op *op)
 		record_fill_sums((uint8_t *)rec, op->key_len, op->value_len);
 		op->cas = cas_of(rec->content);
 		op->body_n = 0;
+		op_body_over(op);
 		op->step = SET_CHECK;
 	}
 		/* fallthrough */

@@ -155,6 +155,7 @@ struct store_op {
 	struct store_op *next; /* queue of those that wait for a buffer */
 	struct buf *buf;
 	uint32_t charge; /* of buf, in the worker's in-flight account */
+	uint32_t body_charge; /* the same among large bodies, while it is received */
 	uint8_t step, kind, tries, mode;
 	bool head, timed;
 	char key[STORE_KEY_MAX];

@@ -205,7 +205,7 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[2];                  /* enum wait_for */
+	} wait[3];                  /* enum wait_for */
 	_Atomic bool extent_wanted; /* the slow worker wakes us when a segment is clean */
 	bool retry;                 /* something was given back: look at the queue */
 	uint64_t retry_at;
@@ -215,6 +215,7 @@ struct store_worker {
 	uint64_t sync_at, quarantines_seen; /* slow worker */
 	_Atomic uint64_t charged; /* in-flight bytes; written by the worker, read by stats */
 	uint64_t budget;
+	uint64_t bodies;                /* of charged: large bodies being received */
 	uint64_t in_flight; /* ops and writes not done */
 	uint64_t gets;
 	struct store_io *io_free;
@@ -368,7 +369,13 @@ void drop_later(struct store *s, const struct index_ref *victim);
 
 /* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */
 
-enum wait_for { WAIT_MEMORY, WAIT_WRITE };
+/*
+ * In which line: for memory; for the part of it that bodies may have; for room to write. A body is held for
+ * as long as its client takes to send it, so large ones get at most half of the memory, and wait in a
+ * line of their own: clients that dawdle with them stop nobody else.
+ */
+enum wait_for { WAIT_MEMORY, WAIT_BODY, WAIT_WRITE, WAITS };
+#define BODY_LARGE (64u * 1024)
 
 struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
 void run_drop(struct store_op *op);            /* with all that it holds */
@@ -380,6 +387,8 @@ void ops_retry(struct store_worker *sw);
 /* ram_alloc within the worker's share. *charge: what to give back with it. */
 struct buf *buf_take(struct store_worker *sw, uint32_t size, bool must, uint32_t *charge);
 void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge);
+void op_body_over(struct store_op *op);
+void op_drop_buf(struct store_op *op);
 /* Sets the status and counts the time. */
 bool op_finish(struct store_op *op, enum store_status st, int lat);
 
