@@ -954,7 +954,9 @@ static void stats(struct conn *c, const struct proto_request *rq)
 	const struct net_config *cfg = &c->w->net->cfg;
 	struct req *r;
 
-	if (rq->args_len == 5 && memcmp(rq->args, "reset", 5) == 0) {
+	/* memcached ignores what follows "reset", too */
+	if (rq->args_len >= 5 && memcmp(rq->args, "reset", 5) == 0 &&
+	    (rq->args_len == 5 || rq->args[5] == ' ')) {
 		net_reset(c->w->net);
 		reply_line(c, rq, PROTO_RESET);
 		return;
