@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/log.h"
 #include "valcached/store/store_int.h"
@@ -202,6 +203,22 @@ static void keep_geometry(struct store *s, const struct format_super *sb)
 	s->seg_size = 1ull << s->seg_shift;
 }
 
+/* Two names of one file would be two owners of its blocks. */
+static int same_path(struct store *s, char **cause)
+{
+	for (unsigned i = 0; i < s->npaths; i++)
+		for (unsigned k = i + 1; k < s->npaths; k++) {
+			const char *a = s->cfg.paths[i], *b = s->cfg.paths[k];
+			struct stat x, y;
+
+			if (strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
+						  x.st_dev == y.st_dev && x.st_ino == y.st_ino))
+				return fail(cause, -EINVAL,
+				    "--path %s and --path %s are the same file: give each once", a, b);
+		}
+	return 0;
+}
+
 /*
  * Opens every path, makes or checks the superblocks, and reads what the segments hold. On failure
  * paths_close() cleans up.
@@ -214,6 +231,9 @@ int paths_open(struct store *s, char **cause)
 	uint64_t base = 0;
 	int res, found;
 
+	res = same_path(s, cause);
+	if (res < 0)
+		return res;
 	s->seg_shift = segment_shift(s->cfg.size);
 	s->seg_size = 1ull << s->seg_shift;
 	if (s->cfg.size / s->seg_size < SEGMENTS_MIN)

@@ -76,7 +76,7 @@ struct store_config {
 	uint64_t write_budget; /* bytes a second over all paths, 0 = no bound */
 	double
 	    reinsert_all; /* share of a segment that is written again at recycling, at most; 0: */
-	double reinsert_second; /* the defaults, .30 and .50 (docs/decisions.md) */
+	double reinsert_second; /* the defaults, .70 and .60 (docs/decisions.md) */
 	bool fresh;             /* forget what the paths hold */
 	const char *shm_dir;    /* folder for named shared memory; NULL = /dev/shm */
 	uint64_t seed;          /* 0: from the kernel; tests: fixed */

@@ -77,7 +77,7 @@ struct segment {
 	uint32_t nentries, entries_cap;
 	struct format_entry *entries;
 	uint64_t opened_ns;
-	uint64_t data_bytes; /* of records, once sealed */
+	_Atomic uint64_t data_bytes; /* of records, once sealed */
 };
 
 struct path {
