@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -176,6 +177,19 @@ class Conn:
         self.close()
 
 
+def forget_shm(path):
+    """Removes the shared memory that a killed daemon keeps for its next start: format.h, store_id."""
+    try:
+        with open(path, "rb") as f:
+            ident = f.read(56)[40:]
+        name = "valcached-%016x%016x-" % struct.unpack("<QQ", ident)
+        for what in ("index", "writes", "writes.new"):
+            if os.path.exists("/dev/shm/" + name + what):
+                os.unlink("/dev/shm/" + name + what)
+    except (OSError, struct.error):
+        pass
+
+
 class Daemon:
     def __init__(self, args=(), store="real", env=None, size="64m", threads=2, unix=True, port=None,
                  path=None, expect_start=True):
@@ -263,6 +277,7 @@ class Daemon:
                 sys.stdout.write("the daemon ended with %d:\n%s\n" % (self.proc.returncode, self.log()))
             self.proc.kill()
             self.proc.wait()
+        forget_shm(self.path)
 
 
 class Tally:

@@ -207,6 +207,7 @@ static void name_socket(int fd, char *where, size_t room, uint16_t *port)
 	socklen_t len = sizeof ss;
 	char host[INET6_ADDRSTRLEN] = "?";
 
+	*port = 0;
 	getsockname(fd, (struct sockaddr *)&ss, &len);
 	if (ss.ss_family == AF_INET6) {
 		const struct sockaddr_in6 *a = (const void *)&ss;

@@ -148,7 +148,7 @@ static inline unsigned group_of(unsigned n, unsigned at)
 
 void index_find_many(const struct index *ix, const uint64_t *hash, unsigned n, uint64_t *found)
 {
-	const struct line *home[RING][GROUP];
+	const struct line *home[RING][GROUP] = {{0}};
 	struct unsettled u[RING];
 	unsigned groups = n / GROUP + (n % GROUP != 0), at, i, k;
 
