@@ -606,12 +606,24 @@ static unsigned wake_done(struct uring *u, uint32_t flags)
 	return 1;
 }
 
+/*
+ * Completions taken in one turn. What they lead to is submitted at its end, and sends run in that submit, one
+ * after another: after a burst of 32 disk reads the disk and the clients would be idle until the last of 32
+ * answers is copied, then all ask at once, and the burst is kept alive. In small turns the first
+ * client asks again while the others are still answered (32 connections, cold 32 KiB: the device had nothing to
+ * do for 40 % of the time).
+ */
+#define TURN_MAX 8u
+
 static int reap(struct uring *u)
 {
 	struct io_uring_cq *cq = &u->ring.cq;
 	unsigned head = *cq->khead, tail = io_uring_smp_load_acquire(cq->ktail), n = 0;
 	struct io_op *op;
 
+	/* the rest comes next turn, whose enter finds it ready and does not sleep */
+	if (tail - head > TURN_MAX)
+		tail = head + TURN_MAX;
 	io_count(&u->io.count.completed, tail - head);
 	while (head != tail) {
 		/* A copy, and the slot goes back first: a callback may fill the queue and enter. */
