@@ -506,7 +506,7 @@ static void overflow(void **state)
 	enum { N = 500 };
 	struct box *b = calloc(N, sizeof *b);
 	struct iovec *iov = calloc(N, sizeof *iov);
-	int sv[2], done = 0;
+	int sv[2], done = 0, taken = 0;
 	char c = 'x';
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv), 0);
@@ -521,12 +521,14 @@ static void overflow(void **state)
 
 		assert_true(n > 0);
 		done += n;
-		assert_true(recv(sv[1], sink, sizeof sink, MSG_DONTWAIT) > 0);
+		/* a turn brings a few of the completions; all bytes may have come before */
+		taken += recv(sv[1], sink, sizeof sink, MSG_DONTWAIT) > 0;
 	}
 	for (int i = 0; i < N; i++) {
 		assert_int_equal(b[i].lasts, 1);
 		assert_int_equal(b[i].res, 1);
 	}
+	assert_true(taken > 0);
 	assert_true(counter(&w->io->count.overflows) > 0);
 	close(sv[0]);
 	close(sv[1]);
