@@ -74,7 +74,7 @@ struct io_op {
 		struct {
 			int fd;
 			uint32_t len, did;
-			bool lazy;  /* see io_send_lazy() */
+			bool lazy; /* see io_send_lazy() */
 			void *buf;
 			struct msghdr msg;
 		} net;
@@ -343,8 +343,8 @@ static inline void io_send(struct io *io, struct io_op *op, int fd, struct iovec
  * completion may come up to IO_LAZY_NS late, together with what comes next.
  */
 #define IO_LAZY_NS 200000
-static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct iovec *iov, unsigned n,
-    io_done_fn *done)
+static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct iovec *iov,
+				unsigned n, io_done_fn *done)
 {
 	io_net_(op, IO_SEND, fd, NULL, 0, done);
 	op->u.net.lazy = true;

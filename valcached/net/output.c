@@ -144,7 +144,8 @@ void output__send(struct conn *c)
 		return;
 	A(o->iov_n > 0);
 	count_add(&c->w->count.sends, 1);
-	if (o->next == NULL && c->queue == NULL && c->in == IN_LINE && c->left_n == 0 && !c->closing)
+	if (o->next == NULL && c->queue == NULL && c->in == IN_LINE && c->left_n == 0 &&
+	    !c->closing)
 		io_send_lazy(c->w->io, &c->tx, c->fd, o->iov, o->iov_n, sent);
 	else
 		io_send(c->w->io, &c->tx, c->fd, o->iov, o->iov_n, sent);

@@ -39,8 +39,8 @@ struct buf *buf_take(struct store_worker *sw, uint32_t size, bool must, uint32_t
 
 	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
 
-	if (!must && (sw->wait[WAIT_MEMORY].head != NULL ||
-	                 (charged > 0 && charged + bytes > sw->budget)))
+	if (!must &&
+	    (sw->wait[WAIT_MEMORY].head != NULL || (charged > 0 && charged + bytes > sw->budget)))
 		return NULL;
 	b = ram_alloc(sw->s->ram, size);
 	if (b == NULL)
@@ -273,7 +273,8 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 	AN(p != NULL && run->rd != NULL);
 	mem = run->rd->mem + run->rd->rec_off;
 	v = record_check(mem, avail, s->id_seed,
-	    atomic_load_explicit(&p->seg[seg].generation, memory_order_acquire), units_at, &rec);
+			 atomic_load_explicit(&p->seg[seg].generation, memory_order_acquire),
+			 units_at, &rec);
 	if (v != RECORD_GOOD) {
 		if (v == RECORD_FOREIGN) {
 			COUNT(sw, stale_reads);
@@ -294,7 +295,7 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 		uint32_t n = rec.value_len > FORMAT_WHOLE_MAX ? FORMAT_CHUNK : rec.value_len;
 
 		good = (uint64_t)rec.value_off + n <= avail &&
-		    record_value_good(mem, &rec, 0, mem + rec.value_off, n);
+		       record_value_good(mem, &rec, 0, mem + rec.value_off, n);
 		if (!good) {
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(s, p, seg, "a value has a bad checksum");
@@ -364,7 +365,8 @@ enum find_result op_find(struct store_op *op, bool whole)
 	}
 	while (run->at < run->probe.n) {
 		const struct index_ref *ref = &run->probe.ref[run->at];
-		uint32_t bytes = first_bytes(ref->units, whole), seg, units_at, slop, len, align, n, pad;
+		uint32_t bytes = first_bytes(ref->units, whole), seg, units_at, slop, len, align, n,
+			 pad;
 		struct path *p = loc_path(s, ref->loc, &seg, &units_at);
 		uint64_t off, seg_end;
 
@@ -384,8 +386,9 @@ enum find_result op_find(struct store_op *op, bool whole)
 		slop = (uint32_t)(off & (align - 1));
 		len = (slop + bytes + align - 1) & ~(align - 1);
 		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len,
-		    op->tries > 0 || run->at > 0 || (!whole && (op->buf != NULL || run->lv != NULL)),
-		    &run->rd_charge);
+				   op->tries > 0 || run->at > 0 ||
+				       (!whole && (op->buf != NULL || run->lv != NULL)),
+				   &run->rd_charge);
 		if (run->rd == NULL) {
 			find_restart(op); /* [OP-1] */
 			op_wait(op, WAIT_MEMORY);
@@ -405,7 +408,8 @@ enum find_result op_find(struct store_op *op, bool whole)
 		run->pinned = &p->seg[seg];
 		sw->in_flight++;
 		COUNT(sw, disk_reads);
-		io_read(sw->io, &run->io, p->file, run->rd->mem + pad, len, off - slop, find_read_done);
+		io_read(sw->io, &run->io, p->file, run->rd->mem + pad, len, off - slop,
+			find_read_done);
 		return FIND_PENDING;
 	}
 	return FIND_DONE;
@@ -419,7 +423,7 @@ uint64_t cas_of(const uint64_t content[2])
 /* ---- the caller's side ------------------------------------------------------------------------- */
 
 void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
-    store_done_fn *done, void *user)
+		   store_done_fn *done, void *user)
 {
 	A(key_len <= STORE_KEY_MAX);
 	/* in pieces that compilers clear without string instructions */

@@ -213,8 +213,10 @@ static int same_path(struct store *s, char **cause)
 
 			if (strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
 						  x.st_dev == y.st_dev && x.st_ino == y.st_ino))
-				return fail(cause, -EINVAL,
-				    "--path %s and --path %s are the same file: give each once", a, b);
+				return fail(
+				    cause, -EINVAL,
+				    "--path %s and --path %s are the same file: give each once", a,
+				    b);
 		}
 	return 0;
 }

@@ -50,30 +50,36 @@ int index_make(struct store *s, char **cause)
 	if (items < 4096)
 		items = 4096;
 	s->index_len = index_bytes(items);
-	snprintf(s->shm_index, sizeof s->shm_index, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index",
-	    s->cfg.shm_dir, *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
-	s->index_mem = shm_map(s->shm_index, s->index_len, "index",
-	    "give a larger --mean-value (fewer items) or a smaller --size", cause);
+	snprintf(s->shm_index, sizeof s->shm_index,
+		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index", s->cfg.shm_dir,
+		 *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
+	s->index_mem =
+	    shm_map(s->shm_index, s->index_len, "index",
+		    "give a larger --mean-value (fewer items) or a smaller --size", cause);
 	if (s->index_mem == NULL)
 		return -ENOMEM;
 	(void)madvise(s->index_mem, s->index_len, MADV_HUGEPAGE);
 	res = index_open(s->index_mem, s->index_len, false, NULL, &s->index);
 	if (res < 0)
 		return res;
-	log_info("index: %" PRIu64 " items of %" PRIu64 " bytes on average (--mean-value), %zu MiB in %s, "
-	         "on %s pages",
-	    items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir,
-	    on_huge_pages(s->index_mem) ? "huge" : "small");
+	log_info("index: %" PRIu64 " items of %" PRIu64
+		 " bytes on average (--mean-value), %zu MiB in %s, "
+		 "on %s pages",
+		 items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir,
+		 on_huge_pages(s->index_mem) ? "huge" : "small");
 	if (s->index_len >= HUGE_BYTES && !on_huge_pages(s->index_mem))
-		log_info("index: lookups are faster on huge pages: mount -o remount,huge=within_size %s",
+		log_info(
+		    "index: lookups are faster on huge pages: mount -o remount,huge=within_size %s",
 		    s->cfg.shm_dir);
-	return ghost_open((uint64_t)((double)items *
-	                      (s->cfg.admit == STORE_ADMIT_SECOND ? GHOST_SECOND : GHOST_ALL)) + 1024,
+	return ghost_open(
+	    (uint64_t)((double)items *
+		       (s->cfg.admit == STORE_ADMIT_SECOND ? GHOST_SECOND : GHOST_ALL)) +
+		1024,
 	    &s->ghost);
 }
 
 int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **out,
-    char **cause)
+	       char **cause)
 {
 	struct store *s;
 	int res;
@@ -105,7 +111,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	pthread_mutex_init(&s->drop_lock, NULL);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&s->stripe[i].m, NULL);
-	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker *_Atomic));
+	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker * _Atomic));
 	s->base = calloc(1, sizeof *s->base);
 	s->lat_base = calloc(STORE_LATS, sizeof *s->lat_base);
 	if (s->worker == NULL || s->base == NULL || s->lat_base == NULL) {
@@ -113,8 +119,8 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 		goto fail;
 	}
 	res = ram_open(&(struct ram_config){.ram_bytes = s->cfg.ram_bytes,
-	                   .buffer_bytes = s->cfg.buffer_bytes},
-	    &s->ram, cause);
+					    .buffer_bytes = s->cfg.buffer_bytes},
+		       &s->ram, cause);
 	if (res < 0)
 		goto fail;
 	res = paths_open(s, cause);
@@ -165,7 +171,7 @@ void store_close(struct store **sp)
 /* ---- workers ----------------------------------------------------------------------------------- */
 
 int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_worker **out,
-    char **cause)
+		      char **cause)
 {
 	struct store_worker *sw;
 	void *base;
@@ -200,7 +206,7 @@ int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_
 		res = io_add_file(io, s->path[i].file);
 		if (res < 0) {
 			if (asprintf(cause, "cannot use %s: %s", s->path[i].file->info.path,
-			        strerror(-res)) < 0)
+				     strerror(-res)) < 0)
 				*cause = NULL;
 			free(sw->wbufs);
 			free(sw);
@@ -393,7 +399,7 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 		count[atomic_load_explicit(&g->state, memory_order_relaxed)]++;
 		quarantined += atomic_load_explicit(&g->quarantined, memory_order_relaxed);
 		young += g->stream == STREAM_YOUNG &&
-		    atomic_load_explicit(&g->state, memory_order_relaxed) == SEG_SEALED;
+			 atomic_load_explicit(&g->state, memory_order_relaxed) == SEG_SEALED;
 	}
 #define P(what, fmt, v)                                                                            \
 	snprintf(name, sizeof name, "path%u_%s", i, what);                                         \
@@ -446,9 +452,10 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	emit(arg, "eviction_age_s", "%.1f", (double)age / 1e9);
 	/* the time that the present rate of writes needs to turn the whole store over */
 	emit(arg, "retention_predicted_s", "%.0f",
-	    waf_disk > 0 ? (double)(nseg * s->seg_size) / ((double)waf_disk / ((double)up / 1e9)) : 0.0);
+	     waf_disk > 0 ? (double)(nseg * s->seg_size) / ((double)waf_disk / ((double)up / 1e9))
+			  : 0.0);
 	emit(arg, "write_amplification", "%.3f",
-	    waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
+	     waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
 	emit(arg, "data_bytes", "%" PRIu64, bytes);
 	emit(arg, "recovered_values", "%" PRIu64, atomic_load(&s->recovered));
 	emit(arg, "recovery_ms", "%.1f", (double)atomic_load(&s->recover_ns) / 1e6);

@@ -154,7 +154,7 @@ struct store_op {
 	uint64_t start_ns;
 	struct store_op *next; /* queue of those that wait for a buffer */
 	struct buf *buf;
-	uint32_t charge; /* of buf, in the worker's in-flight account */
+	uint32_t charge;      /* of buf, in the worker's in-flight account */
 	uint32_t body_charge; /* the same among large bodies, while it is received */
 	uint8_t step, kind, tries, mode;
 	bool head, timed;

@@ -215,7 +215,7 @@ struct store_worker {
 	uint64_t sync_at, quarantines_seen; /* slow worker */
 	_Atomic uint64_t charged; /* in-flight bytes; written by the worker, read by stats */
 	uint64_t budget;
-	uint64_t bodies;                /* of charged: large bodies being received */
+	uint64_t bodies;    /* of charged: large bodies being received */
 	uint64_t in_flight; /* ops and writes not done */
 	uint64_t gets;
 	struct store_io *io_free;
