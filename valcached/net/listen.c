@@ -219,7 +219,8 @@ static void name_socket(int fd, char *where, size_t room, uint16_t *port)
 		const struct sockaddr_in *a = (const void *)&ss;
 
 		inet_ntop(AF_INET, &a->sin_addr, host, sizeof host);
-		*port = ntohs(a->sin_port);
+		/* getsockname() has filled it, which the analyzer does not know */
+		*port = ntohs(a->sin_port); /* NOLINT(clang-analyzer-core.CallAndMessage) */
 		snprintf(where, room, "%s:%u", host, *port);
 	}
 }
