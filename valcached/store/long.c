@@ -283,24 +283,6 @@ bool store_get_next(struct store_op *op)
 
 /* ---- set --------------------------------------------------------------------------------------- */
 
-static bool finish(struct store_op *op, enum store_status st)
-{
-	run_drop(op);
-	op->body = NULL;
-	op->body_n = 0;
-	return op_finish(op, st, STORE_LAT_SET);
-}
-
-static bool verdict(struct store_op *op, bool eq)
-{
-	if (!eq) {
-		COUNT(op->sw, immutable_conflicts);
-		return finish(op, STORE_CONFLICT);
-	}
-	COUNT(op->sw, sets_same);
-	return finish(op, op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK);
-}
-
 static void write_done(struct io_op *io)
 {
 	struct store_io *run = container_of(io, struct store_io, io);
@@ -458,7 +440,7 @@ static bool publish(struct store_op *op)
 
 		drop_later(s, &own);
 		give_extent(run, true, &entry);
-		return verdict(op, eq);
+		return set_verdict(op, eq);
 	}
 	pthread_mutex_lock(lock);
 	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe)) {
@@ -471,13 +453,13 @@ static bool publish(struct store_op *op)
 		pthread_mutex_unlock(lock);
 		give_extent(run, true, &entry);
 		COUNT(op->sw, sets_stored);
-		return finish(op, STORE_OK);
+		return set_finish(op, STORE_OK);
 	}
 	if (!atomic_compare_exchange_strong(&s->large[lv->slot].state, &receiving, LARGE_WRITING)) {
 		/* given up by the recycler [L-1]: the segment's table will not have it */
 		pthread_mutex_unlock(lock);
 		drop_later(s, &own);
-		return finish(op, STORE_UNAVAILABLE);
+		return set_finish(op, STORE_UNAVAILABLE);
 	}
 	index_insert(s->index, op->hash, loc, entry.units, 0, &victim);
 	pthread_mutex_unlock(lock);
@@ -486,7 +468,7 @@ static bool publish(struct store_op *op)
 	give_extent(run, true, &entry);
 	COUNT(op->sw, sets_stored);
 	COUNT_N(op->sw, user_bytes, (uint64_t)entry.units * FORMAT_UNIT);
-	return finish(op, STORE_OK);
+	return set_finish(op, STORE_OK);
 }
 
 bool long_set_step(struct store_op *op)
@@ -496,7 +478,7 @@ bool long_set_step(struct store_op *op)
 	struct store *s = op->sw->s;
 
 	if (lv == NULL || (lv->hash == NULL && (lv->hash = sum_new()) == NULL))
-		return finish(op, STORE_UNAVAILABLE);
+		return set_finish(op, STORE_UNAVAILABLE);
 	for (;;) {
 		switch (lv->step) {
 		case SET_FIND:
@@ -509,12 +491,8 @@ bool long_set_step(struct store_op *op)
 			break;
 		case SET_EXTENT:
 			if (!lv->exists && !take_extent(op)) {
-				bool any = false;
-
-				for (unsigned i = 0; i < s->npaths; i++)
-					any = any || !atomic_load(&s->path[i].offline);
-				if (!any)
-					return finish(op, STORE_UNAVAILABLE);
+				if (!any_path_online(s))
+					return set_finish(op, STORE_UNAVAILABLE);
 				op_wait(op, WAIT_WRITE);
 				return false;
 			}
@@ -538,29 +516,29 @@ bool long_set_step(struct store_op *op)
 					return next_chunk(op);
 				fill_head(op);
 				op->cas = cas_of(lv->rec.content);
-				return verdict(op, same_value(&lv->have, &lv->rec));
+				return set_verdict(op, same_value(&lv->have, &lv->rec));
 			}
 			op->body_n = 0;
 			memset(lv->buf->mem + n, 0, ROUND(n) - n);
 			lv->step = SET_WRITING;
 			if (!write_at(op, FORMAT_ALIGN + at, ROUND(n)))
-				return finish(op, STORE_UNAVAILABLE);
+				return set_finish(op, STORE_UNAVAILABLE);
 			return false;
 		}
 		case SET_WRITING:
 			if (lv->err < 0)
-				return finish(op, STORE_UNAVAILABLE);
+				return set_finish(op, STORE_UNAVAILABLE);
 			if (lv->next < op->value_len)
 				return next_chunk(op);
 			fill_head(op);
 			op->cas = cas_of(lv->rec.content);
 			lv->step = SET_HEAD_WRITING;
 			if (!write_at(op, 0, FORMAT_ALIGN))
-				return finish(op, STORE_UNAVAILABLE);
+				return set_finish(op, STORE_UNAVAILABLE);
 			return false;
 		case SET_HEAD_WRITING:
 			if (lv->err < 0)
-				return finish(op, STORE_UNAVAILABLE);
+				return set_finish(op, STORE_UNAVAILABLE);
 			lv->step = SET_CHECK;
 			find_restart(op);
 			break;

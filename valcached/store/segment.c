@@ -183,3 +183,11 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 		    p->file->info.path, seg, why);
 	slow_call(s);
 }
+
+bool any_path_online(const struct store *s)
+{
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (!atomic_load(&s->path[i].offline))
+			return true;
+	return false;
+}

@@ -25,7 +25,7 @@ static struct format_record *rec_of(struct store_op *op)
 	return (struct format_record *)(void *)(op->buf->mem + op->buf->rec_off);
 }
 
-static bool finish(struct store_op *op, enum store_status st)
+bool set_finish(struct store_op *op, enum store_status st)
 {
 	run_drop(op);
 	op->body_n = 0;
@@ -34,23 +34,21 @@ static bool finish(struct store_op *op, enum store_status st)
 	return op_finish(op, st, STORE_LAT_SET);
 }
 
-static bool conflict(struct store_op *op)
+bool set_verdict(struct store_op *op, bool equal)
 {
 	static struct log_limit limit;
 
+	if (equal) {
+		COUNT(op->sw, sets_same);
+		return set_finish(op, op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK);
+	}
 	COUNT(op->sw, immutable_conflicts);
 	log_limited(
 	    &limit, LOG_WARN,
 	    "store: a set of key %.*s with other bytes than it has was refused: somebody breaks the "
 	    "contract that values never change",
 	    (int)op->key_len, op->key);
-	return finish(op, STORE_CONFLICT);
-}
-
-static bool same(struct store_op *op)
-{
-	COUNT(op->sw, sets_same);
-	return finish(op, op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK);
+	return set_finish(op, STORE_CONFLICT);
 }
 
 /* Is it to go to the disk? With second-touch admission: what comes for the second time, once full. */
@@ -108,12 +106,10 @@ static bool publish(struct store_op *op, bool *again)
 		}
 		w = wbuf_reserve(sw, NULL, stream, rec->value_off + rec->value_len);
 		if (w == NULL) {
-			for (unsigned i = 0; i < s->npaths; i++)
-				if (!atomic_load(&s->path[i].offline)) {
-					op_wait(op, WAIT_WRITE);
-					return false;
-				}
-			return finish(op, STORE_UNAVAILABLE);
+			if (!any_path_online(s))
+				return set_finish(op, STORE_UNAVAILABLE);
+			op_wait(op, WAIT_WRITE);
+			return false;
 		}
 	}
 	pthread_mutex_lock(lock);
@@ -156,7 +152,7 @@ static bool publish(struct store_op *op, bool *again)
 		if (s->cfg.admit == STORE_ADMIT_ALL)
 			credit_add(s, (uint64_t)units * FORMAT_UNIT);
 	}
-	return finish(op, STORE_OK);
+	return set_finish(op, STORE_OK);
 }
 
 bool set_step(struct store_op *op)
@@ -226,12 +222,8 @@ bool set_step(struct store_op *op)
 			uint64_t loc = atomic_load_explicit(&b->loc, memory_order_relaxed);
 
 			buf_put(s->ram, b);
-			if (!eq)
-				return conflict(op);
-			if (loc != 0)
-				return same(op);
-			if (op->mode == STORE_ADD)
-				return same(op);
+			if (!eq || loc != 0 || op->mode == STORE_ADD)
+				return set_verdict(op, eq);
 			op->tries = 1; /* in RAM alone, the same: give it a place on disk */
 		} else {
 			op->tries = 0;
@@ -240,9 +232,7 @@ bool set_step(struct store_op *op)
 			return false;
 		run = op->run;
 		if (run->found) {
-			if (same_value(&run->rec, rec_of(op)))
-				return same(op);
-			return conflict(op);
+			return set_verdict(op, same_value(&run->rec, rec_of(op)));
 		}
 		op->step = SET_PUBLISH;
 		/* fallthrough */

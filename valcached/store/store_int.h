@@ -295,10 +295,6 @@ static inline pthread_mutex_t *key_lock(struct store *s, uint64_t hash)
 
 /* ---- locations --------------------------------------------------------------------------------- */
 
-static inline uint32_t seg_units(const struct store *s)
-{
-	return (uint32_t)(s->seg_size / FORMAT_UNIT);
-}
 /* NULL if loc is outside every path: possible only for bytes from disk or a dead process. */
 struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *units_at);
 static inline uint64_t loc_of(const struct path *p, uint32_t seg, uint32_t units_at)
@@ -403,6 +399,11 @@ void find_restart(struct store_op *op);
 
 bool get_step(struct store_op *op);
 bool set_step(struct store_op *op);
+/* set.c, for long values as well: the set is over; how it ends when the key is there already. */
+bool set_finish(struct store_op *op, enum store_status st);
+bool set_verdict(struct store_op *op, bool equal);
+/* False: no path accepts writes. */
+bool any_path_online(const struct store *s);
 bool delete_step(struct store_op *op);
 bool flush_step(struct store_op *op);
 bool dump_step(struct store_op *op);

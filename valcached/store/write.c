@@ -191,12 +191,13 @@ static bool allow(struct wbuf *w)
 
 	if (w->nentries + INDEX_CANDIDATES <= w->allowed)
 		return true;
-	more = realloc(w->entries, (w->allowed + ALLOW_STEP) * sizeof *more);
-	if (more == NULL)
-		return false;
-	w->entries = more;
-	if (w->entries_cap < w->allowed + ALLOW_STEP)
+	if (w->entries_cap < w->allowed + ALLOW_STEP) {
+		more = realloc(w->entries, (w->allowed + ALLOW_STEP) * sizeof *more);
+		if (more == NULL)
+			return false;
+		w->entries = more;
 		w->entries_cap = w->allowed + ALLOW_STEP;
+	}
 	if (!segment_allow(w->path, w->seg, ALLOW_STEP))
 		return false;
 	w->allowed += ALLOW_STEP;
