@@ -19,7 +19,7 @@ help:
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
-	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each'
+	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
 	@echo '  coverage       line coverage of the full set into build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
 	@echo '  format         clang-format in place; format-check only looks'
@@ -61,6 +61,7 @@ valgrind:
 fuzz_src := $(sort $(wildcard tests/fuzz/*.c))
 fuzz_bin := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
 FUZZ_SECONDS ?= 30
+FUZZ_SEED ?= 0
 
 .PHONY: fuzz fuzzers
 fuzzers: $(fuzz_bin)
@@ -74,7 +75,7 @@ $(foreach l,$(LIBS),$(eval $(call fuzz_rule,$(l))))
 fuzz:
 	+$(MAKE) BUILD=build/fuzz CC=clang OPT='-O1 -g' CFLAGS=-DDIAGNOSTIC \
 	    SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
-	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz $(FUZZ)
+	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) tools/fuzz $(FUZZ)
 
 # --- checks of the source ---------------------------------------------------------------------------
 

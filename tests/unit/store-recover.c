@@ -317,6 +317,31 @@ static void other_options(void **state)
 	rig_free(&r);
 }
 
+/* A geometry that makes no sense, well summed: 121 and 64 would be shifts by more than a word. */
+static void senseless_geometry(void **state)
+{
+	static const uint32_t shift[] = {0, 21, 28, 32, 63, 64, 121, UINT32_MAX};
+	struct rig r;
+
+	(void)state;
+	begin(&r, 8);
+	rig_open(&r);
+	rig_close(&r);
+	for (size_t i = 0; i < sizeof shift / sizeof *shift; i++) {
+		for (unsigned copy = 0; copy < 2; copy++) {
+			struct format_super sb;
+
+			sim_disk_peek(r.env, "disk0", copy * 4096, &sb, sizeof sb);
+			sb.seg_shift = shift[i];
+			super_seal(&sb);
+			sim_disk_poke(r.env, "disk0", copy * 4096, &sb, sizeof sb);
+		}
+		assert_int_equal(rig_try(&r), -EINVAL);
+		assert_non_null(strstr(r.cause, "segment size makes no sense"));
+	}
+	rig_free(&r);
+}
+
 /* A smaller -I than the store was made with is no reason to refuse it. */
 static void smaller_items(void **state)
 {
@@ -365,6 +390,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(superblocks),
 	    cmocka_unit_test(damaged),
 	    cmocka_unit_test(other_options),
+	    cmocka_unit_test(senseless_geometry),
 	    cmocka_unit_test(smaller_items),
 	    cmocka_unit_test(in_use),
 	};

@@ -130,6 +130,13 @@ static void new_super(struct store *s, struct path *p)
 	memcpy(p->super.store_id, s->id, 16);
 }
 
+/* seg_shift is only a number from the disk, even under a good sum. */
+static bool geometry_good(const struct format_super *sb)
+{
+	return sb->seg_shift >= 22 && sb->seg_shift < 32 &&
+	       (1ull << sb->seg_shift) <= FORMAT_SEG_MAX * 2;
+}
+
 static int check_super(struct store *s, struct path *p, bool first, char **cause)
 {
 	const struct format_super *sb = &p->super;
@@ -141,7 +148,7 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 		    "%s was written by another version of valcached (format %u, this one reads %u): use "
 		    "that version, or remove the file to start empty",
 		    name, sb->version, FORMAT_VERSION);
-	if (sb->seg_shift < 22 || (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2)
+	if (!geometry_good(sb))
 		return fail(cause, -EINVAL,
 			    "%s is damaged: its segment size makes no sense: remove the file",
 			    name);
@@ -195,8 +202,7 @@ static int path_alloc(struct path *p)
 /* A store keeps the segments that it was made with, if -I fits them. */
 static void keep_geometry(struct store *s, const struct format_super *sb)
 {
-	if (sb->version != FORMAT_VERSION || sb->seg_shift < 22 ||
-	    (1ull << sb->seg_shift) > FORMAT_SEG_MAX * 2 ||
+	if (sb->version != FORMAT_VERSION || !geometry_good(sb) ||
 	    s->cfg.item_max > (1ull << sb->seg_shift) / 2 || s->cfg.size >> sb->seg_shift < 2)
 		return; /* check_super() finds the words */
 	s->seg_shift = sb->seg_shift;
