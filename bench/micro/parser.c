@@ -164,7 +164,7 @@ static uint64_t mg_answer_run(void *state, uint64_t n)
 		const struct proto_item it = {
 		    .flags = 0, .len = 32768 + (uint32_t)(i & 1023), .cas = i};
 
-		sum += proto_put_mg(out, &req.meta, true, req.key, req.key_len, &it) +
+		sum += proto_put_meta(out, &req.meta, PROTO_VA, req.key, req.key_len, &it) +
 		       (uint64_t)out[7];
 	}
 	return sum;

@@ -70,7 +70,9 @@ static void meta_get(void **state)
 		struct proto_request *r;
 
 		r = request(cases[i].line);
-		expect(out, proto_put_mg(out, &r->meta, r->value, r->key, r->key_len, &item),
+		expect(out,
+		       proto_put_meta(out, &r->meta, r->value ? PROTO_VA : PROTO_HD, r->key,
+				      r->key_len, &item),
 		       cases[i].hit);
 		expect(out, proto_put_meta(out, &r->meta, PROTO_EN, r->key, r->key_len, NULL),
 		       cases[i].miss);
@@ -131,7 +133,8 @@ static void longest(void **state)
 	memcpy(m.flags, "stcflhOk", 8);
 	memset(m.opaque, 'o', sizeof(m.opaque));
 	memset(key, 'k', sizeof(key));
-	assert_in_range(proto_put_mg(out, &m, true, key, PROTO_KEY_MAX, &big), 400, PROTO_HEAD_MAX);
+	assert_in_range(proto_put_meta(out, &m, PROTO_VA, key, PROTO_KEY_MAX, &big), 400,
+			PROTO_HEAD_MAX);
 	assert_in_range(proto_put_me(out, &m, key, PROTO_KEY_MAX, &big), 400, PROTO_HEAD_MAX);
 	assert_in_range(proto_put_value(out, key, PROTO_KEY_MAX, &big, true), 280, PROTO_HEAD_MAX);
 	free(out);

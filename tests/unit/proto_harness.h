@@ -86,7 +86,7 @@ static inline void h_answers(const struct proto_request *r)
 	size_t n[4];
 
 	AN(out != NULL);
-	n[0] = proto_put_mg(out, &r->meta, true, r->key, r->key_len, &it);
+	n[0] = proto_put_meta(out, &r->meta, PROTO_VA, r->key, r->key_len, &it);
 	n[1] = proto_put_meta(out, &r->meta, PROTO_HD, r->key, r->key_len, &it);
 	n[2] = proto_put_me(out, &r->meta, r->key, r->key_len, &it);
 	n[3] = proto_put_value(out, r->key, r->key_len, &it, true);

@@ -24,16 +24,16 @@
  *                        stored          (commit)      bad: IN_LINE at once
  *
  *   state    event                                 function                 next
- *   IN_LINE  read or constant                      begin_read, reply        IN_LINE
- *   IN_LINE  set, add, ms                          begin_set                IN_HOLD, IN_END if empty
- *   IN_LINE  delete, md, ...                       begin_held               IN_HOLD
- *   IN_LINE  set with a negative expiry            begin_set, block_drained IN_LINE, then IN_HOLD
+ *   IN_LINE  read or constant                      read__key, answer__text  IN_LINE
+ *   IN_LINE  set, add, ms                          set__begin               IN_HOLD, IN_END if empty
+ *   IN_LINE  delete, md, ...                       request__hold_new        IN_HOLD
+ *   IN_LINE  set with a negative expiry            set__block_drained       IN_LINE, then IN_HOLD
  *   IN_HOLD  the store gives a place for the body  body_wanted              IN_BODY
  *   IN_HOLD  the store refuses (too large)         body_wanted              IN_LINE, swallowing
  *   IN_BODY  the place is full, more to come       body_came                IN_HOLD
  *   IN_BODY  the last byte                         body_came                IN_END
- *   IN_END   "\r\n"                                input_end                IN_HOLD (commit)
- *   IN_END   anything else                         input_end                IN_LINE
+ *   IN_END   "\r\n"                                set__input_end           IN_HOLD (commit)
+ *   IN_END   anything else                         set__input_end           IN_LINE
  *   IN_HOLD  the step that ends the request        stored, deleted, ...     IN_LINE
  *   any      end of the stream                     conn__settle             closing
  *   closing  all answers sent                      conn__die                dead
@@ -182,7 +182,7 @@ static void received(struct io_op *op)
 		if (got < op->u.net.len && !cancelled)
 			c->eof = true;
 		if (got > 0)
-			request__body_came(c, got);
+			set__body_came(c, got);
 	} else if (op->res > 0) {
 		if (c->watched && io_op_idle(&c->tx))
 			worker__unwatch(w, c);
@@ -230,7 +230,7 @@ static void receive(struct conn *c)
 		return;
 	if (direct) {
 		c->rx_direct = true;
-		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, request__body_room(c),
+		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, set__body_room(c),
 			received);
 		return;
 	}
@@ -320,7 +320,7 @@ void conn__settle(struct conn *c)
 
 	conn_assert(c);
 	if (!c->dead) {
-		request__emit(c);
+		answer__emit(c);
 		request__resume(c);
 		left_input(c);
 		if (input_over(c)) {

@@ -114,7 +114,7 @@ struct conn {
 	struct proto proto;
 	uint32_t left_at, left_n, left_room;
 	char *left; /* bytes received, not yet understood */
-	/* requests: request.c */
+	/* requests: request.c, answer.c */
 	struct req *cur;    /* the request that holds the input: writes, and what must be alone */
 	uint32_t filled;    /* bytes of cur->op.body */
 	uint32_t body_left; /* bytes of the value still to come */
@@ -269,19 +269,24 @@ static inline void conn__dirty(struct conn *c)
 /* request.c */
 size_t request__input(struct conn *c, const char *bytes, size_t n);
 bool request__may_begin(const struct conn *c);
-/*
- * Bytes that a direct receive asks for: the rest of the body or of this part of it, and, behind a body
- * in one piece, its "\r\n", which so costs no receive of its own. request__body_came(): n of them came.
- */
-uint32_t request__body_room(const struct conn *c);
-void request__body_came(struct conn *c, uint32_t n);
 /* The end of the stream inside a request: it is dropped. */
 void request__abort(struct conn *c);
 void request__resume(struct conn *c);
-void request__emit(struct conn *c);
 void request__free_all(struct conn *c);
 void request__end(struct conn *c, struct req *r);
-void request__flush_due(struct worker *w);
+
+/* answer.c: puts the answers whose turn has come. */
+void answer__emit(struct conn *c);
+
+/*
+ * set.c. Bytes that a direct receive asks for: the rest of the body or of this part of it, and, behind a
+ * body in one piece, its "\r\n", which so costs no receive of its own. set__body_came(): n of them came.
+ */
+uint32_t set__body_room(const struct conn *c);
+void set__body_came(struct conn *c, uint32_t n);
+
+/* service.c: the time of the worker's delayed flush_all has come. */
+void service__flush_due(struct worker *w);
 
 /* output.c */
 void output__text(struct conn *c, const char *bytes, size_t n);

@@ -301,7 +301,7 @@ static void serve(struct worker *w)
 			due = earlier(due, accept__turn(w, now));
 		if (w->flush_at_ns != 0 && !w->draining) {
 			if (now >= w->flush_at_ns)
-				request__flush_due(w);
+				service__flush_due(w);
 			else
 				due = earlier(due, w->flush_at_ns);
 		}

@@ -29,6 +29,7 @@ static const char *const op_names[PROTO_OPS] = {
     [PROTO_VERSION] = "version",
     [PROTO_VERBOSITY] = "verbosity",
     [PROTO_STATS] = "stats",
+    [PROTO_STATS_RESET] = "stats reset",
     [PROTO_QUIT] = "quit",
     [PROTO_METADUMP] = "lru_crawler metadump",
     [PROTO_MEMLIMIT] = "cache_memlimit",
@@ -109,89 +110,57 @@ static char *put_opaque(char *o, const struct proto_meta *m)
 	return put(o, m->opaque, m->opaque_len);
 }
 
-size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const char *key,
-		    uint8_t key_len, const struct proto_item *it)
+static char *put_u32(char *o, char flag, uint32_t v)
 {
-	char *o = out;
+	*o++ = ' ';
+	*o++ = flag;
+	return o + proto_put_u32(o, v);
+}
 
-	A(m->nflags <= PROTO_FLAGS_MAX);
-	if (value) {
-		o = put(o, "VA ", 3);
-		o += proto_put_u32(o, it->len);
-	} else {
-		o = put(o, "HD", 2);
+/* What was asked for and is known of the item; it may be NULL. */
+static char *put_flag(char *o, char flag, enum proto_rc rc, const struct proto_item *it)
+{
+	if (it == NULL)
+		return flag == 'c' && rc != PROTO_EN ? put(o, " c0", 3) : o;
+	switch (flag) {
+	case 's':
+		return put_u32(o, 's', it->len);
+	case 't':
+		return put(o, " t-1", 4);
+	case 'c':
+		o = put(o, " c", 2);
+		return o + proto_put_u64(o, it->cas);
+	case 'f':
+		return put_u32(o, 'f', it->flags);
+	case 'l':
+		return put(o, " l0", 3);
+	case 'h':
+		return put(o, " h0", 3);
+	default:
+		return o;
 	}
-	for (unsigned i = 0; i < m->nflags; i++) {
-		switch (m->flags[i]) {
-		case 's':
-			o = put(o, " s", 2);
-			o += proto_put_u32(o, it->len);
-			break;
-		case 't':
-			o = put(o, " t-1", 4);
-			break;
-		case 'c':
-			o = put(o, " c", 2);
-			o += proto_put_u64(o, it->cas);
-			break;
-		case 'f':
-			o = put(o, " f", 2);
-			o += proto_put_u32(o, it->flags);
-			break;
-		case 'l':
-			o = put(o, " l0", 3);
-			break;
-		case 'h':
-			o = put(o, " h0", 3);
-			break;
-		case 'O':
-			o = put_opaque(o, m);
-			break;
-		case 'k':
-			o = put_key(o, m, key, key_len);
-			break;
-		default:
-			break;
-		}
-	}
-	return (size_t)(put_eol(o) - out);
 }
 
 size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, const char *key,
 		      uint8_t key_len, const struct proto_item *it)
 {
-	static const char names[][3] = {[PROTO_HD] = "HD",
-					[PROTO_EN] = "EN",
-					[PROTO_NS] = "NS",
-					[PROTO_EX] = "EX",
-					[PROTO_NF] = "NF"};
+	static const char names[][3] = {[PROTO_VA] = "VA", [PROTO_HD] = "HD", [PROTO_EN] = "EN",
+					[PROTO_NS] = "NS", [PROTO_EX] = "EX", [PROTO_NF] = "NF"};
 	char *o = out;
 
 	A(m->nflags <= PROTO_FLAGS_MAX);
 	o = put(o, names[rc], 2);
+	if (rc == PROTO_VA) {
+		*o++ = ' ';
+		o += proto_put_u32(o, it->len);
+	}
 	for (unsigned i = 0; i < m->nflags; i++) {
-		switch (m->flags[i]) {
-		case 'c':
-			if (rc != PROTO_EN) {
-				o = put(o, " c", 2);
-				o += proto_put_u64(o, it != NULL ? it->cas : 0);
-			}
-			break;
-		case 's':
-			if (it != NULL) {
-				o = put(o, " s", 2);
-				o += proto_put_u32(o, it->len);
-			}
-			break;
-		case 'O':
+		if (m->flags[i] == 'O')
 			o = put_opaque(o, m);
-			break;
-		case 'k':
+		else if (m->flags[i] == 'k')
 			o = put_key(o, m, key, key_len);
-			break;
-		default:
-			break;
-		}
+		else
+			o = put_flag(o, m->flags[i], rc, it);
 	}
 	return (size_t)(put_eol(o) - out);
 }

@@ -76,6 +76,7 @@ enum proto_result proto__reply(struct proto_request *req, const char *text, uint
 enum proto_result proto__immutable(struct proto *p, struct proto_request *req, bool has_block,
 				   uint32_t body_len, bool noreply)
 {
+	req->immutable = true;
 	if (!has_block)
 		return PROTO__REPLY(req, IMMUTABLE, noreply);
 	drain(p, body_len, PROTO__DRAIN_IMMUTABLE, noreply);
@@ -104,6 +105,7 @@ static void request_clear(struct proto_request *req)
 	req->add = false;
 	req->has_cas = false;
 	req->good = false;
+	req->immutable = false;
 	req->reply_len = 0;
 	req->body_len = 0;
 }
@@ -448,7 +450,7 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 			if (p->op == PROTO__DRAIN_BLOCK)
 				r = PROTO_BLOCK;
 			else if (req->good)
-				r = PROTO__REPLY(req, IMMUTABLE, p->noreply);
+				r = proto__immutable(p, req, false, 0, p->noreply);
 			else
 				r = PROTO__REPLY(req, "CLIENT_ERROR bad data chunk", p->noreply);
 			break;

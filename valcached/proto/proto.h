@@ -42,6 +42,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #define PROTO_KEY_MAX    250u
 #define PROTO_LINE_MAX   2048u /* longest line without its end, key lists of get and gat apart */
@@ -86,6 +87,8 @@ enum proto_op {
 	PROTO_VERBOSITY,
 	/* req.args: the words after "stats", as they came; may be empty. */
 	PROTO_STATS,
+	/* RESET. */
+	PROTO_STATS_RESET,
 	/* Close after the answers of earlier requests. */
 	PROTO_QUIT,
 	/* lru_crawler metadump: the lines of store_dump(), then END. */
@@ -94,7 +97,7 @@ enum proto_op {
 	PROTO_MEMLIMIT,
 	/* MN_LINE, after all earlier answers. */
 	PROTO_MN,
-	/* proto_put_mg(), if req.value followed by the value and "\r\n"; proto_put_meta(EN). */
+	/* proto_put_meta(): VA, the value and "\r\n" if req.value, else HD; or EN. */
 	PROTO_MG,
 	/* proto_put_me(), or EN_LINE. */
 	PROTO_ME,
@@ -129,6 +132,7 @@ struct proto_request {
 	bool add;          /* ms: mode E */
 	bool has_cas;      /* md: C */
 	bool good;         /* PROTO_BLOCK: the block ended in "\r\n" */
+	bool immutable;    /* PROTO_REPLY: the command would have changed a value */
 	uint32_t flags;    /* set, add, ms: client flags */
 	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
 	uint32_t number;   /* verbosity, cache_memlimit */
@@ -210,7 +214,7 @@ enum proto_line_id {
 };
 extern const struct proto_line proto_lines[PROTO_LINE_IDS];
 
-enum proto_rc { PROTO_HD, PROTO_EN, PROTO_NS, PROTO_EX, PROTO_NF };
+enum proto_rc { PROTO_VA, PROTO_HD, PROTO_EN, PROTO_NS, PROTO_EX, PROTO_NF };
 
 /* What a hit knows of its item. */
 struct proto_item {
@@ -225,11 +229,17 @@ struct proto_item {
  */
 size_t proto_put_value(char *out, const char *key, uint8_t key_len, const struct proto_item *it,
 		       bool with_cas);
-/* A hit of mg: "VA <len> ..." if value, else "HD ...". */
-size_t proto_put_mg(char *out, const struct proto_meta *m, bool value, const char *key,
-		    uint8_t key_len, const struct proto_item *it);
-/* Any other meta answer. it is NULL, or (ms stored) what was stored, for c and s; without it c is
- * 0. */
+/* What ends a value: "\r\n", and END if it was the last of its list. Writes PROTO_TAIL_MAX bytes. */
+#define PROTO_TAIL_MAX 7u
+static inline uint32_t proto_put_tail(char *out, bool end)
+{
+	memcpy(out, "\r\nEND\r\n", PROTO_TAIL_MAX);
+	return end ? PROTO_TAIL_MAX : 2;
+}
+/*
+ * The answer of a meta command, me apart. it is the item found (mg) or stored (ms), or NULL: then c is 0 and
+ * what else was asked of an item is left out. VA needs it.
+ */
 size_t proto_put_meta(char *out, const struct proto_meta *m, enum proto_rc rc, const char *key,
 		      uint8_t key_len, const struct proto_item *it);
 size_t proto_put_me(char *out, const struct proto_meta *m, const char *key, uint8_t key_len,

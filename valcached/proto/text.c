@@ -222,6 +222,9 @@ static enum proto_result stats(const struct proto__line *l, struct proto_request
 			end--;
 		req->args = l->w[1].s;
 		req->args_len = (uint32_t)(end - req->args);
+		/* what follows is ignored, as in memcached */
+		if (proto__word_is(&l->w[1], "reset"))
+			req->op = PROTO_STATS_RESET;
 	}
 	return PROTO_REQUEST;
 }
