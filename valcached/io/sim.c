@@ -88,7 +88,9 @@ static void launch(struct sim_io *s, struct io_op *op)
 
 	AN(f);
 	f->op = op;
-	f->due = env->now + latency(env, range);
+	if (env->on_submit != NULL && op->kind <= IO_DISCARD && !s->dead)
+		env->on_submit(env->submit_arg, &s->io, op, &f->fate);
+	f->due = s->dead ? env->now : env->now + latency(env, range) + f->fate.delay_ns;
 	f->seq = env->seq;
 	f->dead = s->dead;
 	f->next = s->flight;
@@ -158,17 +160,19 @@ static void overlay(struct sim_env *env, const struct sim_disk *d, uint64_t off,
 }
 
 /* How many of len bytes this time: all, or by chance a shorter aligned part. */
-static uint32_t part(struct sim_env *env, const struct io_file *file, uint32_t len)
+static uint32_t part(struct sim_env *env, const struct sim_fate *fate, const struct io_file *file,
+		     uint32_t len)
 {
 	uint32_t units = len / file->info.align;
 
-	if (units < 2 || !sim_chance(env, env->config.short_io))
+	if (units < 2 || (fate->what != SIM_FATE_SHORT && !sim_chance(env, env->config.short_io)))
 		return len;
 	env->count.shorts++;
 	return (uint32_t)(1 + sim_random(env, units - 1)) * file->info.align;
 }
 
-static int32_t do_read(struct sim_env *env, struct io_op *op, struct sim_disk *d)
+static int32_t do_read(struct sim_env *env, const struct sim_fate *fate, struct io_op *op,
+		       struct sim_disk *d)
 {
 	uint64_t off = op->u.disk.off + op->u.disk.did;
 	uint32_t len = op->u.disk.len - op->u.disk.did;
@@ -178,22 +182,23 @@ static int32_t do_read(struct sim_env *env, struct io_op *op, struct sim_disk *d
 		return 0;
 	if (len > d->size - off)
 		len = (uint32_t)(d->size - off);
-	if (sim_disk_faulty(d, off, len) & SIM_READ_ERROR ||
+	if (sim_disk_faulty(d, off, len) & SIM_READ_ERROR || fate->what == SIM_FATE_ERROR ||
 	    sim_chance(env, env->config.read_error)) {
 		env->count.read_errors++;
-		return -EIO;
+		return fate->what == SIM_FATE_ERROR ? fate->err : -EIO;
 	}
-	len = part(env, op->u.disk.file, len);
+	len = part(env, fate, op->u.disk.file, len);
 	sim_image_get(&d->now, off, buf, len);
 	overlay(env, d, off, buf, len);
-	if (sim_chance(env, env->config.read_flip)) {
+	if (fate->what == SIM_FATE_FLIP || sim_chance(env, env->config.read_flip)) {
 		env->count.read_flips++;
 		buf[sim_random(env, len)] ^= (unsigned char)(1u << sim_random(env, 8));
 	}
 	return (int32_t)len;
 }
 
-static int32_t do_write(struct sim_env *env, struct io_op *op, struct sim_disk *d)
+static int32_t do_write(struct sim_env *env, const struct sim_fate *fate, struct io_op *op,
+			struct sim_disk *d)
 {
 	uint64_t off = op->u.disk.off + op->u.disk.did;
 	uint32_t len = op->u.disk.len - op->u.disk.did, align = op->u.disk.file->info.align;
@@ -201,19 +206,21 @@ static int32_t do_write(struct sim_env *env, struct io_op *op, struct sim_disk *
 
 	if (off >= d->size || len > d->size - off)
 		return -ENOSPC; /* stores never write past their size */
-	if (sim_disk_faulty(d, off, len) & SIM_WRITE_ERROR ||
+	if (sim_disk_faulty(d, off, len) & SIM_WRITE_ERROR || fate->what == SIM_FATE_ERROR ||
 	    sim_chance(env, env->config.write_error)) {
 		env->count.write_errors++;
 		sim_disk_write(env, d, off, buf,
 			       (uint32_t)sim_random(env, len / align + 1) * align);
-		return -EIO;
+		return fate->what == SIM_FATE_ERROR ? fate->err : -EIO;
 	}
-	if (sim_chance(env, env->config.lost_write)) {
+	if (fate->what == SIM_FATE_LOST || sim_chance(env, env->config.lost_write)) {
 		env->count.lost_writes++;
 		return (int32_t)len;
 	}
-	if (sim_chance(env, env->config.misdirect)) {
-		uint64_t places = (d->size - len) / align + 1, to = sim_random(env, places) * align;
+	if (fate->what == SIM_FATE_ASTRAY || sim_chance(env, env->config.misdirect)) {
+		uint64_t places = (d->size - len) / align + 1;
+		uint64_t to =
+		    fate->what == SIM_FATE_ASTRAY ? fate->to : sim_random(env, places) * align;
 
 		if (to != off) {
 			env->count.misdirected++;
@@ -222,8 +229,8 @@ static int32_t do_write(struct sim_env *env, struct io_op *op, struct sim_disk *
 		sim_disk_write(env, d, off, buf, len);
 		return (int32_t)len;
 	}
-	len = part(env, op->u.disk.file, len);
-	if (sim_chance(env, env->config.write_flip)) {
+	len = part(env, fate, op->u.disk.file, len);
+	if (fate->what == SIM_FATE_FLIP || sim_chance(env, env->config.write_flip)) {
 		unsigned char *copy = malloc(len);
 
 		AN(copy);
@@ -279,17 +286,17 @@ static int32_t do_disk(struct sim_env *env, struct sim_flight *f)
 	}
 	switch (op->kind) {
 	case IO_READ:
-		return do_read(env, op, d);
+		return do_read(env, &f->fate, op, d);
 	case IO_WRITE:
-		return do_write(env, op, d);
+		return do_write(env, &f->fate, op, d);
 	case IO_DISCARD:
 		return do_discard(env, op, d);
 	default:
 		A(op->kind == IO_SYNC);
 		if (sim_disk_faulty(d, 0, d->size) & SIM_WRITE_ERROR ||
-		    sim_chance(env, env->config.sync_error)) {
+		    f->fate.what == SIM_FATE_ERROR || sim_chance(env, env->config.sync_error)) {
 			env->count.sync_errors++;
-			return -EIO;
+			return f->fate.what == SIM_FATE_ERROR ? f->fate.err : -EIO;
 		}
 		sim_disk_sync(d, f->seq);
 		return 0;
@@ -693,10 +700,21 @@ struct sim_env *sim_env_new(uint64_t seed, const struct sim_config *config)
 	defaults(env->config.write_ns, 30000, 300000);
 	defaults(env->config.sync_ns, 500000, 3000000);
 	defaults(env->config.sock_ns, 1000, 50000);
-	env->rng[0] = mix(seed);
-	env->rng[1] = mix(env->rng[0]) | 1;
+	sim_env_reseed(env, seed);
 	env->now = NS_PER_S;
 	return env;
+}
+
+void sim_env_reseed(struct sim_env *env, uint64_t seed)
+{
+	env->rng[0] = mix(seed);
+	env->rng[1] = mix(env->rng[0]) | 1;
+}
+
+void sim_env_on_submit(struct sim_env *env, sim_fate_fn *fn, void *arg)
+{
+	env->on_submit = fn;
+	env->submit_arg = arg;
 }
 
 void sim_env_free(struct sim_env **p)

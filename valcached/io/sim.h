@@ -67,6 +67,25 @@ struct sim_counters {
 	uint64_t kept, dropped, torn, reordered; /* at power losses and deaths */
 };
 
+/*
+ * What one disk operation meets, decided at its submit on top of what chance does. A continued or repeated one
+ * is asked for again.
+ */
+struct sim_fate {
+	enum {
+		SIM_FATE_NONE,
+		SIM_FATE_ERROR,  /* fails with err; a write may have happened in part */
+		SIM_FATE_FLIP,   /* one wrong bit: of a write on the disk, of a read in memory */
+		SIM_FATE_LOST,   /* a write is reported as done and never happens */
+		SIM_FATE_ASTRAY, /* a write lands at byte `to`, and is reported as done */
+		SIM_FATE_SHORT   /* only a part; the engine has to continue */
+	} what;
+	int32_t err; /* -EIO and the like */
+	uint64_t to;
+	uint64_t delay_ns; /* longer than its latency */
+};
+typedef void sim_fate_fn(void *arg, struct io *io, const struct io_op *op, struct sim_fate *fate);
+
 struct sim_env *sim_env_new(uint64_t seed,
 			    const struct sim_config *config); /* aborts without memory */
 void sim_env_free(struct sim_env **env); /* after its ios and files were closed */
@@ -88,6 +107,15 @@ uint64_t sim_env_random(struct sim_env *env, uint64_t n);
  * next, moving the clock. False: nothing is in flight anywhere.
  */
 bool sim_env_step(struct sim_env *env);
+
+/*
+ * fn is called at each submit of a disk operation (NULL: no longer). It may end the machine by
+ * sim_env_power_loss() or sim_env_kill(): then this operation has not begun.
+ */
+void sim_env_on_submit(struct sim_env *env, sim_fate_fn *fn, void *arg);
+
+/* Chance begins again from here, as if the environment had been made with this seed. */
+void sim_env_reseed(struct sim_env *env, uint64_t seed);
 
 void sim_env_power_loss(struct sim_env *env);
 void sim_env_kill(struct sim_env *env); /* SIGKILL of the process that holds all open ios */

@@ -175,6 +175,21 @@ static void tear(struct sim_env *env, struct sim_disk *d, const struct sim_write
 	}
 }
 
+/* What is there now in these pages becomes what is durable. */
+static void restore(struct sim_disk *d, uint64_t first, uint64_t last)
+{
+	for (uint64_t i = first; i <= last; i++) {
+		if (d->durable.page[i] == NULL) {
+			free(d->now.page[i]);
+			d->now.page[i] = NULL;
+			continue;
+		}
+		if (d->now.page[i] == NULL)
+			d->now.page[i] = must(malloc(SIM_PAGE));
+		memcpy(d->now.page[i], d->durable.page[i], SIM_PAGE);
+	}
+}
+
 void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 {
 	uint32_t keep = env->config.keep, drop = env->config.drop;
@@ -210,21 +225,15 @@ void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 			tear(env, d, w[i]);
 			env->count.torn++;
 		}
+	}
+	/* the two images differ only where such writes were */
+	for (i = 0; i < n; i++) {
+		restore(d, w[i]->off / SIM_PAGE, (w[i]->off + w[i]->len - 1) / SIM_PAGE);
 		free(w[i]);
 	}
 	free(w);
 	d->writes = NULL;
 	d->writes_tail = &d->writes;
-	for (i = 0; i < (d->size + SIM_PAGE - 1) / SIM_PAGE; i++) {
-		if (d->durable.page[i] == NULL) {
-			free(d->now.page[i]);
-			d->now.page[i] = NULL;
-			continue;
-		}
-		if (d->now.page[i] == NULL)
-			d->now.page[i] = must(malloc(SIM_PAGE));
-		memcpy(d->now.page[i], d->durable.page[i], SIM_PAGE);
-	}
 }
 
 /* ---- for tests --------------------------------------------------------------------------------

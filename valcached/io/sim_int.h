@@ -49,6 +49,7 @@ struct sim_flight {
 	struct sim_flight *next;
 	struct io_op *op;
 	uint64_t due, seq; /* seq: of the last write that was done at submit */
+	struct sim_fate fate;
 	bool dead;
 };
 
@@ -68,6 +69,8 @@ struct sim_env {
 	struct sim_counters count;
 	uint64_t now, seq;
 	uint64_t rng[2];
+	sim_fate_fn *on_submit;
+	void *submit_arg;
 	struct sim_io *ios;
 	struct sim_disk *disks;
 	struct sim_sock **sock; /* by descriptor - SIM_FD */

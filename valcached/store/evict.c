@@ -26,9 +26,9 @@
 #include "base/log.h"
 #include "valcached/store/store_int.h"
 
-#define RUN_BYTES (FORMAT_EXTENT + 65536u) /* one read of the recycler */
-#define RUN_GAP   (64u * 1024)             /* unwanted bytes that are read rather than skipped */
-#define RUNS      4u                       /* reads in flight */
+#define RUN_BYTES (FORMAT_EXTENT + 65536u)     /* one read of the recycler */
+#define RUN_GAP   (64u * 1024 >> STORE_SHRINK) /* unwanted bytes that are read rather than skipped */
+#define RUNS      4u                           /* reads in flight */
 
 void io_wait_done(struct io_op *op)
 {
@@ -695,6 +695,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	for (uint32_t i = 0; i < n; i++) /* [EV-5] */
 		if (e[i].type == FORMAT_VALUE &&
 		    unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {
+			tell_gone(s, STORE_GONE_RECYCLED, e[i].hash, loc_of(p, seg, e[i].units_at));
 			ghost_add(s->ghost, e[i].hash);
 			gone++;
 		}
@@ -747,8 +748,10 @@ static void quarantine_empty(struct store_worker *sw, struct path *p)
 
 		if (atomic_load(&g->quarantined) && atomic_load(&g->state) == SEG_SEALED &&
 		    !g->emptied) {
-			uint64_t n =
-			    index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
+			uint64_t n;
+
+			tell_gone(s, STORE_GONE_SEGMENT, 0, lo);
+			n = index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
 
 			g->emptied = true;
 			log_warn("store: %s: segment %u: %" PRIu64 " values are no longer served",

@@ -51,24 +51,29 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "valcached/store/shrink.h"
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the format is little-endian");
 
 #define FORMAT_VERSION   1u
 #define FORMAT_UNIT      128u /* of locations and record sizes */
 #define FORMAT_BLOCK     512u /* block header */
 #define FORMAT_ALIGN     4096u
-#define FORMAT_EXTENT    (1024u * 1024)
-#define FORMAT_CHUNK     (256u * 1024)
-#define FORMAT_WHOLE_MAX (1024u * 1024)
+#define FORMAT_EXTENT    (1024u * 1024 >> STORE_SHRINK)
+#define FORMAT_CHUNK     (256u * 1024 >> STORE_SHRINK)
+#define FORMAT_WHOLE_MAX (1024u * 1024 >> STORE_SHRINK)
 #define FORMAT_KEY_MAX   250u
-#define FORMAT_SEG_MIN   (4ull << 20)
-#define FORMAT_SEG_MAX   (64ull << 20)
+#define FORMAT_SEG_SHIFT (22u - STORE_SHRINK) /* of the smallest segment */
+#define FORMAT_SEG_MIN   (1ull << FORMAT_SEG_SHIFT)
+#define FORMAT_SEG_MAX   (64ull << 20 >> STORE_SHRINK)
 
 #define FORMAT_SUPER_MAGIC  0x31434156454c4156ull /* "VALEVAC1" */
 #define FORMAT_SEG_MAGIC    0x31474553434c4156ull /* "VALCSEG1" */
 #define FORMAT_FOOT_MAGIC   0x31424154434c4156ull /* "VALCTAB1" */
 #define FORMAT_BLOCK_MAGIC  0x4b4c4256u           /* "VBLK" */
 #define FORMAT_RECORD_MAGIC 0x43455256u           /* "VREC" */
+
+_Static_assert(FORMAT_CHUNK % FORMAT_ALIGN == 0, "chunks are read and written alone");
 
 struct format_super {
 	uint64_t magic;

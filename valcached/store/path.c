@@ -43,7 +43,7 @@ struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *un
 
 static uint32_t segment_shift(uint64_t size)
 {
-	uint32_t shift = 22;
+	uint32_t shift = FORMAT_SEG_SHIFT;
 
 	while ((1ull << (shift + 1)) <= FORMAT_SEG_MAX && (1ull << (shift + 1)) <= size / 256)
 		shift++;
@@ -133,7 +133,7 @@ static void new_super(struct store *s, struct path *p)
 /* seg_shift is only a number from the disk, even under a good sum. */
 static bool geometry_good(const struct format_super *sb)
 {
-	return sb->seg_shift >= 22 && sb->seg_shift < 32 &&
+	return sb->seg_shift >= FORMAT_SEG_SHIFT && sb->seg_shift < 32 &&
 	       (1ull << sb->seg_shift) <= FORMAT_SEG_MAX * 2;
 }
 
@@ -158,16 +158,16 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 		    "-I of %" PRIu64
 		    " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
 		    "a smaller -I, or remove the file and start with a larger --size",
-		    s->cfg.item_max, name, 1u << (sb->seg_shift - 20));
+		    s->cfg.item_max, name, (1u << sb->seg_shift) >> 20);
 	if (sb->seg_shift != s->seg_shift || sb->seg_count != p->nseg)
 		return fail(
 		    cause, -EINVAL,
 		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
 		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or remove "
 		    "the file to start empty",
-		    name, sb->seg_count, 1u << (sb->seg_shift - 20),
-		    (sb->seg_count + 1) << (sb->seg_shift - 20), p->nseg,
-		    1u << (s->seg_shift - 20));
+		    name, sb->seg_count, (1u << sb->seg_shift) >> 20,
+		    (sb->seg_count + 1) << sb->seg_shift >> 20, p->nseg,
+		    (1u << s->seg_shift) >> 20);
 	if (sb->path_count != s->npaths || sb->path_index != p->index)
 		return fail(
 		    cause, -EINVAL,

@@ -45,6 +45,7 @@ static bool on_huge_pages(const void *mem)
 int index_make(struct store *s, char **cause)
 {
 	uint64_t items = s->cfg.size / (s->cfg.mean_value + 128) * s->npaths;
+	bool huge;
 	int res;
 
 	if (items < 4096)
@@ -62,12 +63,14 @@ int index_make(struct store *s, char **cause)
 	res = index_open(s->index_mem, s->index_len, false, NULL, &s->index);
 	if (res < 0)
 		return res;
+	/* one walk over all mappings, not needed where there cannot be any */
+	huge = s->index_len >= HUGE_BYTES && on_huge_pages(s->index_mem);
 	log_info("index: %" PRIu64 " items of %" PRIu64
 		 " bytes on average (--mean-value), %zu MiB in %s, "
 		 "on %s pages",
 		 items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir,
-		 on_huge_pages(s->index_mem) ? "huge" : "small");
-	if (s->index_len >= HUGE_BYTES && !on_huge_pages(s->index_mem))
+		 huge ? "huge" : "small");
+	if (s->index_len >= HUGE_BYTES && !huge)
 		log_info(
 		    "index: lookups are faster on huge pages: mount -o remount,huge=within_size %s",
 		    s->cfg.shm_dir);

@@ -28,10 +28,13 @@
 
 #include "valcached/io/io.h"
 #include "base/hist.h"
+#include "valcached/store/shrink.h"
 
-#define STORE_KEY_MAX   250u
-#define STORE_CHUNK     (256u * 1024)  /* unit of streaming and of checksums of long values */
-#define STORE_WHOLE_MAX (1024u * 1024) /* values up to here are read and sent in one piece */
+#define STORE_KEY_MAX 250u
+#define STORE_CHUNK                                                                                \
+	(256u * 1024 >> STORE_SHRINK) /* unit of streaming and of checksums of long values */
+#define STORE_WHOLE_MAX                                                                            \
+	(1024u * 1024 >> STORE_SHRINK) /* values up to here are read and sent in one piece */
 #define STORE_PATHS_MAX 16u
 /* Bytes behind a body of up to STORE_WHOLE_MAX that the caller may overwrite: the terminator's place. */
 #define STORE_BODY_SLACK 2u
@@ -62,6 +65,14 @@ enum store_status {
 enum store_mode { STORE_SET, STORE_ADD };
 enum store_admit { STORE_ADMIT_ALL, STORE_ADMIT_SECOND };
 
+enum store_gone {
+	STORE_GONE_RECYCLED,   /* its segment begins its next life */
+	STORE_GONE_VICTIM,     /* the index had no place for it, or it was never published */
+	STORE_GONE_UNREADABLE, /* a read failed, or brought something else */
+	STORE_GONE_UNWRITTEN,  /* its write failed for good */
+	STORE_GONE_SEGMENT,    /* all that the index has in this segment: a read of it failed */
+};
+
 struct store_config {
 	const char *paths[STORE_PATHS_MAX];
 	unsigned npaths;
@@ -86,6 +97,14 @@ struct store_config {
 	 */
 	void (*yield)(void *arg);
 	void *yield_arg;
+	/*
+	 * Called when a value stops being served though nobody deleted it; NULL: nobody wants to know. hash is
+	 * the key's, or 0 if that is not known; loc its record's place, or for a whole segment its first
+	 * unit. May be called under locks: it must not call the store. For tests that must know of each value
+	 * whether it may be missing.
+	 */
+	void (*gone)(void *arg, enum store_gone why, uint64_t hash, uint64_t loc);
+	void *gone_arg;
 };
 
 /*

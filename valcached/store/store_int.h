@@ -279,6 +279,13 @@ static inline void count_add(_Atomic uint64_t *c, uint64_t n)
 			      memory_order_relaxed);
 }
 
+static inline void tell_gone(const struct store *s, enum store_gone why, uint64_t hash,
+			     uint64_t loc)
+{
+	if (s->cfg.gone != NULL)
+		s->cfg.gone(s->cfg.gone_arg, why, hash, loc);
+}
+
 /* A set has written bytes: so many more may be written again, up to one segment's worth. */
 static inline void credit_add(struct store *s, uint64_t bytes)
 {
@@ -371,7 +378,7 @@ void drop_later(struct store *s, const struct index_ref *victim);
  * line of their own: clients that dawdle with them stop nobody else.
  */
 enum wait_for { WAIT_MEMORY, WAIT_BODY, WAIT_WRITE, WAITS };
-#define BODY_LARGE (64u * 1024)
+#define BODY_LARGE (64u * 1024 >> STORE_SHRINK)
 
 struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
 void run_drop(struct store_op *op);            /* with all that it holds */

@@ -337,6 +337,7 @@ static void wbuf_lost(struct wbuf *w, int err)
 
 			if (e->type != FORMAT_VALUE)
 				continue;
+			tell_gone(s, STORE_GONE_UNWRITTEN, e->hash, loc);
 			pthread_mutex_lock(lock);
 			index_remove(s->index, e->hash, loc);
 			ram_relocate(s->ram, e->hash, loc, 0);
@@ -493,6 +494,7 @@ void drop_later(struct store *s, const struct index_ref *victim)
 	size_t total;
 
 	AN(p != NULL);
+	tell_gone(s, STORE_GONE_VICTIM, 0, victim->loc);
 	pthread_mutex_lock(&s->drop_lock);
 	if (s->ndrops == s->drops_cap) {
 		size_t cap = s->drops_cap == 0 ? 64 : s->drops_cap * 2;
