@@ -79,7 +79,7 @@ fuzz:
 
 # --- checks of the source ---------------------------------------------------------------------------
 
-c_files = $(shell git ls-files -co --exclude-standard '*.c' '*.h')
+c_files = $(sort $(shell find base bench tests tools valcached -name '*.[ch]'))
 
 .PHONY: format format-check lint
 format:

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What replay prints, writes and draws. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -146,6 +147,7 @@ bool report_plot(const char *stem, const struct trace *t, const struct result *r
 	}
 	if (fclose(f) != 0 || pipe(fds) != 0)
 		return false;
+	signal(SIGPIPE, SIG_IGN); /* gnuplot may be missing, or end early */
 	pid = fork();
 	if (pid == 0) {
 		dup2(fds[0], STDIN_FILENO);
@@ -189,7 +191,11 @@ bool report_plot(const char *stem, const struct trace *t, const struct result *r
 	free(name);
 	fclose(f);
 	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-		fprintf(stderr, "replay: gnuplot failed; its data are in %s\n", path);
+		fprintf(stderr, "replay: gnuplot %s; its data are in %s\n",
+			WIFEXITED(status) && WEXITSTATUS(status) == 127
+			    ? "is not installed (apt install gnuplot-nox)"
+			    : "failed",
+			path);
 		return false;
 	}
 	printf("drawn: %s.svg and %s.png\n", stem, stem);

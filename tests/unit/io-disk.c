@@ -35,6 +35,7 @@ static int setup(void **state, struct sim_env *env)
 {
 	struct world *w = calloc(1, sizeof *w);
 	struct io_config c = {0};
+	int rc;
 
 	assert_non_null(w);
 	w->env = env;
@@ -45,7 +46,9 @@ static int setup(void **state, struct sim_env *env)
 	world_open(w, &c);
 	w->mem = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(w->mem != MAP_FAILED);
-	assert_int_equal(io_add_memory(w->io, w->mem, MEM_BYTES), 0);
+	/* an ordinary user's limit of locked memory may be too small; all must work without, too */
+	rc = io_add_memory(w->io, w->mem, MEM_BYTES);
+	assert_true(rc == 0 || (rc == -ENOMEM && env == NULL));
 	*state = w;
 	return 0;
 }
