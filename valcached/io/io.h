@@ -127,15 +127,8 @@ struct io_ops {
 	void (*wake)(struct io *);
 	int (*add_memory)(struct io *, void *base, size_t len);
 	int (*add_file)(struct io *, struct io_file *);
-	void (*read)(struct io *, struct io_op *);
-	void (*write)(struct io *, struct io_op *);
-	void (*sync)(struct io *, struct io_op *);
-	void (*discard)(struct io *, struct io_op *);
-	void (*accept)(struct io *, struct io_op *);
-	void (*recv_multi)(struct io *, struct io_op *);
-	void (*recv_some)(struct io *, struct io_op *);
-	void (*recv)(struct io *, struct io_op *);
-	void (*send)(struct io *, struct io_op *);
+	void (*disk)(struct io *, struct io_op *); /* IO_READ to IO_DISCARD */
+	void (*net)(struct io *, struct io_op *);  /* IO_ACCEPT to IO_SEND */
 	void (*cancel)(struct io *, struct io_op *);
 };
 
@@ -254,21 +247,21 @@ static inline void io_read(struct io *io, struct io_op *op, struct io_file *f, v
 			   uint32_t len, uint64_t off, io_done_fn *done)
 {
 	io_disk_(op, IO_READ, f, buf, len, off, done);
-	io->ops->read(io, op);
+	io->ops->disk(io, op);
 }
 
 static inline void io_write(struct io *io, struct io_op *op, struct io_file *f, const void *buf,
 			    uint32_t len, uint64_t off, io_done_fn *done)
 {
 	io_disk_(op, IO_WRITE, f, (void *)(uintptr_t)buf, len, off, done);
-	io->ops->write(io, op);
+	io->ops->disk(io, op);
 }
 
 /* fdatasync: durable is what was written by ops that were done before this submit. */
 static inline void io_sync(struct io *io, struct io_op *op, struct io_file *f, io_done_fn *done)
 {
 	io_disk_(op, IO_SYNC, f, NULL, 0, 0, done);
-	io->ops->sync(io, op);
+	io->ops->disk(io, op);
 }
 
 /* Block devices only: the range's content is no longer needed. Elsewhere -EOPNOTSUPP. */
@@ -276,7 +269,7 @@ static inline void io_discard(struct io *io, struct io_op *op, struct io_file *f
 			      uint32_t len, io_done_fn *done)
 {
 	io_disk_(op, IO_DISCARD, f, NULL, len, off, done);
-	io->ops->discard(io, op);
+	io->ops->disk(io, op);
 }
 
 static inline void io_net_(struct io_op *op, enum io_kind kind, int fd, void *buf, uint32_t len,
@@ -296,7 +289,7 @@ static inline void io_net_(struct io_op *op, enum io_kind kind, int fd, void *bu
 static inline void io_accept(struct io *io, struct io_op *op, int fd, io_done_fn *done)
 {
 	io_net_(op, IO_ACCEPT, fd, NULL, 0, done);
-	io->ops->accept(io, op);
+	io->ops->net(io, op);
 }
 
 /*
@@ -307,7 +300,7 @@ static inline void io_accept(struct io *io, struct io_op *op, int fd, io_done_fn
 static inline void io_recv_multi(struct io *io, struct io_op *op, int fd, io_done_fn *done)
 {
 	io_net_(op, IO_RECV_MULTI, fd, NULL, 0, done);
-	io->ops->recv_multi(io, op);
+	io->ops->net(io, op);
 }
 
 /* Once, at most max bytes, into an engine's buffer that is taken only when bytes are there. */
@@ -315,7 +308,7 @@ static inline void io_recv_some(struct io *io, struct io_op *op, int fd, uint32_
 				io_done_fn *done)
 {
 	io_net_(op, IO_RECV_SOME, fd, NULL, max, done);
-	io->ops->recv_some(io, op);
+	io->ops->net(io, op);
 }
 
 /*
@@ -326,7 +319,7 @@ static inline void io_recv(struct io *io, struct io_op *op, int fd, void *buf, u
 			   io_done_fn *done)
 {
 	io_net_(op, IO_RECV, fd, buf, len, done);
-	io->ops->recv(io, op);
+	io->ops->net(io, op);
 }
 
 /* Sends all n pieces in order. iov is the engine's until done, and may be changed by it. */
@@ -335,7 +328,7 @@ static inline void io_send(struct io *io, struct io_op *op, int fd, struct iovec
 {
 	io_net_(op, IO_SEND, fd, NULL, 0, done);
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
-	io->ops->send(io, op);
+	io->ops->net(io, op);
 }
 
 /*
@@ -349,7 +342,7 @@ static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct 
 	io_net_(op, IO_SEND, fd, NULL, 0, done);
 	op->u.net.lazy = true;
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
-	io->ops->send(io, op);
+	io->ops->net(io, op);
 }
 
 static inline void io_cancel(struct io *io, struct io_op *op)

@@ -87,8 +87,38 @@ static inline bool op_retry(struct io *io, struct io_op *op)
 	return true;
 }
 
-/* A disk op's arguments: 0, or -EINVAL. */
-int io_disk_check(const struct io_op *op);
+/* The last done(). */
+static inline void op_finish(struct io_op *op, int32_t res)
+{
+	op->res = res;
+	op->more = false;
+	op->kind = IO_NONE;
+	op->state = OP_IDLE;
+	op->done(op);
+}
+
+/* One of several. */
+static inline void op_deliver(struct io_op *op, int32_t res)
+{
+	op->res = res;
+	op->more = true;
+	op->done(op);
+}
+
+/* Decided already: the next turn finishes what is in this list. */
+static inline void op_local(struct op_list *l, struct io_op *op, int32_t res)
+{
+	op->res = res;
+	op->state = OP_LOCAL;
+	op_list_append(l, op);
+}
+
+/*
+ * An op that was just submitted is made ready. True: its result is known already (bad arguments,
+ * nothing to do) and is in *res.
+ */
+bool io_disk_begin(struct io_op *op, int32_t *res);
+bool io_net_begin(struct io_op *op, int32_t *res);
 
 /*
  * What a file op's result means: true when op is done and *res is its final result, false when

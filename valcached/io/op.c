@@ -46,12 +46,33 @@ void io_cause(char **cause, const char *fmt, ...)
 	va_end(ap);
 }
 
-int io_disk_check(const struct io_op *op)
+bool io_disk_begin(struct io_op *op, int32_t *res)
 {
-	uint64_t mask = op->u.disk.file->info.align - 1;
+	const struct io_file_info *info = &op->u.disk.file->info;
 	uint64_t all = op->u.disk.off | op->u.disk.len | (uintptr_t)op->u.disk.buf;
 
-	return (all & mask) == 0 && op->u.disk.len <= INT32_MAX ? 0 : -EINVAL;
+	op->flags = 0;
+	if (op->kind == IO_SYNC)
+		return false;
+	*res = 0;
+	if (unlikely(op->kind == IO_DISCARD && !info->block_device))
+		*res = -EOPNOTSUPP;
+	else if (unlikely((all & (info->align - 1)) != 0 || op->u.disk.len > INT32_MAX))
+		*res = -EINVAL;
+	return *res < 0 || op->u.disk.len == 0;
+}
+
+bool io_net_begin(struct io_op *op, int32_t *res)
+{
+	op->flags &= OP_DRAINED;
+	op->data = NULL;
+	if (op->kind == IO_SEND)
+		op->u.net.len = io_iov_len(&op->u.net.msg);
+	else if (op->kind != IO_RECV)
+		return false;
+	A(op->u.net.len <= INT32_MAX);
+	*res = 0;
+	return op->u.net.len == 0;
 }
 
 static bool disk_failed(struct io *io, struct io_op *op, int32_t *res)

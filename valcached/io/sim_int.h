@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Private to the simulated engine: sim.c (time, ios, operations) and sim_disk.c (contents). */
+/*
+ * Private to the simulated engine: sim.c (the machine), sim_io.c (loops),
+ * sim_file.c (files), sim_disk.c (contents), sim_net.c (sockets).
+ */
 #ifndef VALCACHED_IO_SIM_INT_H
 #define VALCACHED_IO_SIM_INT_H
 
@@ -94,6 +97,23 @@ void sim_disk_sync(struct sim_disk *, uint64_t seq);
 void sim_disk_power_loss(struct sim_env *, struct sim_disk *);
 struct sim_write *sim_write_new(uint64_t seq, uint64_t off, const void *buf, uint32_t len);
 void sim_disk_queue(struct sim_disk *, struct sim_write *);
+
+static inline struct sim_file *sim_file_of(const struct io_op *op)
+{
+	return container_of(op->u.disk.file, struct sim_file, pub);
+}
+
+int sim_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
+		  char **cause);
+void sim_file_close(struct io_file *);
+/* The effect of a file operation, now. Its result, as a kernel would give it. */
+int32_t sim_file_do(struct sim_env *, struct sim_flight *);
+
+int sim_open(const struct io_engine *, const struct io_config *, struct io **, char **cause);
+/* Does a turn of this loop find something to do now? */
+bool sim_io_due_now(const struct sim_io *);
+/* When the next of its operations can land, if nothing else happens; UINT64_MAX: never. */
+uint64_t sim_io_next_due(const struct sim_io *);
 
 /* Can this socket operation get on? */
 bool sim_net_ready(const struct sim_env *, const struct io_op *);

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Sockets of the io_uring engine: what is asked of the kernel, and what its answers mean.
+ */
+#include <errno.h>
+
+#include "valcached/io/memcheck.h"
+#include "valcached/io/uring_int.h"
+
+#define ACCEPT_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
+#define SEND_FLAGS   (MSG_NOSIGNAL | MSG_WAITALL)
+
+/* The last receive emptied the socket: the next waits at once, instead of trying in vain before. */
+static uint16_t drained(const struct io_op *op)
+{
+	return op->flags & OP_DRAINED ? IORING_RECVSEND_POLL_FIRST : 0;
+}
+
+void uring_prep_net(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
+{
+	uint32_t len;
+
+	switch (op->kind) {
+	case IO_ACCEPT:
+		io_uring_prep_multishot_accept(sqe, op->u.net.fd, NULL, NULL, ACCEPT_FLAGS);
+		break;
+	case IO_RECV_MULTI:
+		io_uring_prep_recv_multishot(sqe, op->u.net.fd, NULL, 0, 0);
+		sqe->flags |= IOSQE_BUFFER_SELECT;
+		sqe->buf_group = RECV_GROUP;
+		break;
+	case IO_RECV_SOME:
+		len = op->u.net.len < u->buf_size ? op->u.net.len : u->buf_size;
+		io_uring_prep_recv(sqe, op->u.net.fd, NULL, len, 0);
+		sqe->ioprio = drained(op);
+		sqe->flags |= IOSQE_BUFFER_SELECT;
+		sqe->buf_group = RECV_GROUP;
+		break;
+	case IO_RECV:
+		io_uring_prep_recv(sqe, op->u.net.fd, (char *)op->u.net.buf + op->u.net.did,
+				   op->u.net.len - op->u.net.did, MSG_WAITALL);
+		sqe->ioprio = drained(op);
+		break;
+	default:
+		A(op->kind == IO_SEND);
+		if (op->u.net.msg.msg_iovlen == 1)
+			io_uring_prep_send(sqe, op->u.net.fd, op->u.net.msg.msg_iov->iov_base,
+					   op->u.net.msg.msg_iov->iov_len, SEND_FLAGS);
+		else
+			io_uring_prep_sendmsg(sqe, op->u.net.fd, &op->u.net.msg, SEND_FLAGS);
+		break;
+	}
+}
+
+static bool accept_goes_on(int32_t res)
+{
+	switch (res) {
+	case -ECONNABORTED: /* this caller is gone; accept(2) says the others are not */
+	case -EPROTO:
+	case -EPERM:
+	case -EAGAIN:
+	case -EINTR:
+	case -ENETDOWN:
+	case -ENOPROTOOPT:
+	case -EHOSTDOWN:
+	case -ENONET:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+	case -ETIMEDOUT:
+		return true;
+	default:
+		return res >= 0;
+	}
+}
+
+static unsigned accept_done(struct uring *u, struct io_op *op, int32_t res, bool more)
+{
+	if (!more && !(op->flags & OP_CANCELLED) && accept_goes_on(res)) {
+		uring_start(u, op);
+		more = true;
+	}
+	if (res < 0 && more)
+		return 0;
+	if (more)
+		op_deliver(op, res);
+	else
+		op_finish(op, res);
+	return 1;
+}
+
+static unsigned recv_multi_done(struct uring *u, struct io_op *op, int32_t res, bool more)
+{
+	if (likely(res > 0)) {
+		if (!more && !(op->flags & OP_CANCELLED)) {
+			uring_start(u, op); /* the kernel stopped for reasons of its own */
+			more = true;
+		}
+		if (likely(more))
+			op_deliver(op, res);
+		else
+			op_finish(op, res);
+		return 1;
+	}
+	A(!more);
+	if (res == -ENOBUFS && !(op->flags & OP_CANCELLED)) {
+		io_count(&u->io.count.recv_nobufs, 1);
+		uring_start(u, op);
+		return 0;
+	}
+	if ((res == -EAGAIN || res == -EINTR) && !(op->flags & OP_CANCELLED) &&
+	    op_retry(&u->io, op)) {
+		uring_start(u, op);
+		return 0;
+	}
+	if (res < 0 && (op->flags & OP_CANCELLED))
+		res = -ECANCELED;
+	op_finish(op, res);
+	return 1;
+}
+
+static unsigned recv_some_done(struct uring *u, struct io_op *op, int32_t res)
+{
+	if (unlikely(res < 0) && (op->flags & OP_CANCELLED))
+		res = -ECANCELED;
+	if (unlikely(res == -ENOBUFS)) {
+		io_count(&u->io.count.recv_nobufs, 1);
+		uring_start(u, op);
+		return 0;
+	}
+	if (unlikely(res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
+		uring_start(u, op);
+		return 0;
+	}
+	op_finish(op, res);
+	return 1;
+}
+
+static unsigned recv_done(struct uring *u, struct io_op *op, int32_t res)
+{
+	if (unlikely(res < 0)) {
+		if (op->flags & OP_CANCELLED) {
+			res = (int32_t)op->u.net.did;
+		} else if ((res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
+			uring_start(u, op);
+			return 0;
+		}
+		op_finish(op, res);
+		return 1;
+	}
+	if (unlikely(u->memcheck))
+		memcheck_filled((char *)op->u.net.buf + op->u.net.did, (size_t)res);
+	op->u.net.did += (uint32_t)res;
+	A(op->u.net.did <= op->u.net.len);
+	if (unlikely(op->u.net.did < op->u.net.len && res > 0 && !(op->flags & OP_CANCELLED))) {
+		uring_start(u, op);
+		return 0;
+	}
+	op_finish(op, (int32_t)op->u.net.did);
+	return 1;
+}
+
+static unsigned send_done(struct uring *u, struct io_op *op, int32_t res)
+{
+	if (unlikely(res <= 0)) {
+		if (op->flags & OP_CANCELLED)
+			res = -ECANCELED;
+		else if (res == 0)
+			res = -EIO;
+		else if ((res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
+			uring_start(u, op);
+			return 0;
+		}
+		op_finish(op, res);
+		return 1;
+	}
+	op->u.net.did += (uint32_t)res;
+	A(op->u.net.did <= op->u.net.len);
+	if (unlikely(op->u.net.did < op->u.net.len)) {
+		io_count(&u->io.count.short_sends, 1);
+		if (op->flags & OP_CANCELLED) {
+			op_finish(op, -ECANCELED);
+			return 1;
+		}
+		io_iov_advance(&op->u.net.msg, (size_t)res);
+		uring_start(u, op);
+		return 0;
+	}
+	op_finish(op, (int32_t)op->u.net.did);
+	return 1;
+}
+
+static void note_drained(struct io_op *op, uint32_t flags)
+{
+	if (flags & IORING_CQE_F_SOCK_NONEMPTY)
+		op->flags &= (uint8_t)~OP_DRAINED;
+	else
+		op->flags |= OP_DRAINED;
+}
+
+unsigned uring_net_done(struct uring *u, struct io_op *op, int32_t res, uint32_t flags)
+{
+	bool more = (flags & IORING_CQE_F_MORE) != 0;
+	unsigned n, bid = 0;
+
+	switch (op->kind) {
+	case IO_SEND:
+		return send_done(u, op, res);
+	case IO_RECV:
+		note_drained(op, flags);
+		return recv_done(u, op, res);
+	case IO_ACCEPT:
+		return accept_done(u, op, res, more);
+	default:
+		break;
+	}
+	note_drained(op, flags);
+	if (likely(flags & IORING_CQE_F_BUFFER)) {
+		bid = flags >> IORING_CQE_BUFFER_SHIFT;
+		A(bid < u->buf_n);
+		op->data = u->buf_base + (size_t)bid * u->buf_size;
+	} else {
+		A(res <= 0);
+	}
+	n = op->kind == IO_RECV_MULTI ? recv_multi_done(u, op, res, more)
+				      : recv_some_done(u, op, res);
+	if (likely(flags & IORING_CQE_F_BUFFER)) { /* [URING-3] */
+		io_uring_buf_ring_add(u->bufs, u->buf_base + (size_t)bid * u->buf_size, u->buf_size,
+				      (unsigned short)bid, (int)(u->buf_n - 1), 0);
+		io_uring_buf_ring_advance(u->bufs, 1);
+	}
+	return n;
+}
+
+void uring_net(struct io *io, struct io_op *op)
+{
+	struct uring *u = uring_of(io);
+	int32_t res;
+
+	A(u->bufs != NULL || op->kind == IO_RECV || op->kind == IO_SEND);
+	if (unlikely(io_net_begin(op, &res)))
+		op_local(&u->local, op, res);
+	else
+		uring_start(u, op);
+}
