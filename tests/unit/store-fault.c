@@ -177,19 +177,182 @@ static void only_path_fails(void **state)
 		assert_int_equal(online(&r), 0);
 		for (uint64_t k = 0; k < 300; k++)
 			assert_true(get_k(&r, k, k, 20000));
-		(void)del_k(&r, 7);
-		assert_false(get_k(&r, 7, 7, 20000));
+		/* nobody could remember it */
+		assert_int_equal(del_k(&r, 7), STORE_UNAVAILABLE);
+		assert_int_equal(rig_flush_all(&r, 0), STORE_UNAVAILABLE);
+		assert_true(get_k(&r, 7, 7, 20000));
 		rig_close(&r); /* and it stops */
 		sim_env_config(r.env)->sync_error = sim_env_config(r.env)->write_error = 0;
 		sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
 		rig_open(&r);
 		for (uint64_t k = 0; k < 300; k++)
-			if (k != 7)
-				assert_true(get_k(&r, k, k, 20000));
+			assert_true(get_k(&r, k, k, 20000));
 		assert_int_equal(set_k(&r, 9000, 9000, 100), STORE_OK);
 		rig_close(&r);
 		rig_free(&r);
 	}
+}
+
+/*
+ * Deletes of values on a path that takes no writes hold over a restart: the path starts empty. Without
+ * deletes it starts with all its values.
+ */
+static void deletes_without_path(void **state)
+{
+	enum { KEYS = 300 };
+
+	(void)state;
+	/* nothing is deleted; deletes; flush_all; the process is killed, or the power fails */
+	for (unsigned how = 0; how < 8; how++) {
+		bool deletes = how % 4 == 1, flushes = how % 4 == 2, power = how >= 4;
+		struct rig r;
+		unsigned there = 0, gone = 0;
+		uint64_t epoch;
+
+		begin(&r, 40 + how);
+		r.cfg.npaths = 3;
+		r.cfg.sync_ns = 10 * NS_PER_S; /* so that nothing but the raise itself is synced */
+		rig_open(&r);
+		for (uint64_t k = 0; k < KEYS; k++)
+			assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+		rig_settle(&r);
+		ram_clear(r.s->ram);
+		path_fail(&r.s->path[1], "the test says so", -EIO);
+		assert_int_equal(atomic_load(&r.s->epoch), 0);
+		if (how % 4 == 3)
+			sim_disk_fault(r.env, "disk1", 0, 64 * MIB, SIM_DEAD);
+		if (deletes)
+			for (uint64_t k = 0; k < KEYS; k += 2)
+				assert_int_equal(del_k(&r, k), STORE_OK);
+		if (flushes)
+			assert_int_equal(rig_flush_all(&r, 0), STORE_OK);
+		epoch = atomic_load(&r.s->epoch);
+		assert_int_equal(epoch, deletes || flushes ? 1 : 0);
+		for (uint64_t k = 0; k < KEYS; k++)
+			if (how % 4 != 3)
+				assert_int_equal(get_k(&r, k, k, 40000),
+						 !flushes && !(deletes && k % 2 == 0));
+		if (power) /* the tombstones on the other paths are given time, the epoch was not */
+			rig_pass(&r, 12 * NS_PER_S);
+		rig_crash(&r, power);
+		sim_disk_fault(r.env, "disk1", 0, 64 * MIB, SIM_OK);
+		for (unsigned restart = 0; restart < 2; restart++) {
+			rig_open(&r);
+			assert_int_equal(atomic_load(&r.s->epoch), epoch);
+			there = gone = 0;
+			for (uint64_t k = 0; k < KEYS; k++) {
+				bool is = get_k(&r, k, k, 40000);
+
+				assert_false(is && (flushes || (deletes && k % 2 == 0)));
+				there += is;
+				gone += !is;
+			}
+			if (!deletes && !flushes)
+				assert_int_equal(there, KEYS);
+			else if (deletes) /* what the two other paths have */
+				assert_true(there > KEYS / 2 / 2 && there < KEYS / 2);
+			assert_int_equal(online(&r), 3);
+			rig_close(&r);
+		}
+		rig_free(&r);
+	}
+}
+
+/* Answered deletes that never reach a failing path: its buffer is lost, or its sync fails. */
+static void deletes_on_their_way(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 2; how++) {
+		struct rig r;
+
+		begin(&r, 60 + how);
+		r.cfg.npaths = 2;
+		rig_open(&r);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+		rig_settle(&r);
+		ram_clear(r.s->ram);
+		if (how == 0)
+			sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_WRITE_ERROR);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(del_k(&r, k), STORE_OK);
+		if (how == 1)
+			path_fail(&r.s->path[0], "sync", -EIO);
+		RIG_UNTIL(&r, atomic_load(&r.s->epoch) == 1);
+		assert_true(atomic_load(&r.s->path[0].offline));
+		sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+		rig_crash(&r, how == 1);
+		rig_open(&r);
+		for (uint64_t k = 0; how == 0 && k < 300; k++)
+			assert_false(get_k(&r, k, k, 40000));
+		for (uint32_t i = 0; i < r.s->path[0].nseg; i++)
+			assert_int_equal(r.s->path[0].seg[i].data_bytes, 0);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+/*
+ * A device that is gone: what lies there is a miss without a read, what is set anew stays, and what was there
+ * does not come to light again.
+ */
+static void device_gone(void **state)
+{
+	struct store_counters c;
+	struct rig r;
+	uint64_t id[902] = {0};
+	unsigned missed = 0;
+	uint64_t reads;
+
+	(void)state;
+	begin(&r, 70);
+	r.cfg.npaths = 2;
+	r.cfg.item_max = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 600; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	assert_int_equal(set_k(&r, 900, 900, 2 * MIB), STORE_OK);
+	assert_int_equal(set_k(&r, 901, 901, 2 * MIB), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_DEAD);
+	for (uint64_t k = 0; k < 600; k++) {
+		missed += !get_k(&r, k, k, 20000);
+		rig_turn(&r);
+	}
+	assert_true(missed > 200 && missed < 400);
+	assert_true(atomic_load(&r.s->path[0].gone));
+	assert_false(atomic_load(&r.s->path[1].offline));
+	c = rig_counters(&r);
+	assert_true(c.read_errors >= 1 && c.read_errors < 20);
+	reads = c.disk_reads;
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 600; k++)
+		(void)get_k(&r, k, k, 20000);
+	c = rig_counters(&r);
+	assert_int_equal(c.disk_reads - reads, 600 - missed);
+	assert_true(c.offline_misses >= missed);
+	/* other bytes than those that cannot be seen: those are ended */
+	for (uint64_t k = 0; k < 600; k++)
+		if (!get_k(&r, k, k, 20000)) {
+			id[k] = 10000;
+			assert_int_equal(set_k(&r, k, k + 10000, 20000), STORE_OK);
+		}
+	assert_int_equal(atomic_load(&r.s->epoch), 1);
+	for (uint64_t k = 900; k < 902; k++)
+		if (!get_k(&r, k, k, 2 * MIB))
+			id[k] = 10000, assert_int_equal(set_k(&r, k, k + 10000, 2 * MIB), STORE_OK);
+	for (uint64_t k = 0; k < 600; k++)
+		assert_true(get_k(&r, k, k + id[k], 20000));
+	rig_crash(&r, false);
+	sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 600; k++)
+		assert_true(get_k(&r, k, k + id[k], 20000));
+	for (uint64_t k = 900; k < 902; k++)
+		assert_true(get_k(&r, k, k + id[k], 2 * MIB));
+	rig_close(&r);
+	rig_free(&r);
 }
 
 /* One in a few hundred operations goes wrong in some way, for several laps and restarts. */
@@ -321,9 +484,11 @@ static void queue(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(unreadable),         cmocka_unit_test(tombstones_of_bad_segments),
-	    cmocka_unit_test(one_path_fails),     cmocka_unit_test(only_path_fails),
-	    cmocka_unit_test(everything_at_once), cmocka_unit_test(queue),
+	    cmocka_unit_test(unreadable),           cmocka_unit_test(tombstones_of_bad_segments),
+	    cmocka_unit_test(one_path_fails),       cmocka_unit_test(only_path_fails),
+	    cmocka_unit_test(everything_at_once),   cmocka_unit_test(queue),
+	    cmocka_unit_test(deletes_without_path), cmocka_unit_test(deletes_on_their_way),
+	    cmocka_unit_test(device_gone),
 	};
 
 	if (argc > 1)

@@ -13,8 +13,14 @@ static void deleted(struct req *r)
 	struct conn *c = r->conn;
 	bool was = r->op.status == STORE_OK;
 
+	bool refused = r->op.status == STORE_UNAVAILABLE;
+
 	request__let_go(c);
 	request__close(r);
+	if (unlikely(refused)) {
+		answer__line(c, r, PROTO_UNAVAILABLE);
+		return;
+	}
 	if (r->kind == PROTO_TOUCH) {
 		count_add(&c->w->count.cmd_touch, 1);
 		count_add(was ? &c->w->count.touch_hits : &c->w->count.touch_misses, 1);

@@ -14,7 +14,7 @@
 static void flushed(struct req *r)
 {
 	request__let_go(r->conn);
-	answer__line(r->conn, r, PROTO_OK);
+	answer__line(r->conn, r, r->op.status == STORE_OK ? PROTO_OK : PROTO_UNAVAILABLE);
 }
 
 static void begin_flush(struct req *r)

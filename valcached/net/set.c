@@ -178,7 +178,7 @@ void set__body_came(struct conn *c, uint32_t n)
 static void expired(struct req *r)
 {
 	request__let_go(r->conn);
-	answer_set(r->conn, r, STORE_OK);
+	answer_set(r->conn, r, r->op.status == STORE_UNAVAILABLE ? STORE_UNAVAILABLE : STORE_OK);
 }
 
 static void begin_expire(struct req *r)

@@ -7,6 +7,7 @@
  *          before the slot is removed: a kill between the two leaves the
  *          key deleted or untouched, and the answer is not out yet.
  *  [DEL-2] A record that could not be read, but may be the key's, is ended as well.
+ *          One that lies on a path which takes no writes is ended by the delete epoch [PS-2].
  *  [DEL-3] While a flush_all ends everything nothing is published: each publisher looks at `flushing` under
  *          its key's lock, and waits. So what has a higher seq than the FLUSH record is indexed after
  *          it, and what has a lower one before.
@@ -85,11 +86,23 @@ again:
 		uint32_t seg, at;
 		struct path *p;
 
-		if (((run->matches | run->suspects) & (1u << i)) == 0)
+		if (((run->matches | run->suspects | run->gone) & (1u << i)) == 0)
 			continue;
 		p = loc_path(s, run->probe.ref[i].loc, &seg, &at);
-		if (p == NULL || atomic_load(&p->offline))
+		if (p == NULL)
 			continue;
+		switch (path_end(p)) {
+		case END_WRITE:
+			break;
+		case END_MOOT:
+			continue;
+		case END_REFUSED:
+			return finish(op, STORE_UNAVAILABLE);
+		case END_WAIT:
+			find_restart(op);
+			op_wait(op, WAIT_WRITE);
+			return false;
+		}
 		end[n].path = p;
 		end[n].loc = run->probe.ref[i].loc;
 		end[n].generation =
@@ -116,7 +129,7 @@ again:
 	for (unsigned i = 0; i < n; i++)
 		tombstone(op, end[i].w, end[i].loc, end[i].generation);
 	for (unsigned i = 0; i < run->probe.n; i++)
-		if (run->matches & (1u << i))
+		if ((run->matches | run->gone) & (1u << i))
 			index_remove(s->index, op->hash, run->probe.ref[i].loc);
 	in_ram = ram_remove(s->ram, op->hash, op->key, op->key_len);
 	pthread_mutex_unlock(lock);
@@ -148,8 +161,16 @@ bool flush_step(struct store_op *op)
 	uint64_t ends;
 	uint32_t units;
 
+	if (!any_path_online(s))
+		return finish(op, STORE_UNAVAILABLE);
 	for (unsigned i = 0; i < s->npaths; i++) {
-		if (atomic_load(&s->path[i].offline))
+		enum path_end end = path_end(&s->path[i]);
+
+		if (end == END_WAIT || end == END_REFUSED) {
+			op_wait(op, WAIT_WRITE);
+			return false;
+		}
+		if (end == END_MOOT)
 			continue;
 		on[i] = wbuf_reserve(sw, &s->path[i], STREAM_MAIN, TOMBSTONE_MAX);
 		if (on[i] == NULL) {

@@ -142,7 +142,7 @@ bool dump_step(struct store_op *op)
 		if (pi >= s->npaths)
 			break;
 		p = &s->path[pi];
-		if (seg >= p->nseg) {
+		if (seg >= p->nseg || atomic_load(&p->gone)) {
 			run->cursor = cursor_make(pi + 1, 0, 0);
 			continue;
 		}

@@ -63,6 +63,7 @@ static int do_write(struct store_worker *sw, struct path *p, const void *buf, ui
 
 static int do_sync(struct store_worker *sw, struct path *p)
 {
+	uint64_t ends = path_ends_before_sync(p);
 	struct io_op op = {0};
 	int res;
 
@@ -71,7 +72,10 @@ static int do_sync(struct store_worker *sw, struct path *p)
 	res = io_wait(sw->io, &op);
 	if (res < 0) {
 		COUNT(sw, write_errors);
+		atomic_fetch_add(&p->write_errors, 1);
 		path_fail(p, "sync", res);
+	} else {
+		atomic_store(&p->ends_safe, ends);
 	}
 	return res;
 }
@@ -140,10 +144,13 @@ static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
 		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries,
 				  g->nentries);
 	if (res < 0) {
-		/* it stays readable; a restart walks its blocks, and the recycler the index */
+		/* it stays readable; a restart walks its blocks, and it is tried again if the path comes back */
 		COUNT(sw, write_errors);
+		atomic_fetch_add(&p->write_errors, 1);
+		path_fail(p, "a segment's table", res);
 		log_warn("store: %s: the table of segment %u could not be written: %s",
 			 p->file->info.path, seg, strerror(-res));
+		return;
 	}
 	pthread_mutex_lock(&p->lock);
 	free(g->entries);
@@ -184,7 +191,7 @@ static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
 			}
 		}
 		pthread_mutex_unlock(&p->lock);
-		if (seg == SEG_NONE)
+		if (seg == SEG_NONE || atomic_load(&p->offline))
 			return did;
 		seal(sw, p, seg);
 		did = true;
@@ -556,6 +563,7 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 	res = do_write(sw, p, h, sizeof *h, seg_offset(p, seg));
 	if (res < 0) {
 		COUNT(sw, write_errors);
+		atomic_fetch_add(&p->write_errors, 1);
 		path_fail(p, "a segment's header", res);
 	} else {
 		res = do_sync(sw, p);
@@ -750,6 +758,8 @@ static void quarantine_empty(struct store_worker *sw, struct path *p)
 		    !g->emptied) {
 			uint64_t n;
 
+			if (!path_answers(sw, p))
+				return; /* not this segment's fault */
 			tell_gone(s, STORE_GONE_SEGMENT, 0, lo);
 			n = index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
 
@@ -780,9 +790,18 @@ static void write_drops(struct store_worker *sw)
 			return;
 		p = loc_path(s, loc, &seg, &at);
 		AN(p != NULL);
-		w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
-		if (w == NULL && !atomic_load(&p->offline))
-			return; /* later */
+		switch (path_end(p)) {
+		case END_WRITE:
+			w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
+			if (w == NULL)
+				return; /* later */
+			break;
+		case END_WAIT:
+			return;
+		default: /* nobody could remember it, or nobody needs to */
+			w = NULL;
+			break;
+		}
 		pthread_mutex_lock(&s->drop_lock);
 		/* only this thread takes from the list, others append */
 		for (size_t i = s->ndrops; i-- > 0;)
@@ -854,6 +873,7 @@ uint64_t slow_turn(struct store_worker *sw)
 			quarantine_empty(sw, &s->path[i]);
 	}
 	write_drops(sw);
+	paths_turn(sw);
 	return more ? now : next;
 }
 
@@ -863,6 +883,7 @@ void slow_finish(struct store_worker *sw)
 	struct store *s = sw->s;
 
 	write_drops(sw);
+	paths_turn(sw);
 	flush_own(sw);
 	sw->stopping = true;
 	while (!wbufs_idle(sw)) {

@@ -43,6 +43,8 @@
  *        generation (a FLUSH: while any segment of the path has a generation up to the one it names).
  *  [F-7] Generations are drawn from one counter per store; a segment's content belongs to the
  *        generation in its header, everything else in it is noise of an earlier life.
+ *  [F-8] A delete that its own path can no longer take raises delete_epoch on all paths that can. A path
+ *        with a lower one than another has missed deletes: it is empty from here on, by empty_below.
  */
 #ifndef VALCACHED_STORE_FORMAT_H
 #define VALCACHED_STORE_FORMAT_H
@@ -86,9 +88,10 @@ struct format_super {
 	uint8_t store_id[16]; /* random; the same on all paths */
 	uint64_t hash_secret; /* seed of key hashes, random */
 	uint64_t serial;      /* of two valid copies the higher counts */
-	uint64_t delete_epoch;
-	uint64_t flags; /* bit 0: clean */
-	uint8_t reserved[4096 - 88 - 8];
+	uint64_t delete_epoch; /* rises when a delete could not be written on its own path [F-8] */
+	uint64_t flags;        /* bit 0: clean */
+	uint64_t empty_below;  /* segments of a lower generation are empty, whatever they hold [F-8] */
+	uint8_t reserved[4096 - 96 - 8];
 	uint64_t sum; /* XXH3-64 of all before */
 };
 _Static_assert(sizeof(struct format_super) == 4096, "superblock");

@@ -152,6 +152,7 @@ static void ahead_done(struct io_op *io)
 		}
 	} else if (io->res < 0) {
 		COUNT(sw, read_errors);
+		atomic_fetch_add(&lv->path->read_errors, 1);
 		segment_quarantine(sw->s, lv->path, lv->seg, strerror(-io->res));
 	}
 	segment_unpin(sw->s, g);
@@ -177,7 +178,8 @@ static bool read_ahead(struct store_op *op, bool must)
 	lv->ahead = AHEAD_READING;
 	atomic_fetch_add(&lv->path->seg[lv->seg].pins, 1);
 	run->pinned = &lv->path->seg[lv->seg];
-	if (atomic_load(&run->pinned->generation) != lv->generation) {
+	if (atomic_load(&run->pinned->generation) != lv->generation ||
+	    atomic_load_explicit(&lv->path->gone, memory_order_relaxed)) {
 		segment_unpin(op->sw->s, run->pinned);
 		run->pinned = NULL;
 		lv->ahead = AHEAD_FAILED;
@@ -291,6 +293,7 @@ static void write_done(struct io_op *io)
 	lv->sw->in_flight--;
 	if (io->res < 0) {
 		COUNT(lv->sw, write_errors);
+		atomic_fetch_add(&lv->path->write_errors, 1);
 		lv->err = io->res;
 	} else {
 		path_dirtied(lv->path, (uint64_t)io->res);
@@ -461,6 +464,8 @@ static bool publish(struct store_op *op)
 		drop_later(s, &own);
 		return set_finish(op, STORE_UNAVAILABLE);
 	}
+	if (unlikely(run->gone != 0))
+		path_forget_gone(op);
 	index_insert(s->index, op->hash, loc, entry.units, 0, &victim);
 	pthread_mutex_unlock(lock);
 	if (victim.loc != 0)
@@ -549,6 +554,20 @@ bool long_set_step(struct store_op *op)
 				find_restart(op);
 				op_wait(op, WAIT_WRITE);
 				return false;
+			}
+			if (unlikely(run->gone != 0)) {
+				enum path_end end = path_end_gone(op);
+
+				if (end == END_REFUSED)
+					return set_finish(op, STORE_UNAVAILABLE);
+				if (end == END_WAIT) {
+					op_wait(op, WAIT_WRITE);
+					return false;
+				}
+				if (end == END_WRITE) {
+					find_restart(op);
+					break;
+				}
 			}
 			if (publish(op))
 				return true;

@@ -104,7 +104,7 @@ struct store_io *run_get(struct store_op *op)
 	}
 	memset(run, 0, offsetof(struct store_io, probe));
 	run->probed = run->found = false;
-	run->matches = run->suspects = 0;
+	run->matches = run->suspects = run->gone = 0;
 	run->at = 0;
 	run->pinned = NULL;
 	run->rd = run->found_buf = NULL;
@@ -231,7 +231,7 @@ void find_restart(struct store_op *op)
 	drop_found(op);
 	run->probed = false;
 	run->at = 0;
-	run->matches = run->suspects = 0;
+	run->matches = run->suspects = run->gone = 0;
 }
 
 /* Bytes of a record of this size that the first read wants. */
@@ -338,6 +338,7 @@ static void find_read_done(struct io_op *io)
 		struct path *p = loc_path(s, run->loc, &seg, &at);
 
 		COUNT(sw, read_errors);
+		atomic_fetch_add(&p->read_errors, 1);
 		segment_quarantine(s, p, seg, io->res < 0 ? strerror(-io->res) : "short read");
 		run->suspects |= 1u << run->at;
 		forget_slot(op, run->loc);
@@ -377,6 +378,11 @@ enum find_result op_find(struct store_op *op, bool whole)
 			tell_gone(s, STORE_GONE_UNREADABLE, op->hash, ref->loc);
 			index_remove(s->index, op->hash, ref->loc);
 			run->at++;
+			continue;
+		}
+		if (unlikely(atomic_load_explicit(&p->gone, memory_order_relaxed))) {
+			COUNT(sw, offline_misses);
+			run->gone |= 1u << run->at++;
 			continue;
 		}
 		/* the size code rounds up; a record never crosses its segment's end */

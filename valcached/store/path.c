@@ -72,26 +72,6 @@ static int read_at(struct io *io, struct io_file *f, void *buf, uint32_t len, ui
 	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
 }
 
-static int write_super(struct io *io, struct path *p, uint8_t *page)
-{
-	struct io_op op = {0};
-	uint64_t off;
-	int res;
-
-	/* the two copies are written in turn, so that one is always whole */
-	p->super.serial++;
-	off = (p->super.serial & 1) * FORMAT_ALIGN;
-	super_seal(&p->super);
-	memcpy(page, &p->super, sizeof p->super);
-	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, io_wait_done);
-	res = io_wait(io, &op);
-	if (res < 0)
-		return res;
-	io_sync(io, &op, p->file, io_wait_done);
-	res = io_wait(io, &op);
-	return res < 0 ? res : 0;
-}
-
 /* Reads the newer good superblock into p->super: 1 found, 0 the file is blank, -EINVAL it is neither. */
 static int read_super(struct io *io, struct path *p, uint8_t *page)
 {
@@ -335,7 +315,7 @@ int paths_open(struct store *s, char **cause)
 			    s->cfg.paths[i], s->cfg.paths[0], s->path[0].super.path_count);
 		} else {
 			new_super(s, p);
-			res = write_super(io, p, page);
+			res = super_write(io, p);
 			if (res < 0)
 				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i],
 				     strerror(-res));
@@ -350,7 +330,7 @@ int paths_open(struct store *s, char **cause)
 	s->id_seed = record_seed(s->id);
 	/* the serial counts starts; a path whose serial is above 1 has been opened as a whole store */
 	for (unsigned i = 0; i < s->npaths; i++) {
-		res = write_super(io, &s->path[i], page);
+		res = super_write(io, &s->path[i]);
 		if (res < 0) {
 			fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
 			goto out;

@@ -248,9 +248,10 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 			}
 			if (!segment_good(h, s->id_seed, s->id, first + i))
 				continue;
-			atomic_store(&p->seg[first + i].generation, h->generation);
 			if (h->generation > r->gen_max)
 				r->gen_max = h->generation;
+			if (h->generation >= p->super.empty_below) /* [F-8] */
+				atomic_store(&p->seg[first + i].generation, h->generation);
 		}
 	}
 	return 0;
@@ -575,6 +576,9 @@ int recover(struct store *s, struct io *io, char **cause)
 		if (res < 0)
 			goto out;
 	}
+	res = paths_forget_outdated(s, io, r.gen_max, cause);
+	if (res < 0)
+		goto out;
 	res = replay(&r, cause);
 	if (res < 0)
 		goto out;

@@ -154,15 +154,6 @@ void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, ui
 		slow_call(p->store);
 }
 
-void path_fail(struct path *p, const char *what, int err)
-{
-	if (!atomic_exchange(&p->offline, true))
-		log_error(
-		    "store: %s takes no more writes: %s: %s; its values are still read, and new ones go "
-		    "to the other paths if there are any",
-		    p->file->info.path, what, strerror(-err));
-}
-
 void segment_unpin(struct store *s, struct segment *g)
 {
 	uint32_t before = atomic_fetch_sub(&g->pins, 1);
@@ -182,12 +173,4 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 	log_limited(&limit, LOG_WARN, "store: %s: segment %u is quarantined: %s",
 		    p->file->info.path, seg, why);
 	slow_call(s);
-}
-
-bool any_path_online(const struct store *s)
-{
-	for (unsigned i = 0; i < s->npaths; i++)
-		if (!atomic_load(&s->path[i].offline))
-			return true;
-	return false;
 }

@@ -98,6 +98,20 @@ static bool publish(struct store_op *op, bool *again)
 	uint64_t loc = 0;
 
 	*again = false;
+	if (unlikely(op->run->gone != 0)) {
+		enum path_end end = path_end_gone(op);
+
+		if (end == END_REFUSED)
+			return set_finish(op, STORE_UNAVAILABLE);
+		if (end == END_WAIT) {
+			op_wait(op, WAIT_WRITE);
+			return false;
+		}
+		if (end == END_WRITE) { /* a path is back: what lies there can be read */
+			*again = true;
+			return false;
+		}
+	}
 	if (!ram_only) {
 		if (s->cfg.admit == STORE_ADMIT_ALL && !wbufs_budget(sw)) {
 			op_wait(op, WAIT_WRITE);
@@ -126,6 +140,8 @@ static bool publish(struct store_op *op, bool *again)
 		*again = true;
 		return false;
 	}
+	if (unlikely(op->run->gone != 0))
+		path_forget_gone(op);
 	if (!ram_only) {
 		loc = wbuf_append(w, head, record_head_len(op->key_len, rec->value_len),
 				  head + rec->value_off, op->hash, false, &units);

@@ -394,7 +394,7 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 {
 	const struct path *p = &s->path[i];
 	uint32_t count[SEG_STATES] = {0}, quarantined = 0, young = 0;
-	char name[64];
+	char name[64], why[PATH_WHY_MAX];
 
 	for (uint32_t k = 0; k < p->nseg; k++) {
 		const struct segment *g = &p->seg[k];
@@ -408,7 +408,11 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 	snprintf(name, sizeof name, "path%u_%s", i, what);                                         \
 	emit(arg, name, fmt, v)
 	P("file", "%s", p->file->info.path);
-	P("state", "%s", atomic_load(&p->offline) ? "offline" : "online");
+	P("state", "%s", path_state(p));
+	P("read_errors", "%" PRIu64, atomic_load(&p->read_errors));
+	P("write_errors", "%" PRIu64, atomic_load(&p->write_errors));
+	path_why(p, why);
+	P("reason", "%s", why);
 	P("direct_io", "%s", p->file->info.direct ? "yes" : "no");
 	P("segments", "%u", p->nseg);
 	P("segments_unused", "%u", count[SEG_VIRGIN]);
@@ -447,6 +451,7 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	emit(arg, "segments_sealed_total", "%" PRIu64, sealed);
 	emit(arg, "segments_recycled", "%" PRIu64, recycled);
 	emit(arg, "segments_quarantined_total", "%" PRIu64, atomic_load(&s->quarantines));
+	emit(arg, "delete_epoch", "%" PRIu64, atomic_load(&s->epoch));
 	emit(arg, "store_full", "%s", atomic_load(&s->full) ? "yes" : "no");
 	emit(arg, "records_reinserted", "%" PRIu64, atomic_load(&s->reinserted));
 	emit(arg, "records_reinserted_bytes", "%" PRIu64, atomic_load(&s->reinserted_bytes));

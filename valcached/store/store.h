@@ -54,7 +54,7 @@ struct buf;
 	X(TOO_LARGE, "too large", "value_len is above the item limit")                             \
 	X(BROKEN, "broken",                                                                        \
 	  "get_next: the rest of the value cannot be read: close the connection")                  \
-	X(UNAVAILABLE, "unavailable", "set: no path accepts writes")
+	X(UNAVAILABLE, "unavailable", "set, delete, flush: no path accepts writes")
 
 enum store_status {
 #define X(n, s, t) STORE_##n,
@@ -212,9 +212,12 @@ void store_prefetch(const struct store_op *op, unsigned stage);
 bool store_set(struct store_op *op, enum store_mode mode, uint32_t flags, uint32_t value_len);
 bool store_set_body(struct store_op *op);
 
-/* OK (was there and is gone) or MISS. After SIGKILL the key stays gone. */
+/*
+ * OK (was there and is gone) or MISS. After SIGKILL the key stays gone. UNAVAILABLE: nothing has changed, because
+ * no path is left that could remember it.
+ */
 bool store_delete(struct store_op *op);
-/* Forgets everything, durably. */
+/* Forgets everything, durably: OK or UNAVAILABLE. */
 bool store_flush_all(struct store_op *op);
 
 /* ---- looking inside --------------------------------------------------------------------------- */
@@ -260,6 +263,7 @@ void store_latency(const struct store *s, enum store_latency which, struct hist 
 	X(corrupt_reads, "records with a bad checksum")                                            \
 	X(read_errors, "disk reads that failed")                                                   \
 	X(write_errors, "disk writes that failed")                                                 \
+	X(offline_misses, "reads that were not tried: their path is offline")                      \
 	X(broken_values, "long values whose later chunk was bad; the connection was closed")       \
 	X(sets_stored, "sets that wrote a record")                                                 \
 	X(sets_same, "sets of a key that had the same value")                                      \

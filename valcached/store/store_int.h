@@ -32,6 +32,7 @@
 #define LARGE_SETS_MAX 64u /* long values being received at a time */
 #define WBUF_MAGIC     0x3146554257434c56ull
 #define SEG_NONE       UINT32_MAX
+#define PATH_WHY_MAX   160
 #define CACHE_LINE     64
 
 /*
@@ -88,7 +89,14 @@ struct path {
 	uint32_t nseg;
 	struct segment *seg;
 	struct format_super super;
-	_Atomic bool offline;   /* takes no more writes; reads go on */
+	/* path_state.c: */
+	_Atomic bool offline; /* takes no more writes; reads go on ... */
+	_Atomic bool gone;    /* ... unless this is set, too: nothing is read or written */
+	_Atomic bool probe;   /* an error was met: does it still answer at all? */
+	_Atomic uint64_t epoch; /* the highest delete epoch that may stand in its superblock */
+	_Atomic uint64_t ends_open, ends_made, ends_safe; /* see path_end_made() */
+	_Atomic uint64_t read_errors, write_errors;
+	char why[PATH_WHY_MAX]; /* it is offline; under lock */
 	_Atomic uint64_t dirty; /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
@@ -140,6 +148,8 @@ struct wbuf {
 	uint64_t generation;
 	uint32_t ext_off, ext_len; /* in the segment */
 	uint32_t block_off, fill, records;
+	uint32_t ends, ends_writing; /* records that end others: in the block being filled, in flight */
+	bool held;                   /* lost such records; kept until they are moot, see wbuf_lost() */
 	uint32_t writing;     /* end of the block being written; 0: none */
 	uint64_t dirty_since; /* of the oldest byte not submitted; 0: clean */
 	struct io_op op;
@@ -161,7 +171,8 @@ struct store_io {
 	struct index_probe probe;
 	bool probed;
 	unsigned at;                /* candidate being looked at */
-	uint32_t matches, suspects; /* candidates that carry the key; that could not be read */
+	uint32_t matches, suspects; /* candidates that carry the key; that could not be read; */
+	uint32_t gone;              /* that lie on a path which is not read any more */
 	struct segment *pinned;
 	uint64_t loc;   /* of the candidate being read */
 	struct buf *rd; /* buffer of the read in flight, and its charge */
@@ -248,6 +259,10 @@ struct store {
 	unsigned nwbuf, wbufs_per_worker;
 	struct store_worker *_Atomic
 	    *worker;                 /* workers + 1; set as they open, freed with the store */
+	_Atomic uint64_t epoch;      /* of deletes; in the superblock of every path that takes writes */
+	_Atomic bool epoch_wanted;   /* somebody waits for the next one */
+	_Atomic uint64_t epochs_raised;
+	uint64_t epoch_tried; /* slow worker: the highest ever written anywhere */
 	_Atomic uint64_t seq;        /* next */
 	_Atomic uint64_t generation; /* next */
 	_Atomic uint64_t grace;      /* epoch asked for */
@@ -339,8 +354,6 @@ void segment_finish(struct path *p, uint32_t seg, uint32_t off, uint32_t len, ui
 		    uint32_t allowed, const struct format_entry *entries, uint32_t n);
 void segment_unpin(struct store *s, struct segment *seg);
 void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const char *why);
-/* The path takes no more writes. */
-void path_fail(struct path *p, const char *what, int err);
 void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
 
 /* ---- write.c ----------------------------------------------------------------------------------- */
@@ -409,8 +422,6 @@ bool set_step(struct store_op *op);
 /* set.c, for long values as well: the set is over; how it ends when the key is there already. */
 bool set_finish(struct store_op *op, enum store_status st);
 bool set_verdict(struct store_op *op, bool equal);
-/* False: no path accepts writes. */
-bool any_path_online(const struct store *s);
 bool delete_step(struct store_op *op);
 bool flush_step(struct store_op *op);
 bool dump_step(struct store_op *op);
@@ -428,6 +439,42 @@ static inline bool same_value(const struct format_record *a, const struct format
 	return a->value_len == b->value_len && a->flags == b->flags &&
 	       a->content[0] == b->content[0] && a->content[1] == b->content[1];
 }
+
+/* ---- path_state.c: paths that fail -------------------------------------------------------------- */
+
+/* The path takes no more writes. Any thread, no lock held. */
+void path_fail(struct path *p, const char *what, int err);
+/* False: no path accepts writes. */
+bool any_path_online(const struct store *s);
+/*
+ * What becomes of a record on p that is to be ended (a delete, a set of a key that lies where nothing is read):
+ * WRITE a tombstone on p; MOOT: p comes back empty anyway [PS-2]; WAIT: p was just told to, the slow worker is
+ * at it and retries who waits; REFUSED: there is no path left that could remember it.
+ */
+enum path_end { END_WRITE, END_MOOT, END_WAIT, END_REFUSED };
+enum path_end path_end(struct path *p);
+/* The same for every candidate of op's that lies on a path which is gone: WRITE if there is none. */
+enum path_end path_end_gone(struct store_op *op);
+/* Under the key's lock, when that was MOOT: their slots go. */
+void path_forget_gone(struct store_op *op);
+/*
+ * Records that end others, on their way to the disk: appended, written (or lost), and, before and after a sync,
+ * which of them it makes safe.
+ */
+void path_end_made(struct path *p);
+void path_ends_written(struct path *p, uint32_t n);
+uint64_t path_ends_before_sync(const struct path *p);
+/* For stats, any thread: "online", "read-only", "offline"; and why it is not online. */
+const char *path_state(const struct path *p);
+void path_why(const struct path *p, char why[static PATH_WHY_MAX]);
+/* Slow worker. */
+void paths_turn(struct store_worker *sw);
+/* It does not answer: then it is gone. False: so it is. */
+bool path_answers(struct store_worker *sw, struct path *p);
+/* At start, once all headers are read: paths that have missed deletes are empty. gen_max: the highest met. */
+int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause);
+/* Makes the superblock's next copy durable; io's thread waits for it. */
+int super_write(struct io *io, struct path *p);
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
 

@@ -166,6 +166,8 @@ static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stre
 	w->closing = false;
 	w->path = p;
 	w->block_off = w->writing = w->records = w->nentries = w->tries = 0;
+	w->ends = w->ends_writing = 0;
+	w->held = false;
 	w->fill = FORMAT_BLOCK;
 	w->dirty_since = w->idle_since = 0;
 	w->allowed = ALLOW_STEP;
@@ -273,11 +275,15 @@ uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uin
 	w->entries[w->nentries++] = (struct format_entry){
 	    .hash = hash, .seq = r->seq, .units_at = at, .units = n & 0xffffffu, .type = r->type};
 	w->records++;
+	if (r->type != FORMAT_VALUE)
+		w->ends++;
 	w->fill = end;
 	atomic_store_explicit(&w->shm->committed, end, memory_order_release); /* [W-6] */
 	w->idle_since = 0;
 	if (w->dirty_since == 0)
 		w->dirty_since = io_now(w->owner->io);
+	if (r->type != FORMAT_VALUE)
+		path_end_made(w->path);
 	*units = n;
 	return loc_of(w->path, w->seg, at);
 }
@@ -305,6 +311,8 @@ void wbuf_flush(struct wbuf *w)
 	w->shm->block_off = end;
 	w->writing = end;
 	w->records = 0;
+	w->ends_writing = w->ends;
+	w->ends = 0;
 	w->block_off = end;
 	w->fill = end + FORMAT_BLOCK;
 	w->dirty_since = 0;
@@ -321,7 +329,10 @@ void wbuf_flush(struct wbuf *w)
 		 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
 }
 
-/* The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. */
+/*
+ * The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. If it
+ * holds records that end others the buffer stays, to be replayed after a kill, until they are moot [PS-3].
+ */
 static void wbuf_lost(struct wbuf *w, int err)
 {
 	struct store *s = w->owner->s;
@@ -347,10 +358,25 @@ static void wbuf_lost(struct wbuf *w, int err)
 		}
 	}
 	w->nentries = kept;
-	w->block_off = written;
 	w->records = 0;
 	w->closing = true;
 	forget_cur(w);
+	if (w->ends + w->ends_writing > 0) {
+		path_ends_written(w->path, w->ends + w->ends_writing);
+		w->ends = w->ends_writing = 0;
+		w->held = true;
+		return;
+	}
+	w->block_off = written;
+	wbuf_free(w);
+}
+
+static void held_turn(struct wbuf *w)
+{
+	if (!w->owner->stopping && path_end(w->path) == END_WAIT)
+		return;
+	w->held = false;
+	w->block_off = atomic_load(&w->shm->written);
 	wbuf_free(w);
 }
 
@@ -363,6 +389,7 @@ static void wbuf_done(struct io_op *op)
 	AN(end);
 	if (op->res < 0) {
 		COUNT(sw, write_errors);
+		atomic_fetch_add(&w->path->write_errors, 1);
 		if (++w->tries < WRITE_TRIES && op->res != -EBADF) {
 			io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
 				 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
@@ -376,6 +403,10 @@ static void wbuf_done(struct io_op *op)
 	sw->in_flight--;
 	w->tries = 0;
 	w->writing = 0;
+	if (w->ends_writing > 0) {
+		path_ends_written(w->path, w->ends_writing);
+		w->ends_writing = 0;
+	}
 	atomic_store_explicit(&w->shm->written, end, memory_order_release);
 	path_dirtied(w->path, end - from);
 	if (w->closing) {
@@ -399,6 +430,8 @@ void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
 		struct wbuf *w = sw->wbufs[i];
 		uint64_t due;
 
+		if (unlikely(w->held))
+			held_turn(w);
 		if (!w->active || w->closing || w->writing != 0)
 			continue;
 		if (sw->stopping || atomic_load_explicit(&w->path->seg[w->seg].close_wanted,

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Paths that fail: what is still done with them, and how deletes are remembered without them.
+ *
+ *              a write, a sync or a header fails             the superblock cannot be read
+ *     ONLINE ---------------------------------> READ-ONLY ---------------------------------> OFFLINE
+ *       ^      path_fail(): offline                          path_gone(): gone, too             |
+ *       +------------------------------ path_return.c -----------------------------------------+
+ *
+ *  [PS-1] Nothing is read from or written to a path that is gone: its values are misses at once. A read error
+ *         alone makes no path gone: the slow worker looks whether the superblock can still be read.
+ *  [PS-2] What ends a record (a delete, an index victim, a set of a key that may lie where nothing can be read)
+ *         is written on the record's own path. If that takes no writes, the store's delete epoch is raised and
+ *         made durable in the superblocks of all paths that do, before anybody is answered. A path that comes
+ *         back with a lower epoch is empty. So one raise is enough until the next path fails; with no path
+ *         left, the delete is refused.
+ *  [PS-3] A path that fails while such records are on their way to it raises the epoch, too: they were answered.
+ *         The write buffer that holds them stays in shared memory until that is done.
+ *  [PS-4] A number of an epoch is never tried twice: if a superblock's write failed it may be there or not.
+ *
+ * path_fail() and path_end*() on any thread; the rest on the slow worker, or at start.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "valcached/store/store_int.h"
+
+bool any_path_online(const struct store *s)
+{
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (!atomic_load(&s->path[i].offline))
+			return true;
+	return false;
+}
+
+const char *path_state(const struct path *p)
+{
+	return atomic_load(&p->gone)      ? "offline"
+	       : atomic_load(&p->offline) ? "read-only"
+					  : "online";
+}
+
+void path_why(const struct path *p, char why[static PATH_WHY_MAX])
+{
+	struct path *locked = (struct path *)(uintptr_t)p;
+
+	pthread_mutex_lock(&locked->lock);
+	snprintf(why, PATH_WHY_MAX, "%s", atomic_load(&p->offline) ? p->why : "none");
+	pthread_mutex_unlock(&locked->lock);
+}
+
+/* ---- superblocks ------------------------------------------------------------------------------- */
+
+int super_write(struct io *io, struct path *p)
+{
+	struct io_op op = {0};
+	uint64_t off;
+	void *page;
+	int res;
+
+	if (posix_memalign(&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+		return -ENOMEM;
+	/* the two copies are written in turn, so that one is always whole */
+	p->super.serial++;
+	off = (p->super.serial & 1) * FORMAT_ALIGN;
+	super_seal(&p->super);
+	memcpy(page, &p->super, sizeof p->super);
+	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, io_wait_done);
+	res = io_wait(io, &op);
+	if (res >= 0) {
+		io_sync(io, &op, p->file, io_wait_done);
+		res = io_wait(io, &op);
+	}
+	free(page);
+	return res < 0 ? res : 0;
+}
+
+/* ---- failing ----------------------------------------------------------------------------------- */
+
+static void ask_epoch(struct store *s)
+{
+	atomic_store(&s->epoch_wanted, true);
+	slow_call(s);
+}
+
+static void say_why(struct path *p, const char *what, int err)
+{
+	pthread_mutex_lock(&p->lock);
+	snprintf(p->why, sizeof p->why, "%s: %s", what, strerror(-err));
+	pthread_mutex_unlock(&p->lock);
+}
+
+void path_fail(struct path *p, const char *what, int err)
+{
+	if (atomic_exchange(&p->offline, true))
+		return;
+	say_why(p, what, err);
+	log_error(
+	    "store: %s takes no more writes: %s: %s; its values are still read, and new ones go "
+	    "to the other paths if there are any. valcachectl path online %u tries it again",
+	    p->file->info.path, what, strerror(-err), p->index);
+	if (atomic_load(&p->ends_made) != atomic_load(&p->ends_safe)) /* [PS-3] */
+		atomic_store(&p->store->epoch_wanted, true);
+	atomic_store(&p->probe, true);
+	slow_call(p->store);
+}
+
+static void path_gone(struct path *p, int err)
+{
+	path_fail(p, "its superblock cannot be read", err);
+	if (atomic_exchange(&p->gone, true))
+		return;
+	say_why(p, "its superblock cannot be read", err);
+	log_error(
+	    "store: %s does not answer any more: %s; its values are misses until it is brought "
+	    "back: valcachectl path online %u",
+	    p->file->info.path, strerror(-err), p->index);
+	/* it is the path that failed, not they; what has left the index stays out */
+	for (uint32_t k = 0; k < p->nseg; k++)
+		if (!p->seg[k].emptied)
+			atomic_store(&p->seg[k].quarantined, false);
+}
+
+bool path_answers(struct store_worker *sw, struct path *p)
+{
+	int res = -ENOMEM;
+	void *page;
+
+	if (atomic_load(&p->gone))
+		return false;
+	if (posix_memalign(&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+		return true;
+	for (unsigned copy = 0; copy < 2 && res != (int)FORMAT_ALIGN; copy++) {
+		struct io_op op = {0};
+
+		io_read(sw->io, &op, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN,
+			io_wait_done);
+		res = io_wait(sw->io, &op);
+	}
+	free(page);
+	if (res == (int)FORMAT_ALIGN)
+		return true;
+	path_gone(p, res < 0 ? res : -EIO);
+	return false;
+}
+
+/* ---- what ends records [PS-2], [PS-3] ---------------------------------------------------------- */
+
+enum path_end path_end(struct path *p)
+{
+	struct store *s = p->store;
+
+	if (!atomic_load(&p->offline))
+		return END_WRITE;
+	if (atomic_load(&p->epoch) < atomic_load(&s->epoch))
+		return END_MOOT;
+	if (!any_path_online(s))
+		return END_REFUSED;
+	ask_epoch(s);
+	return END_WAIT;
+}
+
+enum path_end path_end_gone(struct store_op *op)
+{
+	struct store *s = op->sw->s;
+	enum path_end all = END_MOOT;
+
+	for (unsigned i = 0; i < op->run->probe.n; i++) {
+		uint32_t seg, at;
+		struct path *p;
+		enum path_end end;
+
+		if ((op->run->gone & 1u << i) == 0)
+			continue;
+		p = loc_path(s, op->run->probe.ref[i].loc, &seg, &at);
+		AN(p != NULL);
+		end = path_end(p);
+		if (end == END_REFUSED || end == END_WAIT)
+			return end;
+		if (end == END_WRITE)
+			all = end;
+	}
+	return all;
+}
+
+void path_forget_gone(struct store_op *op)
+{
+	for (unsigned i = 0; i < op->run->probe.n; i++)
+		if (op->run->gone & 1u << i)
+			index_remove(op->sw->s->index, op->hash, op->run->probe.ref[i].loc);
+}
+
+void path_end_made(struct path *p)
+{
+	/* in this order: who reads `made` and then no open ones knows that all of them are written */
+	atomic_fetch_add(&p->ends_open, 1);
+	atomic_fetch_add(&p->ends_made, 1);
+	if (unlikely(atomic_load(&p->offline)))
+		ask_epoch(p->store);
+}
+
+void path_ends_written(struct path *p, uint32_t n)
+{
+	uint64_t before = atomic_fetch_sub(&p->ends_open, n);
+
+	A(before >= n);
+}
+
+uint64_t path_ends_before_sync(const struct path *p)
+{
+	uint64_t made = atomic_load(&p->ends_made);
+
+	return atomic_load(&p->ends_open) == 0 ? made : atomic_load(&p->ends_safe);
+}
+
+static void wake_workers(struct store_worker *sw)
+{
+	for (unsigned i = 0; i < sw->s->cfg.workers; i++)
+		if (sw->s->worker[i] != NULL)
+			worker_wake(sw->s->worker[i]);
+	sw->retry = true;
+}
+
+static bool epoch_needed(const struct store *s)
+{
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (atomic_load(&s->path[i].offline) &&
+		    atomic_load(&s->path[i].epoch) >= atomic_load(&s->epoch))
+			return true;
+	return false;
+}
+
+static void raise_epoch(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+
+	while (epoch_needed(s) && any_path_online(s)) {
+		uint64_t next = ++s->epoch_tried; /* [PS-4] */
+		bool failed = false;
+
+		for (unsigned i = 0; i < s->npaths; i++) {
+			struct path *p = &s->path[i];
+			int res;
+
+			if (atomic_load(&p->offline))
+				continue;
+			atomic_store(&p->epoch, next);
+			p->super.delete_epoch = next;
+			res = super_write(sw->io, p);
+			if (res < 0) {
+				COUNT(sw, write_errors);
+				atomic_fetch_add(&p->write_errors, 1);
+				path_fail(p, "the superblock", res);
+				failed = true;
+			}
+		}
+		if (failed)
+			continue;
+		atomic_store(&s->epoch, next);
+		atomic_fetch_add(&s->epochs_raised, 1);
+		log_warn(
+		    "store: deletes cannot be written on every path: those that take no writes will "
+		    "be empty when they come back (delete epoch %" PRIu64 ")",
+		    next);
+	}
+	wake_workers(sw);
+}
+
+int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause)
+{
+	uint64_t epoch = 0;
+
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (s->path[i].super.delete_epoch > epoch)
+			epoch = s->path[i].super.delete_epoch;
+	atomic_store(&s->epoch, epoch);
+	s->epoch_tried = epoch;
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+		int res;
+
+		atomic_store(&p->epoch, epoch);
+		if (p->super.delete_epoch == epoch)
+			continue;
+		for (uint32_t k = 0; k < p->nseg; k++)
+			atomic_store(&p->seg[k].generation, 0);
+		p->super.delete_epoch = epoch;
+		p->super.empty_below = gen_max + 1;
+		res = super_write(io, p);
+		if (res < 0) {
+			if (asprintf(cause, "cannot write to %s: %s", p->file->info.path,
+				     strerror(-res)) < 0)
+				*cause = NULL;
+			return res;
+		}
+		log_warn("store: %s has missed deletes while it took no writes: it starts empty",
+			 p->file->info.path);
+	}
+	return 0;
+}
+
+void paths_turn(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (unlikely(atomic_load(&s->path[i].probe))) {
+			atomic_store(&s->path[i].probe, false);
+			(void)path_answers(sw, &s->path[i]);
+		}
+	if (unlikely(atomic_exchange(&s->epoch_wanted, false)))
+		raise_epoch(sw);
+}
