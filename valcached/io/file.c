@@ -33,6 +33,7 @@
 #define ALIGN_MIN    512u
 #define ALIGN_MAX    4096u
 #define LOCK_WAIT_NS (5 * NS_PER_S)
+#define LOCK_SAY_NS  (200 * NS_PER_MS) /* a killed process keeps the lock for some tens of ms */
 #define LOCK_STEP_NS (20 * NS_PER_MS)
 
 static const char *fs_name(long type)
@@ -158,7 +159,8 @@ static long lock_holder(const struct stat *st)
 
 static int lock(int fd, const char *path, const struct stat *st, char **cause)
 {
-	uint64_t until = clock_ns() + LOCK_WAIT_NS;
+	uint64_t begin = clock_ns();
+	bool said = false;
 	char who[64] = "";
 	long pid;
 
@@ -171,10 +173,16 @@ static int lock(int fd, const char *path, const struct stat *st, char **cause)
 			io_cause(cause, "%s: cannot be locked: %s", path, strerror(err));
 			return -err;
 		}
-		if (clock_ns() >= until) {
+		if (!said && clock_ns() - begin >= LOCK_SAY_NS) {
+			said = true;
 			pid = lock_holder(st);
 			if (pid > 0)
 				snprintf(who, sizeof who, " (process %ld)", pid);
+			log_info("%s: the store is in use by another process%s: waiting up to %u s "
+				 "for it to end",
+				 path, who, (unsigned)(LOCK_WAIT_NS / NS_PER_S));
+		}
+		if (clock_ns() - begin >= LOCK_WAIT_NS) {
 			io_cause(
 			    cause,
 			    "%s: the store is in use by another process%s: stop that one first, or "

@@ -120,6 +120,19 @@ struct io_config {
 	bool net;                  /* this io serves sockets */
 };
 
+/*
+ * What is done to a socket at once, without an operation; a descriptor is its engine's to close, too. All
+ * but close() may be called while operations are in flight on it.
+ */
+struct io_sock_ops {
+	bool (*say)(struct io *, int fd, const void *bytes, size_t n);
+	void (*finish)(struct io *, int fd);
+	void (*close)(struct io *, int fd);
+	uint32_t (*unread)(struct io *, int fd);
+	uint32_t (*unsent)(struct io *, int fd);
+	uint64_t (*progress)(struct io *, int fd);
+};
+
 /* ---- the engine's table; every entry is required unless marked optional ---------------------- */
 struct io_ops {
 	void (*close)(struct io *);
@@ -130,6 +143,7 @@ struct io_ops {
 	void (*disk)(struct io *, struct io_op *); /* IO_READ to IO_DISCARD */
 	void (*net)(struct io *, struct io_op *);  /* IO_ACCEPT to IO_SEND */
 	void (*cancel)(struct io *, struct io_op *);
+	const struct io_sock_ops *sock;
 };
 
 struct io_file_info {
@@ -343,6 +357,41 @@ static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct 
 	op->u.net.lazy = true;
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
 	io->ops->net(io, op);
+}
+
+/* Sends n bytes if the socket takes all of them now. */
+static inline bool io_sock_say(struct io *io, int fd, const void *bytes, size_t n)
+{
+	return io->ops->sock->say(io, fd, bytes, n);
+}
+
+/* The other end gets what was sent and then the end of the stream; receiving goes on. */
+static inline void io_sock_finish(struct io *io, int fd)
+{
+	io->ops->sock->finish(io, fd);
+}
+
+static inline void io_sock_close(struct io *io, int fd)
+{
+	io->ops->sock->close(io, fd);
+}
+
+/* Bytes that have arrived and were not received yet. */
+static inline uint32_t io_sock_unread(struct io *io, int fd)
+{
+	return io->ops->sock->unread(io, fd);
+}
+
+/* Bytes of what was sent that the other end's machine has not confirmed. */
+static inline uint32_t io_sock_unsent(struct io *io, int fd)
+{
+	return io->ops->sock->unsent(io, fd);
+}
+
+/* A number that changes when the other end takes or gives bytes. */
+static inline uint64_t io_sock_progress(struct io *io, int fd)
+{
+	return io->ops->sock->progress(io, fd);
 }
 
 static inline void io_cancel(struct io *io, struct io_op *op)

@@ -226,6 +226,7 @@ const struct io_ops uring_ops = {
     .disk = uring_disk,
     .net = uring_net,
     .cancel = uring_cancel,
+    .sock = &io_real_sock,
 };
 
 const struct io_engine io_uring_engine = {
