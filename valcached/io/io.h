@@ -21,6 +21,8 @@
  *  6. Nothing here is thread-safe except io_wake().
  *  7. At most disk_depth file operations are in the kernel at a time; more wait inside the engine
  *     in submit order. (A full device queue would block the submitting thread.)
+ *  8. A write is one operation, but not one request of the device: an engine may hand it over piece by
+ *     piece, in order of offset, so that reads do not wait behind it.
  */
 #ifndef VALCACHED_IO_H
 #define VALCACHED_IO_H
