@@ -298,6 +298,28 @@ full:
 	return -err;
 }
 
+/*
+ * Whether the head of the file says anything: if so, it is not made longer here. The store may refuse it,
+ * and then it must be as it was.
+ */
+static bool has_content(int fd)
+{
+	static const uint8_t zero[ALIGN_MAX];
+	ssize_t r = -1;
+	void *p;
+	bool some = true;
+
+	if (posix_memalign(&p, ALIGN_MAX, 2 * ALIGN_MAX) != 0)
+		return true;
+	memset(p, 0, 2 * ALIGN_MAX);
+	r = pread(fd, p, 2 * ALIGN_MAX, 0);
+	if (r >= 0)
+		some = memcmp(p, zero, ALIGN_MAX) != 0 ||
+		       memcmp((uint8_t *)p + ALIGN_MAX, zero, ALIGN_MAX) != 0;
+	free(p);
+	return some;
+}
+
 static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, char **cause)
 {
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
@@ -397,7 +419,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		io_cause(cause, "%s: a new store needs a --size", path);
 		r = -EINVAL;
 	} else {
-		if (size == 0)
+		if (size == 0 || ((uint64_t)st.st_size < size && st.st_size > 0 && has_content(fd)))
 			info.size = (uint64_t)st.st_size;
 		r = preallocate(fd, path, &st, info.size, cause);
 	}

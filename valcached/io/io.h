@@ -164,7 +164,7 @@ struct io_engine {
 	int (*open)(const struct io_engine *, const struct io_config *, struct io **, char **cause);
 	/*
 	 * Opens, locks and preallocates a store file: creates it if absent, extends and fallocates it
-	 * to size if it is smaller; a block device must have size bytes (size 0: its own). Blocking;
+	 * to size if it is smaller and its head is blank (else it stays, info.size); a block device must have size bytes (size 0: its own). Blocking;
 	 * start-up only. The lock (flock on the descriptor that does the I/O) is waited for up to 5 s.
 	 * -EACCES, -ENOSPC, -EBUSY (in use), -ENOENT (no such folder) ... each with a sentence.
 	 */

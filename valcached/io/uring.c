@@ -160,7 +160,7 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 	if (timeout_ns == 0) {
 		r = idle(u) ? 0 : uring_enter(u, true, 0, NULL);
 	} else if (unlikely(u->memcheck)) {
-		r = uring_wait_poll(u);
+		r = uring_wait_poll(u, timeout_ns);
 	} else if (timeout_ns < 0) {
 		r = uring_enter(u, true, wait, NULL);
 	} else {

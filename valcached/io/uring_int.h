@@ -90,7 +90,7 @@ static inline bool uring_is_recv(const struct io_op *op)
 /* Hands all prepared requests to the kernel; wait: sleeps until a completion or ts. 0 or -errno. */
 int uring_enter(struct uring *, bool get, unsigned wait, struct __kernel_timespec *ts);
 /* The same with get and one completion to wait for, but asleep in poll(2): see memcheck.h. */
-int uring_wait_poll(struct uring *);
+int uring_wait_poll(struct uring *, int64_t timeout_ns);
 /* A free place in the submission queue; NULL: it is full and cannot be handed over now. */
 struct io_uring_sqe *uring_sqe(struct uring *);
 /* Queues op's request, or op itself when there is no place. */
