@@ -132,6 +132,18 @@ uint64_t sim_env_random(struct sim_env *env, uint64_t n)
 	return sim_random(env, n);
 }
 
+uint64_t sim_env_next(const struct sim_env *env)
+{
+	uint64_t t = UINT64_MAX;
+
+	for (const struct sim_io *s = env->ios; s != NULL; s = s->next) {
+		uint64_t next = sim_io_due_now(s) ? env->now : sim_io_next_due(s);
+
+		t = next < t ? next : t;
+	}
+	return t;
+}
+
 bool sim_env_step(struct sim_env *env)
 {
 	struct sim_io *best = NULL;

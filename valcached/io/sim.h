@@ -44,13 +44,12 @@ struct sim_config {
 	uint32_t
 	    short_io;   /* the engine has to continue it, see counters short_reads/short_writes */
 	uint32_t again; /* -EAGAIN inside, see counter retries */
-	uint32_t read_flip;    /* one wrong bit in what a read returns; the disk is right */
-	uint32_t write_flip;   /* one wrong bit on the disk */
-	uint32_t misdirect;    /* a write lands at another place, and is reported as done */
-	uint32_t lost_write;   /* a write is reported as done and never happens */
-	uint32_t cut;          /* a receive or a send moves a random part of what it could */
-	uint32_t nobufs;       /* a receive finds no buffer, see counter recv_nobufs */
-	uint32_t accept_error; /* -EMFILE; who wanted to connect goes on waiting */
+	uint32_t read_flip;  /* one wrong bit in what a read returns; the disk is right */
+	uint32_t write_flip; /* one wrong bit on the disk */
+	uint32_t misdirect;  /* a write lands at another place, and is reported as done */
+	uint32_t lost_write; /* a write is reported as done and never happens */
+	uint32_t cut;        /* a receive or a send moves a random part of what it could */
+	uint32_t nobufs;     /* a receive finds no buffer, see counter recv_nobufs */
 
 	/* power loss: chances in a million that a write is kept whole or lost whole; else it is
 	 * torn */
@@ -117,6 +116,9 @@ void sim_env_on_submit(struct sim_env *env, sim_fate_fn *fn, void *arg);
 
 /* Chance begins again from here, as if the environment had been made with this seed. */
 void sim_env_reseed(struct sim_env *env, uint64_t seed);
+
+/* When something can complete next; now if it is due already; UINT64_MAX: nothing is under way. */
+uint64_t sim_env_next(const struct sim_env *env);
 
 void sim_env_power_loss(struct sim_env *env);
 void sim_env_kill(struct sim_env *env); /* SIGKILL of the process that holds all open ios */

@@ -10,6 +10,8 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -51,9 +53,9 @@ static void turn_away(struct worker *w, int fd)
 	const struct proto_line *line = &proto_lines[PROTO_TOO_MANY];
 
 	count_add(&w->count.rejected_connections, 1);
-	if (!io_sock_say(w->io, fd, line->s, line->len))
+	if (send(fd, line->s, line->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		log_debug("a connection that was turned away is gone already");
-	io_sock_close(w->io, fd);
+	close(fd);
 	log_limited(&limit, LOG_WARN,
 		    "turned a connection away: %u are open; raise -c to allow more",
 		    w->net->cfg.connections);
@@ -103,7 +105,7 @@ static void accepted(struct io_op *op)
 		return;
 	}
 	if (w->draining) {
-		io_sock_close(w->io, op->res);
+		close(op->res);
 		return;
 	}
 	if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >= net->cfg.connections) {
@@ -111,7 +113,7 @@ static void accepted(struct io_op *op)
 	} else {
 		c = conn__new(op->res);
 		if (c == NULL) {
-			io_sock_close(w->io, op->res);
+			close(op->res);
 			pause_accepting(w, l, ENOMEM);
 		} else {
 			atomic_fetch_add_explicit(&net->conn_n, 1, memory_order_relaxed);

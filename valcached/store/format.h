@@ -85,12 +85,13 @@ struct format_super {
 	uint32_t seg_shift; /* log2 of the segment size */
 	uint64_t seg_count;
 	uint64_t item_max;
-	uint8_t store_id[16]; /* random; the same on all paths */
-	uint64_t hash_secret; /* seed of key hashes, random */
-	uint64_t serial;      /* of two valid copies the higher counts */
+	uint8_t store_id[16];  /* random; the same on all paths */
+	uint64_t hash_secret;  /* seed of key hashes, random */
+	uint64_t serial;       /* of two valid copies the higher counts */
 	uint64_t delete_epoch; /* rises when a delete could not be written on its own path [F-8] */
 	uint64_t flags;        /* bit 0: clean */
-	uint64_t empty_below;  /* segments of a lower generation are empty, whatever they hold [F-8] */
+	uint64_t
+	    empty_below; /* segments of a lower generation are empty, whatever they hold [F-8] */
 	uint8_t reserved[4096 - 96 - 8];
 	uint64_t sum; /* XXH3-64 of all before */
 };

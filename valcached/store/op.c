@@ -252,9 +252,9 @@ static void forget_slot(struct store_op *op, uint64_t loc)
 	struct store *s = op->sw->s;
 	pthread_mutex_t *lock = key_lock(s, op->hash);
 
-	tell_gone(s, STORE_GONE_UNREADABLE, op->hash, loc);
 	pthread_mutex_lock(lock);
-	index_remove(s->index, op->hash, loc);
+	if (index_remove(s->index, op->hash, loc))
+		tell_gone(s, STORE_GONE_UNREADABLE, op->hash, loc);
 	ram_relocate(s->ram, op->hash, loc, 0);
 	pthread_mutex_unlock(lock);
 }
@@ -375,8 +375,8 @@ enum find_result op_find(struct store_op *op, bool whole)
 		run->loc = ref->loc;
 		if (p == NULL || units_at < FORMAT_ALIGN / FORMAT_UNIT) {
 			/* only a damaged index can say this */
-			tell_gone(s, STORE_GONE_UNREADABLE, op->hash, ref->loc);
-			index_remove(s->index, op->hash, ref->loc);
+			if (index_remove(s->index, op->hash, ref->loc))
+				tell_gone(s, STORE_GONE_UNREADABLE, op->hash, ref->loc);
 			run->at++;
 			continue;
 		}

@@ -27,8 +27,8 @@
 #include "base/xxh.h"
 #include "valcached/store/store_int.h"
 
-#define SCAN_BYTES (1024u * 1024)
-#define DEPTH      16u
+#define DEPTH      16u /* pages in flight */
+#define SCAN_BYTES (WBUF_BYTES > DEPTH * FORMAT_ALIGN ? WBUF_BYTES : DEPTH * FORMAT_ALIGN)
 
 /* ---- what ends records: hash -> highest seq ---------------------------------------------------- */
 
@@ -162,9 +162,13 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 	}
 	if (end <= written)
 		return;
-	io_write(r->io, &op, p->file, image + written, end - written,
-		 seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
-	if (io_wait(r->io, &op) < 0)
+	for (unsigned tries = 0; tries < WRITE_TRIES; tries++) {
+		io_write(r->io, &op, p->file, image + written, end - written,
+			 seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
+		if (io_wait(r->io, &op) >= 0)
+			break;
+	}
+	if (op.res < 0)
 		log_error(
 		    "store: %s: a write buffer of the killed process could not be written: %s",
 		    p->file->info.path, strerror(-op.res));
@@ -244,6 +248,8 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 					     op[i].res < 0 ? strerror(-op[i].res) : "short read") <
 				    0)
 					*cause = NULL;
+				while (++i < n) /* the others are on this stack */
+					(void)io_wait(r->io, &op[i]);
 				return -EIO;
 			}
 			if (!segment_good(h, s->id_seed, s->id, first + i))
@@ -287,12 +293,13 @@ static bool value_arrived(struct reading *r, const struct found *f, const struct
 	return good;
 }
 
-/* Collects the records of one block that is whole in memory. */
-static void walk_block(struct reading *r, struct found *f, const uint8_t *block, uint32_t used,
+/* Collects the records of one block that is whole in memory. False: not all that it says is there. */
+static bool walk_block(struct reading *r, struct found *f, const uint8_t *block, uint32_t used,
 		       uint32_t off, uint32_t *cap)
 {
 	struct store *s = r->s;
 	uint32_t at = FORMAT_BLOCK;
+	bool whole = true;
 
 	while (at + sizeof(struct format_record) <= used) {
 		struct format_record rec;
@@ -302,11 +309,12 @@ static void walk_block(struct reading *r, struct found *f, const uint8_t *block,
 		if (record_check(block + at, used - at, s->id_seed, f->generation,
 				 (off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
 			r->torn++;
-			return;
+			return false;
 		}
 		units = record_units(rec.value_off, rec.value_len);
 		if (rec.type == FORMAT_VALUE && !value_arrived(r, f, &rec, block + at, used - at)) {
 			r->torn++;
+			whole = false;
 			at += units * FORMAT_UNIT;
 			continue;
 		}
@@ -328,6 +336,7 @@ static void walk_block(struct reading *r, struct found *f, const uint8_t *block,
 		f->data_bytes += (uint64_t)units * FORMAT_UNIT;
 		at += units * FORMAT_UNIT;
 	}
+	return whole;
 }
 
 /*
@@ -362,9 +371,14 @@ static void scan(struct reading *r, struct found *f)
 			have_to = 0; /* read again from here */
 			continue;
 		}
-		walk_block(r, f, r->mem + (off - have_from),
-			   b.used <= have_to - off ? b.used : have_to - off, off, &cap);
-		off += b.bytes;
+		/*
+		 * The rest of a torn block may have been given to others since, in the same generation: an empty
+		 * segment is used again as it is, and so is the extent of a long set that was given up.
+		 */
+		off += walk_block(r, f, r->mem + (off - have_from),
+				  b.used <= have_to - off ? b.used : have_to - off, off, &cap)
+			   ? b.bytes
+			   : FORMAT_ALIGN;
 	}
 }
 
@@ -567,7 +581,7 @@ int recover(struct store *s, struct io *io, char **cause)
 	AN(all);
 	r.found = calloc(all, sizeof *r.found);
 	if (r.found == NULL ||
-	    posix_memalign((void **)&r.mem, FORMAT_ALIGN, WBUF_BYTES + FORMAT_ALIGN) != 0) {
+	    posix_memalign((void **)&r.mem, FORMAT_ALIGN, SCAN_BYTES + FORMAT_ALIGN) != 0) {
 		free(r.found);
 		return -ENOMEM;
 	}

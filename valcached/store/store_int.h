@@ -30,6 +30,7 @@
                                   always write again what it recycles */
 #define WBUF_BYTES     (FORMAT_EXTENT + 16384u)
 #define LARGE_SETS_MAX 64u /* long values being received at a time */
+#define WRITE_TRIES    3u  /* of a write buffer's block */
 #define WBUF_MAGIC     0x3146554257434c56ull
 #define SEG_NONE       UINT32_MAX
 #define PATH_WHY_MAX   160
@@ -90,9 +91,9 @@ struct path {
 	struct segment *seg;
 	struct format_super super;
 	/* path_state.c: */
-	_Atomic bool offline; /* takes no more writes; reads go on ... */
-	_Atomic bool gone;    /* ... unless this is set, too: nothing is read or written */
-	_Atomic bool probe;   /* an error was met: does it still answer at all? */
+	_Atomic bool offline;   /* takes no more writes; reads go on ... */
+	_Atomic bool gone;      /* ... unless this is set, too: nothing is read or written */
+	_Atomic bool probe;     /* an error was met: does it still answer at all? */
 	_Atomic uint64_t epoch; /* the highest delete epoch that may stand in its superblock */
 	_Atomic uint64_t ends_open, ends_made, ends_safe; /* see path_end_made() */
 	_Atomic uint64_t read_errors, write_errors;
@@ -148,8 +149,9 @@ struct wbuf {
 	uint64_t generation;
 	uint32_t ext_off, ext_len; /* in the segment */
 	uint32_t block_off, fill, records;
-	uint32_t ends, ends_writing; /* records that end others: in the block being filled, in flight */
-	bool held;                   /* lost such records; kept until they are moot, see wbuf_lost() */
+	uint32_t ends,
+	    ends_writing;     /* records that end others: in the block being filled, in flight */
+	bool held;            /* lost such records; kept until they are moot, see wbuf_lost() */
 	uint32_t writing;     /* end of the block being written; 0: none */
 	uint64_t dirty_since; /* of the oldest byte not submitted; 0: clean */
 	struct io_op op;
@@ -258,11 +260,11 @@ struct store {
 	struct wbuf *wbuf; /* all of all workers */
 	unsigned nwbuf, wbufs_per_worker;
 	struct store_worker *_Atomic
-	    *worker;                 /* workers + 1; set as they open, freed with the store */
-	_Atomic uint64_t epoch;      /* of deletes; in the superblock of every path that takes writes */
-	_Atomic bool epoch_wanted;   /* somebody waits for the next one */
+	    *worker;            /* workers + 1; set as they open, freed with the store */
+	_Atomic uint64_t epoch; /* of deletes; in the superblock of every path that takes writes */
+	_Atomic bool epoch_wanted; /* somebody waits for the next one */
 	_Atomic uint64_t epochs_raised;
-	uint64_t epoch_tried; /* slow worker: the highest ever written anywhere */
+	uint64_t epoch_tried;        /* slow worker: the highest ever written anywhere */
 	_Atomic uint64_t seq;        /* next */
 	_Atomic uint64_t generation; /* next */
 	_Atomic uint64_t grace;      /* epoch asked for */
@@ -281,8 +283,7 @@ struct store {
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
-	pthread_mutex_t base_lock;
-	struct store_counters *base; /* counters at the last reset */
+	struct worker_count *base; /* counters at the last reset */
 	struct hist *lat_base;
 	struct {
 		pthread_mutex_t m;

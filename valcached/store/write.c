@@ -23,7 +23,6 @@
 #include "base/sum.h"
 #include "valcached/store/store_int.h"
 
-#define WRITE_TRIES   3u
 #define IDLE_CLOSE_NS (5 * NS_PER_S) /* an extent nobody appends to is given back after this */
 #define ROUND(n)      (((n) + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1))
 
@@ -348,9 +347,9 @@ static void wbuf_lost(struct wbuf *w, int err)
 
 			if (e->type != FORMAT_VALUE)
 				continue;
-			tell_gone(s, STORE_GONE_UNWRITTEN, e->hash, loc);
 			pthread_mutex_lock(lock);
-			index_remove(s->index, e->hash, loc);
+			if (index_remove(s->index, e->hash, loc))
+				tell_gone(s, STORE_GONE_UNWRITTEN, e->hash, loc);
 			ram_relocate(s->ram, e->hash, loc, 0);
 			pthread_mutex_unlock(lock);
 		} else {

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+# The simulation: the store's own sources, built 32 times smaller (valcached/store/shrink.h), on the
+# simulated engine; and simulate-full, the same on the store as it is shipped.
+
+SIM_SHRINK    ?= 5
+simulate_src  := $(sort $(wildcard tests/simulation/*.c))
+simulate_obj  := $(patsubst %.c,$(BUILD)/obj/shrunk/%.o,$(simulate_src) $(store_src))
+
+$(BUILD)/obj/shrunk/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(call say,CC,$< shrunk) $(CC) $(ALLC) -DSTORE_SHRINK=$(SIM_SHRINK) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/simulate: $(simulate_obj) $(call ar,io base)
+	@mkdir -p $(@D)
+	$(LINK) $(io_libs) $(base_libs)
+$(BUILD)/tests/simulate-full: $(call obj,$(simulate_src)) $(call ar,store io base)
+	@mkdir -p $(@D)
+	$(LINK) $(io_libs) $(base_libs)
+
+unit: $(BUILD)/tests/simulate $(BUILD)/tests/simulate-full

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Reads the simulated disks by itself, block by block, with no more of the store than the checks of
+ * single headers, and compares with what the index says after a start:
+ *
+ *  [K-1] of each key the newest record that nothing ends is in the index, unless the hook named it;
+ *  [K-2] each slot of the index leads to such a record;
+ *  [K-3] what a table lists is there, and where it says.
+ *
+ * Silent damage (a lost, misdirected or flipped write) ends the comparison for its schedule: then only
+ * bytes are checked.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/xxh.h"
+#include "tests/simulation/simulation.h"
+
+#define SEG ((uint64_t)FORMAT_SEG_MIN)
+
+struct rec {
+	uint64_t hash, seq, loc, generation;
+	uint8_t type;
+	bool dead;
+};
+
+struct walk {
+	struct world *w;
+	uint8_t *mem;
+	struct rec *rec;
+	size_t n, cap;
+	uint64_t flush;
+};
+
+static unsigned key_at(const uint8_t *mem, const struct format_record *r)
+{
+	char name[SIM_KEY_MAX + 1];
+	unsigned k;
+
+	if (r->key_len < 5 || r->key_len > SIM_KEY_MAX)
+		return SIM_KEYS;
+	memcpy(name, mem + sizeof *r, r->key_len);
+	name[r->key_len] = '\0';
+	return sscanf(name, "key-%u", &k) == 1 && k < SIM_KEYS ? k : SIM_KEYS;
+}
+
+static void take(struct walk *v, const struct path *p, uint32_t seg, const uint8_t *mem,
+		 const struct format_record *r)
+{
+	struct rec *x;
+
+	if (v->n == v->cap) {
+		v->cap = v->cap == 0 ? 1024 : v->cap * 2;
+		v->rec = realloc(v->rec, v->cap * sizeof *v->rec);
+		AN(v->rec != NULL);
+	}
+	x = &v->rec[v->n++];
+	*x = (struct rec){.seq = r->seq,
+			  .loc = loc_of(p, seg, r->units_at),
+			  .generation = r->generation,
+			  .type = r->type};
+	if (r->type == FORMAT_DROP) {
+		x->hash = drop_hash(r->content[0], r->content[1]);
+	} else if (r->type == FORMAT_FLUSH) {
+		v->flush = r->seq > v->flush ? r->seq : v->flush;
+	} else {
+		x->hash = XXH3_64bits_withSeed(mem + sizeof *r, r->key_len, v->w->s->hash_secret);
+	}
+}
+
+static bool value_whole(const uint8_t *at, const struct format_record *r, const uint8_t *end)
+{
+	const uint8_t *value = at + r->value_off;
+
+	return value + r->value_len <= end && record_value_good(at, r, 0, value, r->value_len);
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct format_entry *x = a, *y = b;
+
+	return x->units_at < y->units_at ? -1 : x->units_at > y->units_at;
+}
+
+static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
+{
+	struct store *s = v->w->s;
+	uint8_t *mem = v->mem;
+	const struct format_segment *h = (const struct format_segment *)(const void *)mem;
+	const struct format_footer *f =
+	    (const struct format_footer *)(const void *)(mem + SEG - FORMAT_ALIGN);
+	uint64_t gen = atomic_load(&p->seg[seg].generation);
+	struct format_entry *e = NULL;
+	uint32_t listed = 0;
+
+	sim_disk_peek(v->w->env, v->w->path[p->index], seg_offset(p, seg), mem, SEG);
+	if (gen == 0)
+		return;
+	if (!segment_good(h, s->id_seed, s->id, seg) || h->generation != gen)
+		violation("path %u segment %u: the header on disk is not of generation %" PRIu64,
+			  p->index, seg, gen);
+	if (footer_good(f, s->id_seed, gen, SEG) &&
+	    table_good(f, (const struct format_entry *)(const void *)(mem + f->table_off),
+		       s->id_seed)) {
+		e = malloc((f->entries + 1) * sizeof *e);
+		AN(e != NULL);
+		memcpy(e, mem + f->table_off, f->entries * sizeof *e);
+		qsort(e, f->entries, sizeof *e, by_place);
+	}
+	for (uint32_t off = FORMAT_ALIGN; off + FORMAT_ALIGN <= SEG - FORMAT_ALIGN;) {
+		struct format_block b;
+		uint32_t at = FORMAT_BLOCK;
+		bool whole = true;
+
+		memcpy(&b, mem + off, sizeof b);
+		if (!block_good(&b, s->id_seed, gen, off, SEG - off)) {
+			off += FORMAT_ALIGN;
+			continue;
+		}
+		while (at + sizeof(struct format_record) <= b.used) {
+			struct format_record r;
+			struct format_entry key;
+
+			if (record_check(mem + off + at, b.used - at, s->id_seed, gen,
+					 (off + at) / FORMAT_UNIT, &r) != RECORD_GOOD) {
+				whole = false;
+				break;
+			}
+			key.units_at = r.units_at;
+			if (e != NULL) {
+				const struct format_entry *have =
+				    bsearch(&key, e, f->entries, sizeof *e, by_place);
+
+				if (have != NULL && have->seq == r.seq && have->type == r.type) {
+					listed++;
+					take(v, p, seg, mem + off + at, &r);
+				}
+			} else if (r.type != FORMAT_VALUE ||
+				   value_whole(mem + off + at, &r, mem + SEG)) {
+				take(v, p, seg, mem + off + at, &r);
+			} else {
+				whole = false;
+			}
+			at += record_units(r.value_off, r.value_len) * FORMAT_UNIT;
+		}
+		off += whole ? b.bytes : FORMAT_ALIGN;
+	}
+	if (e != NULL && listed != f->entries)
+		violation(
+		    "path %u segment %u: its table lists %u records, of which %u are there", // [K-3]
+		    p->index, seg, f->entries, listed);
+	free(e);
+}
+
+static int newest_of_key(const void *a, const void *b)
+{
+	const struct rec *x = a, *y = b;
+
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	if (x->seq != y->seq)
+		return x->seq > y->seq ? -1 : 1;
+	return x->generation > y->generation ? -1 : x->generation < y->generation;
+}
+
+static int by_loc(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+struct slots {
+	const uint64_t *loc;
+	size_t n, seen;
+};
+
+static bool slot(void *arg, const struct index_ref *ref)
+{
+	struct slots *a = arg;
+
+	if (bsearch(&ref->loc, a->loc, a->n, sizeof *a->loc, by_loc) == NULL) {
+		uint32_t seg = 0, at = 0, epoch = 0;
+		struct path *p = loc_path(world->s, ref->loc, &seg, &at);
+		unsigned key = world_record(ref->loc, &epoch);
+
+		violation(
+		    "the index has path %d segment %u unit %u (key %u epoch %u), which is not the "
+		    "newest living record of a key", // [K-2]
+		    p != NULL ? (int)p->index : -1, seg, at, key, epoch);
+	}
+	a->seen++;
+	return true;
+}
+
+static bool was_named(const struct world *w, uint64_t loc)
+{
+	for (unsigned i = 0; i < w->nstart_gone; i++)
+		if (w->start_gone[i] == loc)
+			return true;
+	return false;
+}
+
+void walk_compare(struct world *w)
+{
+	struct walk v = {.w = w};
+	struct slots slots = {0};
+	uint64_t *loc;
+
+	if (w->silent_damage || w->start_fault)
+		return;
+	v.mem = malloc(SEG);
+	AN(v.mem != NULL);
+	for (unsigned i = 0; i < w->s->npaths; i++)
+		for (uint32_t k = 0; k < w->s->path[i].nseg; k++)
+			walk_segment(&v, &w->s->path[i], k);
+	loc = calloc(v.n + 1, sizeof *loc);
+	AN(loc != NULL);
+	if (v.n > 0)
+		qsort(v.rec, v.n, sizeof *v.rec, newest_of_key);
+	for (size_t i = 0, first; i < v.n; i = first) {
+		uint64_t ends = 0;
+		const struct rec *best = NULL;
+
+		for (first = i; first < v.n && v.rec[first].hash == v.rec[i].hash; first++)
+			if (v.rec[first].type == FORMAT_TOMBSTONE && v.rec[first].seq > ends)
+				ends = v.rec[first].seq;
+		for (size_t j = i; j < first && best == NULL; j++) {
+			struct rec *x = &v.rec[j];
+			struct rec drop = {.hash = drop_hash(x->loc, x->generation)};
+			bool dropped = false;
+
+			if (x->type != FORMAT_VALUE || x->seq < v.flush || x->seq < ends)
+				continue;
+			/* drops have a hash of their own: look for it */
+			for (size_t lo = 0, hi = v.n; lo < hi && !dropped;) {
+				size_t mid = (lo + hi) / 2;
+
+				if (v.rec[mid].hash == drop.hash)
+					dropped = v.rec[mid].type == FORMAT_DROP;
+				if (v.rec[mid].hash < drop.hash)
+					lo = mid + 1;
+				else
+					hi = mid;
+			}
+			if (!dropped)
+				best = x;
+		}
+		if (best == NULL || was_named(w, best->loc))
+			continue;
+		loc[slots.n++] = best->loc;
+	}
+	qsort(loc, slots.n, sizeof *loc, by_loc);
+	slots.loc = loc;
+	index_walk(w->s->index, slot, &slots);
+	if (slots.seen != slots.n) {
+		for (size_t i = 0; i < v.n; i++) {
+			struct index_ref ref;
+			uint32_t epoch = 0;
+
+			if (v.rec[i].type == FORMAT_VALUE &&
+			    bsearch(&v.rec[i].loc, loc, slots.n, sizeof *loc, by_loc) != NULL &&
+			    !index_get(w->s->index, v.rec[i].hash, v.rec[i].loc, &ref)) {
+				unsigned key = world_record(v.rec[i].loc, &epoch);
+
+				violation("key %u epoch %u seq %" PRIu64
+					  " lives on disk, and the index does not know it", // [K-1]
+					  key, epoch, v.rec[i].seq);
+			}
+		}
+		violation("the index has %zu slots for %zu records", slots.seen, slots.n);
+	}
+	cover->walked++;
+	free(loc);
+	free(v.mem);
+	free(v.rec);
+}
+
+/* ---- damage ------------------------------------------------------------------------------------ */
+
+static void all_damaged(struct world *w)
+{
+	for (unsigned k = 0; k < SIM_KEYS; k++)
+		model_damaged(w->model, k);
+}
+
+void walk_damage_bytes(struct world *w, const uint8_t *mem, uint32_t len)
+{
+	if (w->s == NULL)
+		return;
+	for (uint32_t at = 0; at + sizeof(struct format_record) <= len; at += FORMAT_UNIT) {
+		const struct format_record *h =
+		    (const struct format_record *)(const void *)(mem + at);
+		struct format_record r;
+		uint32_t epoch;
+		unsigned key;
+
+		if (h->magic != FORMAT_RECORD_MAGIC ||
+		    record_check(mem + at, len - at, w->s->id_seed, h->generation, h->units_at,
+				 &r) != RECORD_GOOD)
+			continue;
+		if (r.type == FORMAT_FLUSH)
+			all_damaged(w);
+		key = r.type == FORMAT_DROP ? world_record(r.content[0], &epoch)
+					    : key_at(mem + at, &r);
+		if (key < SIM_KEYS)
+			model_damaged(w->model, key);
+	}
+}
+
+void walk_damage(struct world *w, unsigned path, uint64_t off, uint64_t len)
+{
+	uint8_t *mem = malloc(SEG);
+	uint64_t size = sim_disk_size(w->env, w->path[path]);
+
+	AN(mem != NULL);
+	if (w->s == NULL || w->starting)
+		all_damaged(w);
+	for (uint64_t at = off / SEG * SEG; w->s != NULL && at < off + len && at + SEG <= size;
+	     at += SEG) {
+		sim_disk_peek(w->env, w->path[path], at, mem, SEG);
+		walk_damage_bytes(w, mem, SEG);
+		for (unsigned i = 0; i < w->s->nwbuf; i++)
+			if (w->s->wbuf[i].active && w->s->wbuf[i].path->index == path &&
+			    seg_offset(w->s->wbuf[i].path, w->s->wbuf[i].seg) == at)
+				walk_damage_bytes(w, w->s->wbuf[i].mem, w->s->wbuf[i].ext_len);
+	}
+	free(mem);
+	cover->damaged++;
+}
