@@ -46,11 +46,12 @@ io_libs    := -luring
 base_libs  := -lxxhash -lm
 all_libs   := -luring -lxxhash -linih -lsystemd -lm
 
-PROGRAMS := $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/nullserver $(BUILD)/replay \
-            $(BUILD)/micro
+# What is installed, and needs no more than `tools/deps run`; the micro-benchmarks need C++.
+PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
-.PHONY: all
-all: $(PROGRAMS)
+.PHONY: all programs
+all: programs $(BUILD)/micro
+programs: $(PROGRAMS)
 
 define archive
 $(BUILD)/obj/lib$(1).a: $(call obj,$($(1)_src))

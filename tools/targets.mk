@@ -14,19 +14,21 @@ help:
 	@echo 'make [BUILD=build] [CC=gcc] [V=1]'
 	@echo
 	@echo '  all (default)  every program into $$(BUILD)'
+	@echo '  programs       those that are installed: all but the micro-benchmarks'
 	@echo '  unit           the unit test programs into $$(BUILD)/tests'
 	@echo '  test           tests/run: every test of the full set'
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
-	@echo '  coverage       line coverage of the full set into build/coverage/html'
+	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
 	@echo '  format         clang-format in place; format-check only looks'
 	@echo '  lint           headers alone, SPDX lines, clang-tidy'
 	@echo '  docs           man pages and the example configuration into $$(BUILD)'
 	@echo '  install        programs, man pages, systemd unit, configuration'
 	@echo '                 (PREFIX=$(PREFIX), DESTDIR, SYSCONFDIR=$(SYSCONFDIR))'
+	@echo '  uninstall      takes them away again, but for configuration and stores'
 	@echo '  clean          removes $$(BUILD)'
 
 # --- tests ----------------------------------------------------------------------------------------
@@ -93,11 +95,15 @@ lint:
 coverage:
 	+$(MAKE) BUILD=build/coverage OPT='-O0 -g' SAN=--coverage all unit
 	tests/run --no-make --build build/coverage
-	lcov -q -c -d build/coverage -o build/coverage/all.info
+	lcov -q -c -d build/coverage -o build/coverage/all.info 2>build/coverage/lcov.log
 	lcov -q -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/valcached/*' \
 	    '$(CURDIR)/tools/*' -o build/coverage/ours.info
 	genhtml -q -o build/coverage/html build/coverage/ours.info
-	lcov -l build/coverage/ours.info
+	@awk -F: '/^SF/ { d = substr($$2, length("$(CURDIR)/") + 1); sub("/[^/]*$$", "", d) } \
+	    /^LF/ { all[d] += $$2; sum += $$2 } /^LH/ { hit[d] += $$2; got += $$2 } \
+	    END { for (d in all) printf "%-24s %5.1f %% of %5d lines\n", d, 100 * hit[d] / all[d], all[d] | "sort"; \
+	          close("sort"); printf "%-24s %5.1f %% of %5d lines\n", "in all", 100 * got / sum, sum }' \
+	    build/coverage/ours.info
 
 .PHONY: bench
 bench: all
@@ -133,10 +139,9 @@ $(BUILD)/valcached.service: systemd/valcached.service.in
 .PHONY: docs install
 docs: $(MAN1) $(MAN8) $(BUILD)/valcached.conf $(BUILD)/valcached.service
 
-install: all docs
+install: programs docs
 	install -d $(bindir) $(mandir)/man1 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)
-	install -m 755 $(BUILD)/valcached $(BUILD)/valcachectl $(BUILD)/valbench $(BUILD)/replay \
-	    $(BUILD)/nullserver $(bindir)
+	install -m 755 $(PROGRAMS) $(bindir)
 	install -m 644 $(MAN1) $(mandir)/man1
 	install -m 644 $(MAN8) $(mandir)/man8
 	install -m 644 $(BUILD)/valcached.service $(unitdir)/valcached.service
@@ -144,4 +149,11 @@ install: all docs
 	@# a configuration that is there is the operator's
 	test -e $(confdir)/valcached.conf || \
 	    install -m 644 $(BUILD)/valcached.conf $(confdir)/valcached.conf
-	@echo 'To start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now valcached'
+	@[ -n '$(DESTDIR)' ] || echo 'To start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now valcached'
+
+.PHONY: uninstall
+uninstall:
+	rm -f $(addprefix $(bindir)/,$(notdir $(PROGRAMS)))
+	rm -f $(addprefix $(mandir)/man1/,$(notdir $(MAN1))) $(mandir)/man8/valcached.8
+	rm -f $(unitdir)/valcached.service $(sysusers)/valcached.conf
+	@[ -n '$(DESTDIR)' ] || echo 'Left: $(confdir), the user valcached, and the stores'
