@@ -118,6 +118,36 @@ static void write_read(void **state)
 	assert_int_equal(counter(&w->io->count.syncs), 1);
 }
 
+/* Large writes beside reads go to the disk in pieces [IO-8]: all of their bytes arrive, counted once. */
+static void write_beside_reads(void **state)
+{
+	struct world *w = *state;
+	struct box rd[4], wr = {0};
+	unsigned char *in = w->mem, *out = w->mem + (3 << 20);
+	const uint32_t len = (1 << 20) + 12288;
+
+	memset(rd, 0, sizeof rd);
+	for (int round = 1; round <= 8; round++) {
+		fill(in, len, (uint64_t)round);
+		for (int i = 0; i < 4; i++)
+			io_read(w->io, &rd[i].op, w->file, out + (i << 17), 1 << 17,
+				(4u << 20) + ((unsigned)i << 17), box_done);
+		io_write(w->io, &wr.op, w->file, in, len, 8192, box_done);
+		turn_until(w->io, wr.lasts == round);
+		assert_int_equal(wr.res, len);
+		for (int i = 0; i < 4; i++)
+			turn_until(w->io, rd[i].lasts == round);
+		io_read(w->io, &rd[0].op, w->file, in + (3 << 19), len, 8192, box_done);
+		turn_until(w->io, rd[0].lasts == round + 1);
+		rd[0].lasts = round;
+		assert_memory_equal(in, in + (3 << 19), len);
+	}
+	assert_int_equal(counter(&w->io->count.writes), 8);
+	assert_int_equal(counter(&w->io->count.write_bytes), 8 * len);
+	if (w->env == NULL)
+		assert_int_equal(counter(&w->io->count.short_writes), 0);
+}
+
 /* Memory that the engine was never told of. */
 static void unregistered_memory(void **state)
 {
@@ -361,9 +391,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    on_uring(no_workers), /* first: a worker lives on for seconds */
-	    on_all(write_read),   on_all(unregistered_memory), on_all(bad_alignment),
-	    on_all(past_the_end), on_all(discard_on_a_file),   on_all(many),
-	    on_all(cancel_disk),  on_all(resubmit_from_done),  on_rough(continued),
+	    on_all(write_read),    on_all(write_beside_reads), on_all(unregistered_memory),
+	    on_all(bad_alignment), on_all(past_the_end),       on_all(discard_on_a_file),
+	    on_all(many),          on_all(cancel_disk),        on_all(resubmit_from_done),
+	    on_rough(continued),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

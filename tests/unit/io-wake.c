@@ -147,7 +147,8 @@ static void timeouts(void **state)
 	assert_true(us < 20000); /* of 200,000 */
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(io_turn(io, 0), 0);
-	assert_int_equal(counter(&io->count.enters), 11); /* an empty turn 0 asks nobody */
+	if (!on_valgrind()) /* there it looks every millisecond */
+		assert_int_equal(counter(&io->count.enters), 11); /* an empty turn 0 asks nobody */
 	io_close(&io);
 }
 

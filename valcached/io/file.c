@@ -33,6 +33,7 @@
 #define ALIGN_MIN    512u
 #define ALIGN_MAX    4096u
 #define LOCK_WAIT_NS (5 * NS_PER_S)
+#define LOCK_SAY_NS  (200 * NS_PER_MS) /* a killed process keeps the lock for some tens of ms */
 #define LOCK_STEP_NS (20 * NS_PER_MS)
 
 static const char *fs_name(long type)
@@ -158,7 +159,8 @@ static long lock_holder(const struct stat *st)
 
 static int lock(int fd, const char *path, const struct stat *st, char **cause)
 {
-	uint64_t until = clock_ns() + LOCK_WAIT_NS;
+	uint64_t begin = clock_ns();
+	bool said = false;
 	char who[64] = "";
 	long pid;
 
@@ -171,10 +173,16 @@ static int lock(int fd, const char *path, const struct stat *st, char **cause)
 			io_cause(cause, "%s: cannot be locked: %s", path, strerror(err));
 			return -err;
 		}
-		if (clock_ns() >= until) {
+		if (!said && clock_ns() - begin >= LOCK_SAY_NS) {
+			said = true;
 			pid = lock_holder(st);
 			if (pid > 0)
 				snprintf(who, sizeof who, " (process %ld)", pid);
+			log_info("%s: the store is in use by another process%s: waiting up to %u s "
+				 "for it to end",
+				 path, who, (unsigned)(LOCK_WAIT_NS / NS_PER_S));
+		}
+		if (clock_ns() - begin >= LOCK_WAIT_NS) {
 			io_cause(
 			    cause,
 			    "%s: the store is in use by another process%s: stop that one first, or "
@@ -290,6 +298,28 @@ full:
 	return -err;
 }
 
+/*
+ * Whether the head of the file says anything: if so, it is not made longer here. The store may refuse it,
+ * and then it must be as it was.
+ */
+static bool has_content(int fd)
+{
+	static const uint8_t zero[ALIGN_MAX];
+	ssize_t r = -1;
+	void *p;
+	bool some = true;
+
+	if (posix_memalign(&p, ALIGN_MAX, 2 * ALIGN_MAX) != 0)
+		return true;
+	memset(p, 0, 2 * ALIGN_MAX);
+	r = pread(fd, p, 2 * ALIGN_MAX, 0);
+	if (r >= 0)
+		some = memcmp(p, zero, ALIGN_MAX) != 0 ||
+		       memcmp((uint8_t *)p + ALIGN_MAX, zero, ALIGN_MAX) != 0;
+	free(p);
+	return some;
+}
+
 static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, char **cause)
 {
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
@@ -389,7 +419,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		io_cause(cause, "%s: a new store needs a --size", path);
 		r = -EINVAL;
 	} else {
-		if (size == 0)
+		if (size == 0 || ((uint64_t)st.st_size < size && st.st_size > 0 && has_content(fd)))
 			info.size = (uint64_t)st.st_size;
 		r = preallocate(fd, path, &st, info.size, cause);
 	}

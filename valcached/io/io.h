@@ -21,6 +21,8 @@
  *  6. Nothing here is thread-safe except io_wake().
  *  7. At most disk_depth file operations are in the kernel at a time; more wait inside the engine
  *     in submit order. (A full device queue would block the submitting thread.)
+ *  8. A write is one operation, but not one request of the device: an engine may hand it over piece by
+ *     piece, in order of offset, so that reads do not wait behind it.
  */
 #ifndef VALCACHED_IO_H
 #define VALCACHED_IO_H
@@ -120,6 +122,19 @@ struct io_config {
 	bool net;                  /* this io serves sockets */
 };
 
+/*
+ * What is done to a socket at once, without an operation; a descriptor is its engine's to close, too. All
+ * but close() may be called while operations are in flight on it.
+ */
+struct io_sock_ops {
+	bool (*say)(struct io *, int fd, const void *bytes, size_t n);
+	void (*finish)(struct io *, int fd);
+	void (*close)(struct io *, int fd);
+	uint32_t (*unread)(struct io *, int fd);
+	uint32_t (*unsent)(struct io *, int fd);
+	uint64_t (*progress)(struct io *, int fd);
+};
+
 /* ---- the engine's table; every entry is required unless marked optional ---------------------- */
 struct io_ops {
 	void (*close)(struct io *);
@@ -130,6 +145,7 @@ struct io_ops {
 	void (*disk)(struct io *, struct io_op *); /* IO_READ to IO_DISCARD */
 	void (*net)(struct io *, struct io_op *);  /* IO_ACCEPT to IO_SEND */
 	void (*cancel)(struct io *, struct io_op *);
+	const struct io_sock_ops *sock;
 };
 
 struct io_file_info {
@@ -148,7 +164,7 @@ struct io_engine {
 	int (*open)(const struct io_engine *, const struct io_config *, struct io **, char **cause);
 	/*
 	 * Opens, locks and preallocates a store file: creates it if absent, extends and fallocates it
-	 * to size if it is smaller; a block device must have size bytes (size 0: its own). Blocking;
+	 * to size if it is smaller and its head is blank (else it stays, info.size); a block device must have size bytes (size 0: its own). Blocking;
 	 * start-up only. The lock (flock on the descriptor that does the I/O) is waited for up to 5 s.
 	 * -EACCES, -ENOSPC, -EBUSY (in use), -ENOENT (no such folder) ... each with a sentence.
 	 */
@@ -343,6 +359,41 @@ static inline void io_send_lazy(struct io *io, struct io_op *op, int fd, struct 
 	op->u.net.lazy = true;
 	op->u.net.msg = (struct msghdr){.msg_iov = iov, .msg_iovlen = n};
 	io->ops->net(io, op);
+}
+
+/* Sends n bytes if the socket takes all of them now. */
+static inline bool io_sock_say(struct io *io, int fd, const void *bytes, size_t n)
+{
+	return io->ops->sock->say(io, fd, bytes, n);
+}
+
+/* The other end gets what was sent and then the end of the stream; receiving goes on. */
+static inline void io_sock_finish(struct io *io, int fd)
+{
+	io->ops->sock->finish(io, fd);
+}
+
+static inline void io_sock_close(struct io *io, int fd)
+{
+	io->ops->sock->close(io, fd);
+}
+
+/* Bytes that have arrived and were not received yet. */
+static inline uint32_t io_sock_unread(struct io *io, int fd)
+{
+	return io->ops->sock->unread(io, fd);
+}
+
+/* Bytes of what was sent that the other end's machine has not confirmed. */
+static inline uint32_t io_sock_unsent(struct io *io, int fd)
+{
+	return io->ops->sock->unsent(io, fd);
+}
+
+/* A number that changes when the other end takes or gives bytes. */
+static inline uint64_t io_sock_progress(struct io *io, int fd)
+{
+	return io->ops->sock->progress(io, fd);
 }
 
 static inline void io_cancel(struct io *io, struct io_op *op)

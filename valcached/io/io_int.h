@@ -145,6 +145,9 @@ struct file {
 	int fd;
 };
 
+/* Of engines on the kernel's sockets. */
+extern const struct io_sock_ops io_real_sock;
+
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		      char **cause);
 void io_real_file_close(struct io_file *);

@@ -44,12 +44,13 @@ struct sim_config {
 	uint32_t
 	    short_io;   /* the engine has to continue it, see counters short_reads/short_writes */
 	uint32_t again; /* -EAGAIN inside, see counter retries */
-	uint32_t read_flip;  /* one wrong bit in what a read returns; the disk is right */
-	uint32_t write_flip; /* one wrong bit on the disk */
-	uint32_t misdirect;  /* a write lands at another place, and is reported as done */
-	uint32_t lost_write; /* a write is reported as done and never happens */
-	uint32_t cut;        /* a receive or a send moves a random part of what it could */
-	uint32_t nobufs;     /* a receive finds no buffer, see counter recv_nobufs */
+	uint32_t read_flip;    /* one wrong bit in what a read returns; the disk is right */
+	uint32_t write_flip;   /* one wrong bit on the disk */
+	uint32_t misdirect;    /* a write lands at another place, and is reported as done */
+	uint32_t lost_write;   /* a write is reported as done and never happens */
+	uint32_t cut;          /* a receive or a send moves a random part of what it could */
+	uint32_t nobufs;       /* a receive finds no buffer, see counter recv_nobufs */
+	uint32_t accept_error; /* -EMFILE; who wanted to connect goes on waiting */
 
 	/* power loss: chances in a million that a write is kept whole or lost whole; else it is
 	 * torn */

@@ -115,6 +115,8 @@ bool sim_io_due_now(const struct sim_io *);
 /* When the next of its operations can land, if nothing else happens; UINT64_MAX: never. */
 uint64_t sim_io_next_due(const struct sim_io *);
 
+extern const struct io_sock_ops sim_sock_ops;
+
 /* Can this socket operation get on? */
 bool sim_net_ready(const struct sim_env *, const struct io_op *);
 

@@ -290,6 +290,7 @@ static const struct io_ops sim_ops = {
     .disk = sim_disk,
     .net = sim_net,
     .cancel = sim_cancel,
+    .sock = &sim_sock_ops,
 };
 
 int sim_open(const struct io_engine *engine, const struct io_config *c, struct io **io,

@@ -13,8 +13,9 @@ struct sim_sock {
 	int fd, peer; /* peer < 0: closed */
 	unsigned char *in;
 	uint32_t in_n, in_at, cap;
-	bool eof;   /* the peer sends no more */
-	bool reset; /* the peer has thrown our bytes away */
+	uint64_t moved; /* bytes that the peer gave or took */
+	bool eof;       /* the peer sends no more */
+	bool reset;     /* the peer has thrown our bytes away */
 	bool rd_shut, wr_shut;
 	bool listens;
 	int waiting[64]; /* of a listener: ends to accept */
@@ -113,15 +114,17 @@ int32_t sim_sock_send(struct sim_env *env, int fd, const void *buf, uint32_t len
 	p->in_at = 0;
 	memcpy(p->in + p->in_n, buf, n);
 	p->in_n += n;
+	p->moved += n;
 	return (int32_t)n;
 }
 
 int32_t sim_sock_recv(struct sim_env *env, int fd, void *buf, uint32_t len)
 {
-	struct sim_sock *s = find(env, fd);
+	struct sim_sock *s = find(env, fd), *p;
 
 	if (s == NULL)
 		return -EBADF;
+	p = find(env, s->peer);
 	if (s->reset) {
 		s->reset = false;
 		s->eof = true;
@@ -134,6 +137,8 @@ int32_t sim_sock_recv(struct sim_env *env, int fd, void *buf, uint32_t len)
 	memcpy(buf, s->in + s->in_at, len);
 	s->in_at += len;
 	s->in_n -= len;
+	if (p != NULL)
+		p->moved += len;
 	return (int32_t)len;
 }
 
@@ -300,6 +305,10 @@ enum sim_net_next sim_net_do(struct sim_io *io, struct io_op *op, int32_t *res)
 			*res = s == NULL ? -EBADF : -EINVAL;
 			return SIM_NET_LAST;
 		}
+		if (sim_chance(io->env, io->env->config.accept_error)) {
+			*res = -EMFILE;
+			return SIM_NET_LAST;
+		}
 		*res = s->waiting[0];
 		memmove(s->waiting, s->waiting + 1, --s->waiting_n * sizeof *s->waiting);
 		return SIM_NET_MORE;
@@ -311,3 +320,53 @@ enum sim_net_next sim_net_do(struct sim_io *io, struct io_op *op, int32_t *res)
 		return do_recv_buffer(io, op, res);
 	}
 }
+
+/* ---- at once ---------------------------------------------------------------------------------- */
+
+static bool sock_say(struct io *io, int fd, const void *bytes, size_t n)
+{
+	struct sim_env *env = io->engine->env;
+
+	return sim_sock_send(env, fd, bytes, (uint32_t)n) == (int32_t)n;
+}
+
+static void sock_finish(struct io *io, int fd)
+{
+	sim_sock_shutdown(io->engine->env, fd, SHUT_WR);
+}
+
+static void sock_close(struct io *io, int fd)
+{
+	sim_sock_close(io->engine->env, fd, false);
+}
+
+static uint32_t sock_unread(struct io *io, int fd)
+{
+	const struct sim_sock *s = find(io->engine->env, fd);
+
+	return s != NULL ? s->in_n : 0;
+}
+
+/* What was sent is at the other end at once. */
+static uint32_t sock_unsent(struct io *io, int fd)
+{
+	(void)io;
+	(void)fd;
+	return 0;
+}
+
+static uint64_t sock_progress(struct io *io, int fd)
+{
+	const struct sim_sock *s = find(io->engine->env, fd);
+
+	return s != NULL ? s->moved : 0;
+}
+
+const struct io_sock_ops sim_sock_ops = {
+    .say = sock_say,
+    .finish = sock_finish,
+    .close = sock_close,
+    .unread = sock_unread,
+    .unsent = sock_unsent,
+    .progress = sock_progress,
+};

@@ -160,7 +160,7 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 	if (timeout_ns == 0) {
 		r = idle(u) ? 0 : uring_enter(u, true, 0, NULL);
 	} else if (unlikely(u->memcheck)) {
-		r = uring_wait_poll(u);
+		r = uring_wait_poll(u, timeout_ns);
 	} else if (timeout_ns < 0) {
 		r = uring_enter(u, true, wait, NULL);
 	} else {
@@ -211,7 +211,7 @@ static void uring_cancel(struct io *io, struct io_op *op)
 		A(op->state == OP_BACKLOG);
 		A(op_list_remove(&u->backlog, op));
 		if (op->kind <= IO_DISCARD)
-			uring_disk_next(u);
+			uring_disk_next(u, op);
 		op_local(&u->local, op, res);
 		break;
 	}
@@ -226,6 +226,7 @@ const struct io_ops uring_ops = {
     .disk = uring_disk,
     .net = uring_net,
     .cancel = uring_cancel,
+    .sock = &io_real_sock,
 };
 
 const struct io_engine io_uring_engine = {

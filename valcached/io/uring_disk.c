@@ -12,6 +12,12 @@
 #include "valcached/io/uring_int.h"
 
 #define REGION_BYTES (1ull << 30) /* the kernel's limit for one registered buffer */
+/*
+ * A write goes to the kernel in pieces of so much while reads are under way [IO-8]: a device may have no
+ * place for a read before a large write is over (virtio without indirect descriptors has 256
+ * places for all requests, and a megabyte of scattered pages takes every one).
+ */
+#define WRITE_PIECE (256u * 1024)
 
 static struct region *region_find(struct uring *u, const void *buf, size_t len)
 {
@@ -56,6 +62,8 @@ void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe
 		break;
 	case IO_WRITE:
 		buf += did;
+		if (u->reads > 0 && len > WRITE_PIECE)
+			len = WRITE_PIECE;
 		r = region_find(u, buf, len);
 		if (likely(r != NULL))
 			io_uring_prep_write_fixed(sqe, f->fd, buf, len, off, (int)r->index);
@@ -94,17 +102,21 @@ static void start_disk(struct uring *u, struct io_op *op)
 		return;
 	}
 	u->disk_now++;
+	u->reads += op->kind == IO_READ;
 	uring_start(u, op);
 }
 
-void uring_disk_next(struct uring *u)
+void uring_disk_next(struct uring *u, const struct io_op *gone)
 {
 	struct io_op *op = op_list_pop(&u->disk_wait);
 
-	if (likely(op == NULL))
+	u->reads -= gone->kind == IO_READ;
+	if (likely(op == NULL)) {
 		u->disk_now--;
-	else
-		uring_start(u, op);
+		return;
+	}
+	u->reads += op->kind == IO_READ;
+	uring_start(u, op);
 }
 
 unsigned uring_disk_done(struct uring *u, struct io_op *op, int32_t res)
@@ -115,13 +127,19 @@ unsigned uring_disk_done(struct uring *u, struct io_op *op, int32_t res)
 		uring_start(u, op);
 		return 0;
 	}
+	if (op->kind == IO_WRITE && res == (int32_t)WRITE_PIECE &&
+	    op->u.disk.len - op->u.disk.did > WRITE_PIECE && !(op->flags & OP_CANCELLED)) {
+		op->u.disk.did += WRITE_PIECE;
+		uring_start(u, op);
+		return 0;
+	}
 	if (unlikely(!io_disk_result(&u->io, op, &res))) {
 		uring_start(u, op);
 		return 0;
 	}
 	if (unlikely(u->memcheck) && op->kind == IO_READ && res > 0)
 		memcheck_filled(op->u.disk.buf, (size_t)res);
-	uring_disk_next(u);
+	uring_disk_next(u, op);
 	op_finish(op, res);
 	return 1;
 }

@@ -50,6 +50,7 @@ struct uring {
 	unsigned receiving; /* of them receives */
 	unsigned lazy;      /* lazy sends since the last turn */
 	unsigned disk_now, disk_depth;
+	unsigned reads; /* of disk_now */
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	struct op_list disk_wait, backlog, local;
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
@@ -89,7 +90,7 @@ static inline bool uring_is_recv(const struct io_op *op)
 /* Hands all prepared requests to the kernel; wait: sleeps until a completion or ts. 0 or -errno. */
 int uring_enter(struct uring *, bool get, unsigned wait, struct __kernel_timespec *ts);
 /* The same with get and one completion to wait for, but asleep in poll(2): see memcheck.h. */
-int uring_wait_poll(struct uring *);
+int uring_wait_poll(struct uring *, int64_t timeout_ns);
 /* A free place in the submission queue; NULL: it is full and cannot be handed over now. */
 struct io_uring_sqe *uring_sqe(struct uring *);
 /* Queues op's request, or op itself when there is no place. */
@@ -108,7 +109,7 @@ void uring_prep_disk(struct uring *, struct io_op *, struct io_uring_sqe *);
 unsigned uring_disk_done(struct uring *, struct io_op *, int32_t res);
 void uring_disk(struct io *, struct io_op *);
 /* An op gave its place in the device queue back. */
-void uring_disk_next(struct uring *);
+void uring_disk_next(struct uring *, const struct io_op *gone);
 int uring_add_memory(struct io *, void *base, size_t len);
 int uring_add_file(struct io *, struct io_file *);
 

@@ -5,6 +5,7 @@
  */
 #include <poll.h>
 
+#include "base/clock.h"
 #include "valcached/io/uring_int.h"
 
 int uring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_timespec *ts)
@@ -34,15 +35,19 @@ int uring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_timesp
 	return r < 0 ? r : 0;
 }
 
-/* Asleep for a millisecond at most. */
-int uring_wait_poll(struct uring *u)
+/* Waits for one completion as uring_enter() does, but asleep in poll(2), a millisecond at a time. */
+int uring_wait_poll(struct uring *u, int64_t timeout_ns)
 {
-	int r = uring_enter(u, true, 0, NULL);
+	uint64_t t0 = clock_ns();
 
-	if (r < 0 || io_uring_cq_ready(&u->ring) > 0)
-		return r;
-	(void)poll(NULL, 0, 1);
-	return uring_enter(u, true, 0, NULL);
+	for (;;) {
+		int r = uring_enter(u, true, 0, NULL);
+
+		if (r < 0 || io_uring_cq_ready(&u->ring) > 0 ||
+		    (timeout_ns >= 0 && clock_ns() - t0 >= (uint64_t)timeout_ns))
+			return r;
+		(void)poll(NULL, 0, 1);
+	}
 }
 
 struct io_uring_sqe *uring_sqe(struct uring *u)

@@ -10,8 +10,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -53,9 +51,9 @@ static void turn_away(struct worker *w, int fd)
 	const struct proto_line *line = &proto_lines[PROTO_TOO_MANY];
 
 	count_add(&w->count.rejected_connections, 1);
-	if (send(fd, line->s, line->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	if (!io_sock_say(w->io, fd, line->s, line->len))
 		log_debug("a connection that was turned away is gone already");
-	close(fd);
+	io_sock_close(w->io, fd);
 	log_limited(&limit, LOG_WARN,
 		    "turned a connection away: %u are open; raise -c to allow more",
 		    w->net->cfg.connections);
@@ -105,7 +103,7 @@ static void accepted(struct io_op *op)
 		return;
 	}
 	if (w->draining) {
-		close(op->res);
+		io_sock_close(w->io, op->res);
 		return;
 	}
 	if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >= net->cfg.connections) {
@@ -113,7 +111,7 @@ static void accepted(struct io_op *op)
 	} else {
 		c = conn__new(op->res);
 		if (c == NULL) {
-			close(op->res);
+			io_sock_close(w->io, op->res);
 			pause_accepting(w, l, ENOMEM);
 		} else {
 			atomic_fetch_add_explicit(&net->conn_n, 1, memory_order_relaxed);

@@ -36,7 +36,7 @@
  *   IN_END   anything else                         set__input_end           IN_LINE
  *   IN_HOLD  the step that ends the request        stored, deleted, ...     IN_LINE
  *   any      end of the stream                     conn__settle             closing
- *   closing  all answers sent                      conn__die                dead
+ *   closing  all answers sent                      parted, conn__die        dead
  *   dead     kernel and store have let go          reap                     (freed)
  *
  * The receive (c->rx), re-armed in receive() only:
@@ -57,14 +57,8 @@
  * Threads: the connection's worker.
  */
 #include <errno.h>
-#include <linux/sockios.h>
-#include <netinet/in.h>
-#include <linux/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/log.h"
@@ -173,6 +167,8 @@ static void received(struct io_op *op)
 	if (op->res > 0) {
 		count_add(&w->count.receives, 1);
 		count_add(&w->count.bytes_read, (uint64_t)op->res);
+		if (c->drain == DRAIN_IN)
+			c->drain_in -= (uint32_t)op->res;
 	}
 	if (direct && !c->dead) {
 		uint32_t got = op->res > 0 ? (uint32_t)op->res : 0;
@@ -180,7 +176,7 @@ static void received(struct io_op *op)
 		if (c->watched)
 			worker__unwatch(w, c); /* progress */
 		if (got < op->u.net.len && !cancelled)
-			c->eof = true;
+			c->eof = c->hung_up = true;
 		if (got > 0)
 			set__body_came(c, got);
 	} else if (op->res > 0) {
@@ -189,7 +185,7 @@ static void received(struct io_op *op)
 		bytes_came(c, op->data, (size_t)op->res);
 	}
 	if (op->res == 0 && !direct)
-		c->eof = true;
+		c->eof = c->hung_up = true;
 	else if (op->res < 0 && op->res != -ECANCELED && !c->dead)
 		conn__die(c); /* reset by the client, or its host is gone */
 }
@@ -228,6 +224,11 @@ static void receive(struct conn *c)
 	}
 	if (c->eof)
 		return;
+	if (c->drain != DRAIN_NOT) {
+		if (c->left_n <= LEFT_MAX / 2)
+			io_recv_some(io, &c->rx, c->fd, c->drain_in, received);
+		return;
+	}
 	if (direct) {
 		c->rx_direct = true;
 		io_recv(io, &c->rx, c->fd, c->cur->op.body + c->filled, set__body_room(c),
@@ -280,7 +281,7 @@ static void reap(struct conn *c)
 		w->conns = c->next;
 	if (c->next != NULL)
 		c->next->prev = c->prev;
-	close(c->fd);
+	io_sock_close(w->io, c->fd);
 	c->magic = 0;
 	free(c);
 	atomic_fetch_sub_explicit(&w->conn_n, 1, memory_order_relaxed);
@@ -294,6 +295,42 @@ static bool at_rest(const struct conn *c)
 {
 	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
 	       c->left_n == 0 && proto_idle(&c->proto);
+}
+
+/* The daemon ends: what has arrived by now is the last of the input. */
+static void drain(struct conn *c)
+{
+	if (c->drain == DRAIN_NOT) {
+		c->rested = at_rest(c) && io_sock_unsent(c->w->io, c->fd) == 0;
+		stop_receiving(c);
+		c->drain = DRAIN_STOP;
+	}
+	if (c->drain == DRAIN_STOP && io_op_idle(&c->rx)) {
+		c->drain_in = io_sock_unread(c->w->io, c->fd);
+		c->rested = c->rested && c->drain_in == 0 && at_rest(c);
+		c->drain = DRAIN_IN;
+	}
+	if (c->drain == DRAIN_IN && (c->drain_in == 0 || c->w->sated)) {
+		stop_receiving(c);
+		c->eof = true;
+	}
+}
+
+/*
+ * Everything is answered. To close a socket with unread bytes, or before the client has hung up, would
+ * reset the stream and with it answers that are still under way. False: the client has yet to hang up.
+ */
+static bool parted(struct conn *c)
+{
+	if (c->drain == DRAIN_NOT || c->hung_up || c->rested || c->w->lingered)
+		return true;
+	if (c->drain != DRAIN_TOLD) {
+		io_sock_finish(c->w->io, c->fd);
+		c->drain = DRAIN_TOLD;
+	}
+	if (io_op_idle(&c->rx))
+		io_recv_some(c->w->io, &c->rx, c->fd, HEAD_MAX, received);
+	return false;
 }
 
 /* All input is understood that ever can be. */
@@ -323,14 +360,17 @@ void conn__settle(struct conn *c)
 		answer__emit(c);
 		request__resume(c);
 		left_input(c);
+		if (w->draining)
+			drain(c);
 		if (input_over(c)) {
 			c->closing = true;
 			request__abort(c);
 			left_drop(c);
 		}
 		output__send(c);
-		if ((c->closing && c->cur == NULL && c->queue == NULL && c->out == NULL) ||
-		    (w->draining && at_rest(c)) || w->killed)
+		if ((c->closing && c->cur == NULL && c->queue == NULL && c->out == NULL &&
+		     parted(c)) ||
+		    w->killed)
 			conn__die(c);
 	}
 	if (c->dead) {
@@ -352,27 +392,10 @@ void conn__settle(struct conn *c)
 	conn_assert(c);
 }
 
-/*
- * A number that changes when the client takes or gives bytes: of TCP what was acknowledged and
- * received, of a unix socket what it has not yet taken or we not yet read.
- */
-static uint64_t progress_mark(const struct conn *c)
-{
-	struct tcp_info ti = {0};
-	socklen_t len = sizeof ti;
-	int out = 0, in = 0;
-
-	if (getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0)
-		return ti.tcpi_bytes_acked + ti.tcpi_bytes_received;
-	ioctl(c->fd, SIOCOUTQ, &out);
-	ioctl(c->fd, SIOCINQ, &in);
-	return ((uint64_t)(unsigned)out << 32 | (unsigned)in) + c->rx.u.net.did;
-}
-
 bool conn__look(struct conn *c)
 {
 	static struct log_limit limit;
-	uint64_t mark = progress_mark(c);
+	uint64_t mark = io_sock_progress(c->w->io, c->fd) + c->rx.u.net.did;
 
 	/* the first look has nothing to compare with, but a period has passed */
 	if (c->watch_idle == 0 || mark != c->watch_mark) {

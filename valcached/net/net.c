@@ -209,8 +209,8 @@ void net_counters(const struct net *net, struct net_counters *out)
 {
 	struct net *unlocked = (struct net *)(uintptr_t)net;
 
+	pthread_mutex_lock(&unlocked->lock); /* also the sum: it must not be older than the base */
 	sum(net, out);
-	pthread_mutex_lock(&unlocked->lock);
 #define X(n, s) out->n -= net->base.n;
 	NET_COUNTERS(X)
 #undef X
@@ -221,11 +221,8 @@ void net_counters(const struct net *net, struct net_counters *out)
 
 void net_reset(struct net *net)
 {
-	struct net_counters now;
-
-	sum(net, &now);
 	pthread_mutex_lock(&net->lock);
-	net->base = now;
+	sum(net, &net->base);
 	pthread_mutex_unlock(&net->lock);
 	store_stats_reset(net->store);
 }

@@ -91,6 +91,12 @@ struct left {
 	struct left *next;
 };
 
+/*
+ * The end of the daemon: the receive under way is stopped, what the kernel had by then is received, then no
+ * more; all that is answered, and the client is told the end of the stream and given time to hang up.
+ */
+enum conn_drain { DRAIN_NOT, DRAIN_STOP, DRAIN_IN, DRAIN_TOLD };
+
 enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
 
 struct conn {
@@ -100,7 +106,10 @@ struct conn {
 	/* input: conn.c */
 	uint8_t in;       /* enum conn_in */
 	bool dirty;       /* on the worker's list of those to settle */
-	bool eof;         /* the client sends no more */
+	bool eof;         /* no more input is received */
+	bool hung_up;     /* the client sends no more */
+	bool rested;      /* nothing was asked or owed when the daemon began to end */
+	uint8_t drain;    /* enum conn_drain */
 	bool closing;     /* nothing more is understood; answers go out, then the end */
 	bool dead;        /* being taken down */
 	bool bulk;        /* single receives instead of multishot */
@@ -111,6 +120,7 @@ struct conn {
 	bool end_bad;
 	uint8_t small_run; /* bulk: requests since the last bulk body */
 	uint32_t served;   /* requests in this turn */
+	uint32_t drain_in; /* DRAIN_IN: bytes that are still received */
 	struct proto proto;
 	uint32_t left_at, left_n, left_room;
 	char *left; /* bytes received, not yet understood */
@@ -166,7 +176,11 @@ struct worker {
 	unsigned left_n[LEFT_CLASSES];
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
+	int64_t timeout_ns;              /* of the next turn */
 	bool draining, killed;
+	bool sated;           /* draining: nothing more is received */
+	bool lingered;        /* draining: clients have had the time to hang up */
+	uint64_t drain_ns;    /* when that began */
 	bool woken;           /* since this turn began */
 	bool gone;            /* under net.lock: no connection, no accept any more */
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
@@ -237,6 +251,10 @@ uint64_t accept__turn(struct worker *w, uint64_t now);
 /* worker.c */
 void *worker__main(void *worker);
 void *worker__slow_main(void *worker);
+/* What worker__main() is made of; tests that have one thread call them. False: it is over. */
+int worker__open(struct worker *w, bool serves);
+bool worker__turn(struct worker *w);
+void worker__close(struct worker *w);
 struct req *worker__req(struct worker *w);
 void worker__req_free(struct worker *w, struct req *r);
 struct out *worker__out(struct worker *w);

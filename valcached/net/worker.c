@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "valcached/net/net_int.h"
 
@@ -22,6 +23,12 @@
 #define OUTS_KEPT       256u
 #define LEFT_KEPT_BYTES (1024u * 1024)
 #define LEFT_MIN_SHIFT  9u
+/*
+ * While draining: so long what had arrived is still received, however much it is; so long clients that were
+ * answered may see the end of the stream and hang up.
+ */
+#define INTAKE_NS (300 * NS_PER_MS)
+#define LINGER_NS (800 * NS_PER_MS)
 
 /* ---- free lists ------------------------------------------------------------------------------- */
 
@@ -241,6 +248,7 @@ static void follow_stage(struct worker *w)
 
 	if (stage >= NET_DRAINING && !w->draining) {
 		w->draining = true;
+		w->drain_ns = io_now(w->io);
 		if (w->id == 0)
 			accept__stop(w);
 		mark_all(w);
@@ -254,6 +262,22 @@ static void follow_stage(struct worker *w)
 static uint64_t earlier(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
+}
+
+/* Ends the intake, then the patience of a drain. */
+static uint64_t drain_turn(struct worker *w, uint64_t now)
+{
+	uint64_t intake = w->drain_ns + INTAKE_NS, linger = w->drain_ns + LINGER_NS;
+
+	if (now >= intake && !w->sated) {
+		w->sated = true;
+		mark_all(w);
+	}
+	if (now >= linger && !w->lingered) {
+		w->lingered = true;
+		mark_all(w);
+	}
+	return now < intake ? intake : now < linger ? linger : UINT64_MAX;
 }
 
 static bool all_gone(const struct worker *w)
@@ -279,37 +303,35 @@ static bool report_gone(struct worker *w)
 	return atomic_load_explicit(&net->stage, memory_order_acquire) >= NET_CLOSING;
 }
 
-static void serve(struct worker *w)
+bool worker__turn(struct worker *w)
 {
 	uint64_t due, now;
-	int64_t timeout = 0;
 
+	A(io_turn(w->io, w->timeout_ns) >= 0);
+	w->woken = false;
+	follow_stage(w);
+	settle_marked(w);
+	/* last: what was begun while settling may have set its timers */
+	due = store_worker_turn(w->store);
+	if (w->draining && report_gone(w))
+		return false;
+	now = io_now(w->io);
+	due = earlier(due, watch_turn(w, now));
+	if (w->draining)
+		due = earlier(due, drain_turn(w, now));
 	if (w->id == 0)
-		accept__start(w);
-	for (;;) {
-		A(io_turn(w->io, timeout) >= 0);
-		w->woken = false;
-		follow_stage(w);
-		settle_marked(w);
-		/* last: what was begun while settling may have set its timers */
-		due = store_worker_turn(w->store);
-		if (w->draining && report_gone(w))
-			return;
-		now = io_now(w->io);
-		due = earlier(due, watch_turn(w, now));
-		if (w->id == 0)
-			due = earlier(due, accept__turn(w, now));
-		if (w->flush_at_ns != 0 && !w->draining) {
-			if (now >= w->flush_at_ns)
-				service__flush_due(w);
-			else
-				due = earlier(due, w->flush_at_ns);
-		}
-		/* the slow worker's store turns the loop itself, and may have eaten a wake-up */
-		if (w->dirty != NULL || w->woken)
-			due = 0;
-		timeout = due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now);
+		due = earlier(due, accept__turn(w, now));
+	if (w->flush_at_ns != 0 && !w->draining) {
+		if (now >= w->flush_at_ns)
+			service__flush_due(w);
+		else
+			due = earlier(due, w->flush_at_ns);
 	}
+	/* the slow worker's store turns the loop itself, and may have eaten a wake-up */
+	if (w->dirty != NULL || w->woken)
+		due = 0;
+	w->timeout_ns = due == UINT64_MAX ? -1 : due <= now ? 0 : (int64_t)(due - now);
+	return true;
 }
 
 static void stop_store(struct worker *w)
@@ -340,7 +362,7 @@ static void report(struct worker *w, int rc)
 	pthread_mutex_unlock(&net->lock);
 }
 
-static int open_all(struct worker *w, bool serves)
+int worker__open(struct worker *w, bool serves)
 {
 	const struct io_config cfg = {.net = serves};
 	int rc;
@@ -354,10 +376,12 @@ static int open_all(struct worker *w, bool serves)
 	rc = store_worker_open(w->net->store, w->io, w->id, &w->store, &w->start_cause);
 	if (rc != 0)
 		io_close(&w->io);
+	else if (serves && w->id == 0)
+		accept__start(w);
 	return rc;
 }
 
-static void close_all(struct worker *w)
+void worker__close(struct worker *w)
 {
 	stop_store(w);
 	store_worker_close(&w->store);
@@ -376,12 +400,13 @@ void *worker__main(void *worker)
 	MAGIC_OK(w, WORKER_MAGIC);
 	snprintf(name, sizeof name, "worker-%u", w->id);
 	pthread_setname_np(pthread_self(), name);
-	rc = open_all(w, true);
+	rc = worker__open(w, true);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;
-	serve(w);
-	close_all(w);
+	while (worker__turn(w))
+		;
+	worker__close(w);
 	return NULL;
 }
 
@@ -394,7 +419,7 @@ void *worker__slow_main(void *worker)
 
 	MAGIC_OK(w, WORKER_MAGIC);
 	pthread_setname_np(pthread_self(), "slow");
-	rc = open_all(w, false);
+	rc = worker__open(w, false);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;
@@ -405,6 +430,6 @@ void *worker__slow_main(void *worker)
 				 : due <= now      ? 0
 						   : (int64_t)(due - now)) >= 0);
 	}
-	close_all(w);
+	worker__close(w);
 	return NULL;
 }

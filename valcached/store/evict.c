@@ -26,9 +26,10 @@
 #include "base/log.h"
 #include "valcached/store/store_int.h"
 
-#define RUN_BYTES (FORMAT_EXTENT + 65536u)     /* one read of the recycler */
+#define RUN_BYTES (FORMAT_EXTENT + 65536u)      /* the longest read of the recycler */
+#define RUN_WANT  (256u * 1024 >> STORE_SHRINK) /* ... of several records: others read meanwhile */
 #define RUN_GAP   (64u * 1024 >> STORE_SHRINK) /* unwanted bytes that are read rather than skipped */
-#define RUNS      4u                           /* reads in flight */
+#define RUNS      2u                           /* reads in flight */
 
 void io_wait_done(struct io_op *op)
 {
@@ -446,7 +447,7 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 				/* entries that are not values come first, so places may go back once */
 				if (m->units_at * FORMAT_UNIT < end ||
 				    m->units_at * FORMAT_UNIT > end + RUN_GAP ||
-				    (m->units_at + m->units) * FORMAT_UNIT - r->from > RUN_BYTES)
+				    (m->units_at + m->units) * FORMAT_UNIT - r->from > RUN_WANT)
 					break;
 				end = (m->units_at + m->units) * FORMAT_UNIT;
 			}

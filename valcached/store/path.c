@@ -253,17 +253,17 @@ int paths_open(struct store *s, char **cause)
 		    s->engine->file_open(s->engine, s->cfg.paths[i], s->cfg.size, &p->file, cause);
 		if (res < 0)
 			goto out;
-		if (p->file->info.size < s->cfg.size) {
-			res = fail(cause, -ENOSPC, "%s has %" PRIu64 " bytes, less than --size",
-				   s->cfg.paths[i], p->file->info.size);
-			goto out;
-		}
 		res = io_add_file(io, p->file);
 		if (res < 0) {
 			fail(cause, res, "cannot use %s: %s", s->cfg.paths[i], strerror(-res));
 			goto out;
 		}
-		res = s->cfg.fresh ? 0 : read_super(io, p, page);
+		if (s->cfg.fresh)
+			res = 0;
+		else if (p->file->info.size < 2 * FORMAT_ALIGN)
+			res = -EINVAL;
+		else
+			res = read_super(io, p, page);
 		if (res == -EINVAL) {
 			fail(
 			    cause, res,
@@ -313,7 +313,7 @@ int paths_open(struct store *s, char **cause)
 			    "%s is empty, but %s belongs to a store of %u paths: give the paths that the "
 			    "store was made with, or remove the files to start empty",
 			    s->cfg.paths[i], s->cfg.paths[0], s->path[0].super.path_count);
-		} else {
+		} else if (p->file->info.size >= s->cfg.size) {
 			new_super(s, p);
 			res = super_write(io, p);
 			if (res < 0)
@@ -324,6 +324,13 @@ int paths_open(struct store *s, char **cause)
 					 s->cfg.paths[i], p->nseg, s->seg_size >> 20,
 					 p->file->info.block_device ? ", block device" : "");
 		}
+		/* the geometry is right, the file is not: somebody has cut it */
+		if (res >= 0 && p->file->info.size < s->cfg.size)
+			res = fail(cause, -ENOSPC,
+				   "%s has %" PRIu64
+				   " bytes, less than --size: lower --size, or remove the file to "
+				   "start empty",
+				   s->cfg.paths[i], p->file->info.size);
 		if (res < 0)
 			goto out;
 	}

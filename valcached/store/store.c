@@ -112,6 +112,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	atomic_store(&s->seq, 1);
 	atomic_store(&s->generation, 1);
 	pthread_mutex_init(&s->drop_lock, NULL);
+	pthread_mutex_init(&s->base_lock, NULL);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&s->stripe[i].m, NULL);
 	s->worker = calloc(s->cfg.workers + 1, sizeof(struct store_worker * _Atomic));
@@ -164,6 +165,7 @@ void store_close(struct store **sp)
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&s->stripe[i].m);
 	pthread_mutex_destroy(&s->drop_lock);
+	pthread_mutex_destroy(&s->base_lock);
 	free(s->drops);
 	free(s->worker);
 	free(s->base);
@@ -328,7 +330,8 @@ void worker_wake(struct store_worker *sw)
 
 /* ---- looking inside ---------------------------------------------------------------------------- */
 
-void store_counters(const struct store *s, struct store_counters *out)
+/* Since the start. */
+static void counters_sum(const struct store *s, struct store_counters *out)
 {
 	memset(out, 0, sizeof *out);
 	for (unsigned i = 0; i <= s->cfg.workers; i++) {
@@ -340,37 +343,47 @@ void store_counters(const struct store *s, struct store_counters *out)
 		STORE_COUNTERS(X)
 #undef X
 	}
-#define X(n, t) out->n -= atomic_load_explicit(&s->base->n, memory_order_relaxed);
-	STORE_COUNTERS(X)
-#undef X
 }
 
-void store_latency(const struct store *s, enum store_latency which, struct hist *into)
+static void latency_sum(const struct store *s, enum store_latency which, struct hist *into)
 {
 	memset(into, 0, sizeof *into);
 	for (unsigned i = 0; i <= s->cfg.workers; i++)
 		if (s->worker[i] != NULL)
 			hist_merge(into, &s->worker[i]->lat[which]);
+}
+
+/* Bases and sums are read together: a base newer than the sum would make it negative. */
+static pthread_mutex_t *base_lock(const struct store *s)
+{
+	return &((struct store *)(uintptr_t)s)->base_lock;
+}
+
+void store_counters(const struct store *s, struct store_counters *out)
+{
+	pthread_mutex_lock(base_lock(s));
+	counters_sum(s, out);
+#define X(n, t) out->n -= s->base->n;
+	STORE_COUNTERS(X)
+#undef X
+	pthread_mutex_unlock(base_lock(s));
+}
+
+void store_latency(const struct store *s, enum store_latency which, struct hist *into)
+{
+	pthread_mutex_lock(base_lock(s));
+	latency_sum(s, which, into);
 	hist_subtract(into, &s->lat_base[which]);
+	pthread_mutex_unlock(base_lock(s));
 }
 
 void store_stats_reset(struct store *s)
 {
-	struct store_counters now;
-
-	store_counters(s, &now);
-#define X(n, t) atomic_fetch_add(&s->base->n, now.n);
-	STORE_COUNTERS(X)
-#undef X
-	for (unsigned k = 0; k < STORE_LATS; k++) {
-		struct hist *h = malloc(sizeof *h);
-
-		if (h == NULL)
-			return;
-		store_latency(s, (enum store_latency)k, h);
-		hist_merge(&s->lat_base[k], h);
-		free(h);
-	}
+	pthread_mutex_lock(base_lock(s));
+	counters_sum(s, s->base);
+	for (unsigned k = 0; k < STORE_LATS; k++)
+		latency_sum(s, (enum store_latency)k, &s->lat_base[k]);
+	pthread_mutex_unlock(base_lock(s));
 }
 
 int store_set_ram(struct store *s, uint64_t bytes)
@@ -428,7 +441,7 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 {
 	uint64_t recycled = 0, sealed = 0, used = 0, age, items, bytes, waf_user, waf_disk, up;
-	struct store_counters c;
+	struct store_counters c, all;
 	struct index_stats ix;
 	struct ram_stats ram;
 	uint32_t nseg = 0;
@@ -444,6 +457,7 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	}
 	waf_user = c.user_bytes;
 	waf_disk = c.disk_write_bytes;
+	counters_sum(s, &all);
 	up = clock_ns() - s->opened_ns;
 	age = atomic_load(&s->eviction_age_ns);
 	emit(arg, "segment_bytes", "%" PRIu64, s->seg_size);
@@ -458,10 +472,11 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	emit(arg, "records_reinsert_corrupt", "%" PRIu64, atomic_load(&s->reinsert_corrupt));
 	emit(arg, "records_evicted", "%" PRIu64, atomic_load(&s->evicted));
 	emit(arg, "eviction_age_s", "%.1f", (double)age / 1e9);
-	/* the time that the present rate of writes needs to turn the whole store over */
+	/* the time that the rate of writes since the start needs to turn the whole store over */
 	emit(arg, "retention_predicted_s", "%.0f",
-	     waf_disk > 0 ? (double)(nseg * s->seg_size) / ((double)waf_disk / ((double)up / 1e9))
-			  : 0.0);
+	     all.disk_write_bytes > 0 ? (double)(nseg * s->seg_size) /
+					    ((double)all.disk_write_bytes / ((double)up / 1e9))
+				      : 0.0);
 	emit(arg, "write_amplification", "%.3f",
 	     waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
 	emit(arg, "data_bytes", "%" PRIu64, bytes);

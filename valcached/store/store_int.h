@@ -283,7 +283,8 @@ struct store {
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
-	struct worker_count *base; /* counters at the last reset */
+	pthread_mutex_t base_lock;
+	struct store_counters *base; /* counters at the last reset */
 	struct hist *lat_base;
 	struct {
 		pthread_mutex_t m;
