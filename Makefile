@@ -102,13 +102,14 @@ options_deps := options base
 io_deps    := io base
 proto_deps := proto base
 store_deps := store io base
-net_deps   := net options store proto io admin base
+net_deps   := net options proto io admin base
+net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
 
 .PHONY: unit
 unit: $(unit_bin)
 define unit_rule
-$(BUILD)/tests/$(1)-%: $(BUILD)/obj/tests/unit/$(1)-%.o $$(call ar,$$($(1)_deps))
+$(BUILD)/tests/$(1)-%: $(BUILD)/obj/tests/unit/$(1)-%.o $$($(1)_objs) $$(call ar,$$($(1)_deps))
 	@mkdir -p $$(@D)
 	$$(LINK) -lcmocka $$(all_libs)
 endef

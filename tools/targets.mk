@@ -68,7 +68,7 @@ FUZZ_SEED ?= 0
 .PHONY: fuzz fuzzers
 fuzzers: $(fuzz_bin)
 define fuzz_rule
-$(BUILD)/fuzz/$(1)-%: $(BUILD)/obj/tests/fuzz/$(1)-%.o $$(call ar,$$($(1)_deps))
+$(BUILD)/fuzz/$(1)-%: $(BUILD)/obj/tests/fuzz/$(1)-%.o $$($(1)_objs) $$(call ar,$$($(1)_deps))
 	@mkdir -p $$(@D)
 	$$(LINK) -fsanitize=fuzzer $$(all_libs)
 endef

@@ -22,7 +22,6 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "base/clock.h"
 #include "base/log.h"
 #include "valcached/store/store.h"
 
@@ -439,7 +438,7 @@ static void delay(struct store_op *op)
 	struct store_worker *sw = op->sw;
 
 	op->start_ns =
-	    clock_ns() + (sw->s->delay_us != 0 ? rnd(sw) % (sw->s->delay_us * 1000ull) : 0);
+	    io_now(sw->io) + (sw->s->delay_us != 0 ? rnd(sw) % (sw->s->delay_us * 1000ull) : 0);
 	op->next = sw->pending;
 	sw->pending = op;
 }
@@ -473,7 +472,7 @@ static bool begin(struct store_op *op, unsigned kind)
 uint64_t store_worker_turn(struct store_worker *sw)
 {
 	struct store_op **at = &sw->pending, *op;
-	uint64_t now = clock_ns(), due = UINT64_MAX;
+	uint64_t now = io_now(sw->io), due = UINT64_MAX;
 	struct store_op *ready = NULL;
 
 	MAGIC_OK(sw, WORKER_MAGIC);

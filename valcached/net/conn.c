@@ -357,6 +357,7 @@ void conn__settle(struct conn *c)
 
 	conn_assert(c);
 	if (!c->dead) {
+		read__resume(c);
 		answer__emit(c);
 		request__resume(c);
 		left_input(c);

@@ -63,6 +63,7 @@ struct req {
 	bool open;                  /* op is between store_op_init and store_op_end */
 	bool busy;                  /* the store has op */
 	bool ready;                 /* the answer may be given once it is this one's turn */
+	bool deferred;              /* a read in the queue that is not begun yet: rule 6 */
 	bool last, noreply, expire, value, add, has_cas;
 	bool dumps;       /* holds net.dumping */
 	enum proto_rc rc; /* of a meta answer other than a hit */
@@ -129,8 +130,9 @@ struct conn {
 	uint32_t filled;    /* bytes of cur->op.body */
 	uint32_t body_left; /* bytes of the value still to come */
 	uint32_t busy;      /* operations the store has */
-	uint32_t pending;   /* of them reads in the queue */
-	struct req *last_read; /* the latest of these, while it is pending */
+	uint32_t pending;   /* reads in the queue that are not done */
+	struct req *last_read; /* the latest that was begun, while it is pending */
+	struct req *deferred;  /* the first that was not */
 	uint32_t queue_n;
 	uint32_t mean; /* bytes of recent values */
 	struct req *queue, **queue_end;
@@ -295,6 +297,9 @@ void request__end(struct conn *c, struct req *r);
 
 /* answer.c: puts the answers whose turn has come. */
 void answer__emit(struct conn *c);
+
+/* read.c: begins what had to wait for memory that an earlier read of the connection waited for. */
+void read__resume(struct conn *c);
 
 /*
  * set.c. Bytes that a direct receive asks for: the rest of the body or of this part of it, and, behind a

@@ -84,17 +84,19 @@ static void answer_placed(struct conn *c, struct req *r)
 	request__end(c, r);
 }
 
+static bool is_head(const struct req *r)
+{
+	return r->kind == PROTO_TOUCH || r->kind == PROTO_ME || (r->kind == PROTO_MG && !r->value);
+}
+
 static void begin_read(struct conn *c, struct req *r)
 {
-	bool head =
-	    r->kind == PROTO_TOUCH || r->kind == PROTO_ME || (r->kind == PROTO_MG && !r->value);
-
 	r->then = read_came;
 	if (c->queue == NULL) {
 		r->op.place = place_value;
 		r->op.place_max = COPY_MAX;
 	}
-	if (store_get(&r->op, head)) {
+	if (store_get(&r->op, is_head(r))) {
 		read_known(c, r);
 		if (r->op.placed)
 			answer_placed(c, r);
@@ -106,6 +108,17 @@ static void begin_read(struct conn *c, struct req *r)
 	c->busy++;
 	c->pending++;
 	c->last_read = r;
+	answer__enqueue(c, r);
+}
+
+/* Takes its place in the queue, to be begun when the read before it has its memory. */
+static void defer(struct conn *c, struct req *r)
+{
+	r->then = read_came;
+	r->deferred = true;
+	c->pending++;
+	if (c->deferred == NULL)
+		c->deferred = r;
 	answer__enqueue(c, r);
 }
 
@@ -121,8 +134,30 @@ unsigned read__begin_ahead(struct conn *c)
 		for (unsigned i = n > stage * AHEAD_STEP ? n - stage * AHEAD_STEP : 0; i < n; i++)
 			store_prefetch(&w->ahead[i]->op, stage);
 	for (unsigned i = 0; i < n; i++)
-		begin_read(c, w->ahead[i]);
+		if (request__starved(c))
+			defer(c, w->ahead[i]);
+		else
+			begin_read(c, w->ahead[i]);
 	return n;
+}
+
+void read__resume(struct conn *c)
+{
+	while (c->deferred != NULL && !request__starved(c)) {
+		struct req *r = c->deferred, *q = r->next;
+
+		while (q != NULL && !q->deferred)
+			q = q->next;
+		c->deferred = q;
+		r->deferred = false;
+		if (store_get(&r->op, is_head(r))) {
+			read_came(r);
+		} else {
+			r->busy = true;
+			c->busy++;
+			c->last_read = r;
+		}
+	}
 }
 
 /* A read: put off for a moment if more input is here, while its cache lines are on their way. */

@@ -15,7 +15,8 @@
  *     before is sent. Such a request stays at the head of the queue meanwhile (c->stream).
  *  5. Each request that is taken is ended exactly once, by request__end().
  *  6. While a read waits for memory, nothing later is begun on its connection: what holds memory is never
- *     behind what waits for it, so those that wait are served in the end.
+ *     behind what waits for it, so those that wait are served in the end, and a pipeline has one place
+ *     in the line, not many. Reads that were parsed already are in the queue, deferred.
  *
  * Threads: the connection's worker.
  */
@@ -65,7 +66,7 @@ static bool read_pending(const struct conn *c, const struct req *r)
 	if (r->op.key_len == 0)
 		return true;
 	for (const struct req *q = c->queue; q != NULL; q = q->next)
-		if (q->busy && q->open && q->op.key_len == r->op.key_len &&
+		if ((q->busy || q->deferred) && q->open && q->op.key_len == r->op.key_len &&
 		    memcmp(q->op.key, r->op.key, r->op.key_len) == 0)
 			return true;
 	return false;
@@ -107,8 +108,8 @@ bool request__may_begin(const struct conn *c)
 
 	if (c->queue_n + c->w->ahead_n >= WINDOW_REQS)
 		return false;
-	if (c->last_read != NULL && c->last_read->op.waits)
-		return false; /* rule 6 */
+	if (c->deferred != NULL || request__starved(c))
+		return false;
 	due = c->out_bytes + c->held_bytes + (uint64_t)(c->pending + c->w->ahead_n) * c->mean;
 	return due < WINDOW_BYTES || (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
 }
@@ -328,12 +329,14 @@ void request__free_all(struct conn *c)
 	struct req *r = c->queue, *next;
 
 	c->stream = NULL;
+	c->deferred = NULL;
 	c->queue = NULL;
 	c->queue_end = &c->queue;
 	c->queue_n = 0;
 	c->held_bytes = 0;
 	for (; r != NULL; r = next) {
 		next = r->next;
+		r->deferred = false;
 		if (r->busy)
 			answer__enqueue(c, r);
 		else

@@ -21,7 +21,7 @@ static inline struct req *request__take(struct conn *c, const struct proto_reque
 
 	r->conn = c;
 	r->kind = (uint8_t)rq->op;
-	r->open = r->busy = r->ready = false;
+	r->open = r->busy = r->ready = r->deferred = false;
 	r->last = rq->last;
 	r->noreply = rq->noreply;
 	r->expire = rq->expire;
@@ -71,6 +71,12 @@ static inline void request__close(struct req *r)
 void request__hold(struct conn *c, struct req *r, void (*begin)(struct req *));
 /* The same for a request that is taken here, with its key. */
 void request__hold_new(struct conn *c, const struct proto_request *rq, void (*begin)(struct req *));
+
+/* Rule 6: a read of the connection waits for memory. */
+static inline bool request__starved(const struct conn *c)
+{
+	return c->last_read != NULL && c->last_read->op.waits;
+}
 
 /* ---- answer.c --------------------------------------------------------------------------------- */
 
