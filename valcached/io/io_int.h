@@ -7,7 +7,7 @@
  *     submit ---> OP_KERNEL ----------------> last done()
  *        |            ^          ^
  *        |            |          |
- *        +-> OP_WAIT -+ (disk queue is full) [IO-7]
+ *        +-> OP_WAIT -+ (disk queue is full [IO-7]; uring: a send, until the turn's end)
  *        +-> OP_BACKLOG (the submission queue is full)
  *        +-> OP_LOCAL (decided here: bad arguments, nothing to do, cancelled before the kernel saw
  *                      it); done() comes from the next turn

@@ -3,8 +3,9 @@
  * The io_uring engine: the turns of the loop. See uring_int.h for the rules of the whole.
  *
  * One turn is one system call: it submits what callbacks of the last turn prepared, waits, and
- * then runs all completions. Only a full submission queue makes another. The end of a lazy send
- * alone is no reason to turn; see patient().
+ * then runs all completions. A full submission queue makes another, and file operations that meet sends
+ * go first by one of their own; see send_some(). The end of a lazy send alone is no reason to turn;
+ * see patient().
  */
 #include <errno.h>
 #include <poll.h>
@@ -50,14 +51,8 @@ static unsigned wake_done(struct uring *u, uint32_t flags)
 	return 1;
 }
 
-/*
- * Completions taken in one turn. What they lead to is submitted at its end, and sends run in that submit, one
- * after another: after a burst of 32 disk reads the disk and the clients would be idle until the last of 32
- * answers is copied, then all ask at once, and the burst is kept alive. In small turns the first
- * client asks again while the others are still answered (32 connections, cold 32 KiB: the device had nothing to
- * do for 40 % of the time).
- */
-#define TURN_MAX 8u
+/* Completions taken in one turn; the rest comes next turn, whose enter finds it and does not sleep. */
+#define TURN_MAX 64u
 
 static int reap(struct uring *u)
 {
@@ -65,7 +60,6 @@ static int reap(struct uring *u)
 	unsigned head = *cq->khead, tail = io_uring_smp_load_acquire(cq->ktail), n = 0;
 	struct io_op *op;
 
-	/* the rest comes next turn, whose enter finds it ready and does not sleep */
 	if (tail - head > TURN_MAX)
 		tail = head + TURN_MAX;
 	io_count(&u->io.count.completed, tail - head);
@@ -135,6 +129,29 @@ static bool patient(const struct uring *u)
 	return u->lazy == 1 && u->receiving <= 1 && u->disk_now == 0;
 }
 
+/*
+ * Sends run inside the enter that submits them, one after another, and copy: 10 us for 32 KiB. Meanwhile a
+ * device that has finished its reads waits for the next. So file operations go first, by an enter of their own
+ * (the kernel holds them back behind the sends of the same enter otherwise: it plugs the queue),
+ * and of the sends only so many go per turn as the device has work for. Whoever asks meanwhile is served in the
+ * next turn, before the rest of the sends.
+ */
+#define SEND_SHARE (16u << 10)
+
+static void send_some(struct uring *u)
+{
+	uint32_t share = u->disk_now > 0 ? SEND_SHARE * (1 + u->disk_now / 8) : 3 * SEND_SHARE;
+	struct io_op *op;
+	uint32_t n = 0;
+
+	if (u->disk_queued)
+		(void)uring_enter(u, false, 0, NULL); /* refused: the next enter says why */
+	while (n < share && (op = op_list_pop(&u->sends)) != NULL) {
+		n += op->u.net.len;
+		uring_start(u, op);
+	}
+}
+
 static int uring_turn(struct io *io, int64_t timeout_ns)
 {
 	struct uring *u = uring_of(io);
@@ -150,6 +167,10 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 	if (unlikely(u->backlog.head != NULL || u->cancels.head != NULL))
 		uring_drain(u);
 	if (unlikely(u->local.head != NULL))
+		timeout_ns = 0;
+	if (u->sends.head != NULL)
+		send_some(u);
+	if (u->sends.head != NULL)
 		timeout_ns = 0;
 	if (timeout_ns != 0 && patient(u)) {
 		wait = 2;
@@ -204,7 +225,7 @@ static void uring_cancel(struct io *io, struct io_op *op)
 		uring_send_cancel(u, op);
 		break;
 	case OP_WAIT:
-		A(op_list_remove(&u->disk_wait, op));
+		A(op_list_remove(op->kind == IO_SEND ? &u->sends : &u->disk_wait, op));
 		op_local(&u->local, op, res);
 		break;
 	default:

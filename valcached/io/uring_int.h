@@ -17,7 +17,7 @@
  *  3. Provided buffers are given back before the callback loop takes the next completion. So when
  *     a receive finds none (-ENOBUFS), some are back by the time it is armed again.
  *  4. Requests leave op->flags & OP_CANCELLED alone; a cancelled op is never continued.
- *  5. While the backlog is not empty, nothing passes it: submissions stay in order.
+ *  5. Sends apart, while the backlog is not empty, nothing passes it: submissions stay in order.
  */
 #ifndef VALCACHED_IO_URING_INT_H
 #define VALCACHED_IO_URING_INT_H
@@ -52,7 +52,9 @@ struct uring {
 	unsigned disk_now, disk_depth;
 	unsigned reads; /* of disk_now */
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
+	bool disk_queued;     /* file operations, since the last enter */
 	struct op_list disk_wait, backlog, local;
+	struct op_list sends;   /* not yet in the queue; see send_some() in uring.c */
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
 	struct region *hit;     /* the region of the last buffer looked up */
 

@@ -231,6 +231,13 @@ unsigned uring_net_done(struct uring *u, struct io_op *op, int32_t res, uint32_t
 	return n;
 }
 
+/* Until the end of this turn's callbacks; see send_some() in uring.c. */
+static void send_later(struct uring *u, struct io_op *op)
+{
+	op->state = OP_WAIT;
+	op_list_append(&u->sends, op);
+}
+
 void uring_net(struct io *io, struct io_op *op)
 {
 	struct uring *u = uring_of(io);
@@ -239,6 +246,8 @@ void uring_net(struct io *io, struct io_op *op)
 	A(u->bufs != NULL || op->kind == IO_RECV || op->kind == IO_SEND);
 	if (unlikely(io_net_begin(op, &res)))
 		op_local(&u->local, op, res);
+	else if (op->kind == IO_SEND)
+		send_later(u, op);
 	else
 		uring_start(u, op);
 }

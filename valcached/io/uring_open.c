@@ -168,7 +168,8 @@ void uring_close(struct io *io)
 	struct uring *u = uring_of(io);
 
 	A(u->in_kernel == 0 && u->disk_now == 0);
-	A(u->local.head == NULL && u->backlog.head == NULL && u->disk_wait.head == NULL);
+	A(u->local.head == NULL && u->backlog.head == NULL && u->sends.head == NULL &&
+	  u->disk_wait.head == NULL);
 	uring_free(u);
 }
 
@@ -197,6 +198,7 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 	op_list_init(&u->disk_wait);
 	op_list_init(&u->backlog);
 	op_list_init(&u->local);
+	op_list_init(&u->sends);
 	op_list_init(&u->cancels);
 	u->memcheck = memcheck_runs();
 

@@ -20,6 +20,7 @@ int uring_enter(struct uring *u, bool get, unsigned wait, struct __kernel_timesp
 		sq->sqe_head = sq->sqe_tail;
 		io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
 	}
+	u->disk_queued = false;
 	submit = sq->sqe_tail - io_uring_smp_load_acquire(sq->khead);
 	if (get)
 		flags |= IORING_ENTER_GETEVENTS;
@@ -66,10 +67,12 @@ void uring_start(struct uring *u, struct io_op *op)
 	struct io_uring_sqe *sqe;
 
 	if (likely(u->backlog.head == NULL && (sqe = uring_sqe(u)) != NULL)) {
-		if (op->kind <= IO_DISCARD)
+		if (op->kind <= IO_DISCARD) {
 			uring_prep_disk(u, op, sqe);
-		else
+			u->disk_queued = true;
+		} else {
 			uring_prep_net(u, op, sqe);
+		}
 		sqe->user_data = (uintptr_t)op;
 		op->state = OP_KERNEL;
 		u->in_kernel++;
