@@ -232,7 +232,7 @@ static void uring_cancel(struct io *io, struct io_op *op)
 		A(op->state == OP_BACKLOG);
 		A(op_list_remove(&u->backlog, op));
 		if (op->kind <= IO_DISCARD)
-			uring_disk_next(u, op);
+			uring_disk_next(u);
 		op_local(&u->local, op, res);
 		break;
 	}

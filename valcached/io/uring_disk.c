@@ -7,17 +7,19 @@
 #include <linux/falloc.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "valcached/io/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 #define REGION_BYTES (1ull << 30) /* the kernel's limit for one registered buffer */
 /*
- * A write goes to the kernel in pieces of so much while reads are under way [IO-8]: a device may have no
+ * Where reads come and go, a write goes to the kernel in pieces of so much [IO-8]: a device may have no
  * place for a read before a large write is over (virtio without indirect descriptors has 256
  * places for all requests, and a megabyte of scattered pages takes every one).
  */
 #define WRITE_PIECE (256u * 1024)
+#define READS_NS    (10 * NS_PER_MS) /* so long after the last read began */
 
 static struct region *region_find(struct uring *u, const void *buf, size_t len)
 {
@@ -53,6 +55,7 @@ void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe
 
 	switch (op->kind) {
 	case IO_READ:
+		u->read_ns = u->io.now_ns;
 		buf += did;
 		r = region_find(u, buf, len);
 		if (likely(r != NULL))
@@ -62,7 +65,7 @@ void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe
 		break;
 	case IO_WRITE:
 		buf += did;
-		if (u->reads > 0 && len > WRITE_PIECE)
+		if (len > WRITE_PIECE && u->io.now_ns - u->read_ns < READS_NS)
 			len = WRITE_PIECE;
 		r = region_find(u, buf, len);
 		if (likely(r != NULL))
@@ -102,21 +105,17 @@ static void start_disk(struct uring *u, struct io_op *op)
 		return;
 	}
 	u->disk_now++;
-	u->reads += op->kind == IO_READ;
 	uring_start(u, op);
 }
 
-void uring_disk_next(struct uring *u, const struct io_op *gone)
+void uring_disk_next(struct uring *u)
 {
 	struct io_op *op = op_list_pop(&u->disk_wait);
 
-	u->reads -= gone->kind == IO_READ;
-	if (likely(op == NULL)) {
+	if (likely(op == NULL))
 		u->disk_now--;
-		return;
-	}
-	u->reads += op->kind == IO_READ;
-	uring_start(u, op);
+	else
+		uring_start(u, op);
 }
 
 unsigned uring_disk_done(struct uring *u, struct io_op *op, int32_t res)
@@ -139,7 +138,7 @@ unsigned uring_disk_done(struct uring *u, struct io_op *op, int32_t res)
 	}
 	if (unlikely(u->memcheck) && op->kind == IO_READ && res > 0)
 		memcheck_filled(op->u.disk.buf, (size_t)res);
-	uring_disk_next(u, op);
+	uring_disk_next(u);
 	op_finish(op, res);
 	return 1;
 }

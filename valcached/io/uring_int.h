@@ -50,7 +50,7 @@ struct uring {
 	unsigned receiving; /* of them receives */
 	unsigned lazy;      /* lazy sends since the last turn */
 	unsigned disk_now, disk_depth;
-	unsigned reads; /* of disk_now */
+	uint64_t read_ns;     /* the last file read began in this turn */
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	bool disk_queued;     /* file operations, since the last enter */
 	struct op_list disk_wait, backlog, local;
@@ -111,7 +111,7 @@ void uring_prep_disk(struct uring *, struct io_op *, struct io_uring_sqe *);
 unsigned uring_disk_done(struct uring *, struct io_op *, int32_t res);
 void uring_disk(struct io *, struct io_op *);
 /* An op gave its place in the device queue back. */
-void uring_disk_next(struct uring *, const struct io_op *gone);
+void uring_disk_next(struct uring *);
 int uring_add_memory(struct io *, void *base, size_t len);
 int uring_add_file(struct io *, struct io_file *);
 
