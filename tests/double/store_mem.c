@@ -381,7 +381,7 @@ static void dump_step(struct store_op *op)
 		for (const struct entry *e = s->bucket[b]; e != NULL && room - n > 512; e = e->next)
 			n += (size_t)snprintf(
 			    (char *)v->bytes + n, room - n,
-			    "key=%.*s exp=-1 la=0 cas=%llu fetch=yes cls=1 size=%u\n", e->key_len,
+			    "key=%.*s exp=-1 la=0 cas=%llu fetch=no cls=1 size=%u\r\n", e->key_len,
 			    e->key, (unsigned long long)e->value->cas, e->value->len);
 	pthread_mutex_unlock(&s->lock);
 	op->value_off = (uint32_t)b;

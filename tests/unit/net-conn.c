@@ -387,6 +387,42 @@ static void fair_buffers(void **state)
 	free(want.at);
 }
 
+/*
+ * There is one buffer: reads that wait for it, then a set of one of their keys. The set must not take the
+ * buffer and wait for the read that waits for it.
+ */
+static void set_behind_starved_reads(void **state)
+{
+	static const char in[] = "get v\r\nget w\r\nset w 0 0 3\r\nwww\r\nmn\r\n";
+	struct bytes got = {0}, want = {0};
+	struct rig *r;
+	int sitter, fd;
+
+	(void)state;
+	setenv("STORE_MEM_BUFFERS", "1", 1);
+	r = rig_open(19, &(struct sim_config){.sock_bytes = 50000}, NULL);
+	store_value(r, "v", 'v', BIG);
+	store_value(r, "w", 'w', 3);
+	sitter = rig_connect(r), fd = rig_connect(r);
+	rig_send(r, sitter, "get v\r\n", 7);
+	rig_run(r);
+	rig_send(r, fd, in, sizeof in - 1);
+	rig_run(r);
+	take_all(r, sitter, &got);
+	got.n = 0;
+	want_value(&want, "v", 'v', BIG);
+	want_value(&want, "w", 'w', 3);
+	say(&want, "STORED\r\nMN\r\n");
+	assert_false(take_all(r, fd, &got));
+	same(&got, &want);
+	sim_sock_close(r->env, sitter, false);
+	sim_sock_close(r->env, fd, false);
+	rig_close(&r);
+	unsetenv("STORE_MEM_BUFFERS");
+	free(got.at);
+	free(want.at);
+}
+
 /* One too many is told so and closed; a place that becomes free is given. */
 static void limit(void **state)
 {
@@ -540,6 +576,7 @@ int main(void)
 	    cmocka_unit_test(fair_buffers),
 	    cmocka_unit_test(limit),
 	    cmocka_unit_test(no_descriptors),
+	    cmocka_unit_test(set_behind_starved_reads),
 	    cmocka_unit_test(half_closed),
 	    cmocka_unit_test(drained),
 	};

@@ -25,6 +25,9 @@
 #define RIG_SOON    (100 * (int64_t)NS_PER_MS)
 #define RIG_TURNS   2000000u /* a run that takes more never ends */
 #define RIG_STALL_S 10u
+#ifndef RIG_ITEM_MAX
+#define RIG_ITEM_MAX (1u << 20)
+#endif
 
 struct rig {
 	struct sim_env *env;
@@ -49,7 +52,7 @@ static inline bool rig_stats(void *arg, const char *group, size_t n, struct text
 static inline struct rig *rig_open(uint64_t seed, const struct sim_config *sc,
 				   const struct net_config *nc)
 {
-	struct store_config sconf = {.workers = 1, .item_max = 1 << 20, .ram_bytes = 64 << 20};
+	struct store_config sconf = {.workers = 1, .item_max = RIG_ITEM_MAX, .ram_bytes = 64 << 20};
 	struct rig *r = calloc(1, sizeof *r);
 	char *cause = NULL;
 

@@ -125,11 +125,11 @@ static void refused(struct conn *c, const struct proto_request *rq)
 	answer__text(c, rq->reply, rq->reply_len);
 }
 
-static void begin(struct conn *c, const struct proto_request *rq, bool more)
+/* What may be put off; everything else takes its place behind those put off. False: it is no such read. */
+static bool begin_read(struct conn *c, const struct proto_request *rq, bool more)
 {
 	struct worker *w = c->w;
 
-	/* what may be put off; everything else takes its place behind those put off */
 	switch (rq->op) {
 	case PROTO_GET:
 	case PROTO_GETS:
@@ -138,7 +138,7 @@ static void begin(struct conn *c, const struct proto_request *rq, bool more)
 		if (rq->key_len == 0 || rq->expire)
 			break;
 		read__key(c, rq, more);
-		return;
+		return true;
 	case PROTO_MG:
 	case PROTO_TOUCH:
 		if (rq->expire)
@@ -146,15 +146,21 @@ static void begin(struct conn *c, const struct proto_request *rq, bool more)
 		if (rq->op == PROTO_MG)
 			count_add(&w->count.cmd_meta, 1);
 		read__key(c, rq, more);
-		return;
+		return true;
 	case PROTO_ME:
 		count_add(&w->count.cmd_meta, 1);
 		read__key(c, rq, more);
-		return;
+		return true;
 	default:
 		break;
 	}
-	read__begin_ahead(c);
+	return false;
+}
+
+static void begin(struct conn *c, const struct proto_request *rq)
+{
+	struct worker *w = c->w;
+
 	switch (rq->op) {
 	case PROTO_GET:
 	case PROTO_GETS:
@@ -232,13 +238,22 @@ static void begin(struct conn *c, const struct proto_request *rq, bool more)
 static bool input_line(struct conn *c, const char *p, size_t n, size_t *did)
 {
 	struct proto_request *rq = &c->w->rq;
+	const struct proto before = c->proto;
 	enum proto_result res = proto_parse(&c->proto, p, n, did, rq);
 
 	switch (res) {
 	case PROTO_MORE:
 		return false;
 	case PROTO_REQUEST:
-		begin(c, rq, *did < n);
+		if (begin_read(c, rq, *did < n))
+			break;
+		if (read__begin_ahead(c) > 0 && (c->deferred != NULL || request__starved(c))) {
+			/* rule 6: it is parsed again when what is before it has its memory */
+			c->proto = before;
+			*did = 0;
+			return false;
+		}
+		begin(c, rq);
 		break;
 	case PROTO_BLOCK:
 		read__begin_ahead(c);
