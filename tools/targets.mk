@@ -20,6 +20,7 @@ help:
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
+	@echo '  crash          kills, power cuts, torn shared memory: the long sets of tests/crash'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
 	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
@@ -57,6 +58,11 @@ VALGRIND := valgrind --quiet --error-exitcode=99 --leak-check=full --errors-for-
 valgrind:
 	+$(MAKE) BUILD=build/valgrind OPT='-O1 -g' JEMALLOC= all unit
 	tests/run --no-make --build build/valgrind --set quick --kind unit,wire --wrap '$(VALGRIND)' $(TESTS)
+
+# An hour: 200 kills, 50 power cuts, more than 10,000 places in which memory is torn.
+.PHONY: crash
+crash:
+	tests/run --build $(BUILD) --set long --kind crash $(TESTS)
 
 # --- fuzzing: tests/fuzz/<library>-<what>.c with LLVMFuzzerTestOneInput, <what>.dict beside it -----
 

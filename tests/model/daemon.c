@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The daemon under test as a child process; see model.h. Called by the main thread only. */
+/*
+ * The daemon under test as a child process, its lives and their ends; see model.h. Called by the main
+ * thread only, but for daemon_uptime().
+ */
 #include <errno.h>
+#include <fcntl.h>
+#include <glob.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +22,7 @@
 #define STOP_S  60u
 
 static pid_t pid;
+static _Atomic uint64_t up_before, up_since; /* of the lives before; 0: it is not up */
 
 static void pause_ms(unsigned ms)
 {
@@ -43,22 +50,121 @@ static bool answers(void)
 	return ok;
 }
 
-bool daemon_start(void)
+uint64_t daemon_uptime(void)
+{
+	uint64_t before = atomic_load(&up_before), since = atomic_load(&up_since);
+
+	return before + (since != 0 ? clock_ns() - since : 0);
+}
+
+static void is_down(void)
+{
+	uint64_t now = daemon_uptime();
+
+	atomic_store(&up_since, 0);
+	atomic_store(&up_before, now);
+}
+
+/* The daemon's arguments and those of one life; ends the child. */
+static void child(uint64_t random)
+{
+	char *argv[128], *more = NULL;
+	unsigned n = 0;
+
+	for (; config.daemon[n] != NULL && n < 100; n++)
+		argv[n] = config.daemon[n];
+	if (config.lives > 0)
+		more = config.life[random % config.lives];
+	for (char *word = more == NULL ? NULL : strtok(more, " "); word != NULL && n < 127;
+	     word = strtok(NULL, " "))
+		argv[n++] = word;
+	argv[n] = NULL;
+	execvp(argv[0], argv);
+	fprintf(stderr, "%s: %s\n", argv[0], strerror(errno));
+	_exit(127);
+}
+
+bool daemon_start_short(uint64_t random, unsigned us, enum end end)
+{
+	pid = fork();
+	if (pid == 0)
+		child(random);
+	if (pid < 0)
+		return false;
+	usleep(us);
+	if (end == END_CUT)
+		return daemon_cut(random);
+	daemon_kill();
+	return true;
+}
+
+/* Removes what a power cut does not leave of the store in shared memory: its id is in the names. */
+static bool forget_shared_memory(void)
+{
+	uint64_t id[2];
+	char pattern[96];
+	glob_t found;
+	int fd = open(config.store, O_RDONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && pread(fd, id, sizeof(id), 40) == (ssize_t)sizeof(id);
+
+	if (fd >= 0)
+		close(fd);
+	if (!ok)
+		return fd < 0 && errno == ENOENT; /* cut before there was a store */
+	snprintf(pattern, sizeof(pattern), "/dev/shm/valcached-%016" PRIx64 "%016" PRIx64 "-*",
+		 id[0], id[1]);
+	if (glob(pattern, 0, NULL, &found) == 0) {
+		for (size_t i = 0; i < found.gl_pathc; i++)
+			unlink(found.gl_pathv[i]);
+		globfree(&found);
+	}
+	return true;
+}
+
+static bool command(const char *text)
+{
+	int fd = open(config.cut, O_WRONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+	if (fd >= 0)
+		close(fd);
+	if (!ok)
+		printf("%s: cannot write: %s\n", config.cut, strerror(errno));
+	return ok;
+}
+
+bool daemon_cut(uint64_t seed)
+{
+	char text[64];
+	bool ok;
+
+	/* nothing reaches the disk after the cut; what is answered after it nobody was promised */
+	snprintf(text, sizeof(text), "cut %" PRIu64, seed);
+	ok = command(text);
+	daemon_kill();
+	ok = command("on") && ok;
+	if (ok && !forget_shared_memory()) {
+		printf("%s: no superblock to read\n", config.store);
+		ok = false;
+	}
+	return ok;
+}
+
+bool daemon_start(uint64_t random)
 {
 	uint64_t until = clock_ns() + START_S * NS_PER_S;
 
 	pid = fork();
-	if (pid == 0) {
-		execvp(config.daemon[0], config.daemon);
-		fprintf(stderr, "%s: %s\n", config.daemon[0], strerror(errno));
-		_exit(127);
-	}
+	if (pid == 0)
+		child(random);
 	if (pid < 0)
 		return false;
 	while (clock_ns() < until && daemon_alive()) {
-		if (answers())
+		if (answers()) {
+			atomic_store(&up_since, clock_ns());
 			return true;
-		pause_ms(20);
+		}
+		pause_ms(5);
 	}
 	printf("the daemon %s\n", daemon_alive() ? "does not answer" : "did not start");
 	return false;
@@ -68,6 +174,7 @@ void daemon_kill(void)
 {
 	A(pid > 0);
 	kill(pid, SIGKILL);
+	is_down();
 	waitpid(pid, NULL, 0);
 	pid = 0;
 }
@@ -80,6 +187,7 @@ bool daemon_stop(void)
 	if (pid <= 0)
 		return false;
 	kill(pid, SIGTERM);
+	is_down();
 	while (waitpid(pid, &status, WNOHANG) == 0) {
 		if (clock_ns() > until) {
 			daemon_kill();

@@ -12,6 +12,18 @@
 #define RECORD_OVERHEAD 512u /* of a record on disk, at most, but for long values */
 #define SAID_MAX        20u
 
+/* States of a key that a power cut may bring back: the last ones, each with the uptime it began. */
+#define PASTS 6u
+struct past {
+	uint64_t at, written_at;
+	uint32_t cur, dead;
+	bool unknown, window;
+};
+struct pasts {
+	struct past past[PASTS]; /* the newest at (n - 1) % PASTS */
+	uint32_t n;
+};
+
 struct key_state {
 	uint32_t cur;      /* generation that was acknowledged last; 0: deleted, or never set */
 	uint32_t dead;     /* generations up to here never come back */
@@ -26,6 +38,7 @@ struct key_state {
 };
 
 static struct key_state *states;
+static struct pasts *pasts; /* NULL: no power is cut */
 static pthread_mutex_t stripes[STRIPES];
 static _Atomic uint64_t written; /* bytes of records sent by all */
 struct totals totals;
@@ -33,6 +46,11 @@ struct totals totals;
 bool keys_open(void)
 {
 	states = calloc(config.keys, sizeof(*states));
+	if (config.cut != NULL) {
+		pasts = calloc(config.keys, sizeof(*pasts));
+		if (pasts == NULL)
+			return false;
+	}
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_init(&stripes[i], NULL);
 	return states != NULL;
@@ -337,6 +355,76 @@ static void settle_set(struct key_state *s, const struct claim *c, enum answer a
 	atomic_fetch_add_explicit(&totals.refused, 1, memory_order_relaxed);
 }
 
+/* After each change of s. A key that changes more often than PASTS times an interval is judged less. */
+static void remember(const struct key_state *s)
+{
+	struct pasts *p;
+	struct past *last;
+
+	if (pasts == NULL)
+		return;
+	p = &pasts[s - states];
+	last = &p->past[(p->n - 1) % PASTS];
+	if (p->n > 0 && last->cur == s->cur && last->dead == s->dead &&
+	    last->unknown == s->unknown && last->written_at == s->written_at)
+		return;
+	p->past[p->n++ % PASTS] = (struct past){.at = daemon_uptime(),
+						.cur = s->cur,
+						.dead = s->dead,
+						.written_at = s->written_at,
+						.unknown = s->unknown,
+						.window = s->window};
+}
+
+void keys_cut(uint64_t at)
+{
+	static const struct past never;
+	uint64_t safe = at > config.loss_ns ? at - config.loss_ns : 0;
+
+	for (uint32_t k = 0; k < config.keys; k++) {
+		struct key_state *s = &states[k];
+		struct pasts *p = &pasts[k];
+		const struct past *was = NULL;
+		uint32_t seen = 0;
+
+		A(!s->claimed);
+		if (key_is_free(k) || p->n == 0)
+			continue;
+		for (; seen < PASTS && seen < p->n && was == NULL; seen++) {
+			const struct past *q = &p->past[(p->n - 1 - seen) % PASTS];
+
+			if (q->at <= safe)
+				was = q;
+		}
+		if (was != NULL && seen == 1)
+			continue; /* long settled */
+		if (was == NULL)
+			was = &never; /* nothing at all is known of so long ago */
+		s->cur = was->cur;
+		s->dead = was->dead;
+		s->written_at = was->written_at;
+		s->window = was->window;
+		s->unknown = true;
+		s->version++;
+		p->n = 0;
+		remember(s);
+		p->past[0].at = 0; /* what the disk has now it keeps */
+	}
+}
+
+void keys_count_demands(uint64_t *there, uint64_t *away)
+{
+	for (uint32_t k = 0; k < config.keys; k++) {
+		struct key_state *s = lock(k);
+
+		if (!key_is_free(k) && !s->unknown && !s->deleting) {
+			*there += s->cur != 0 && s->window && too_young(s->written_at);
+			*away += s->cur == 0 && s->attempts != 0;
+		}
+		unlock(k);
+	}
+}
+
 void keys_settle(const struct claim *c, enum answer a)
 {
 	struct key_state *s;
@@ -378,6 +466,7 @@ void keys_settle(const struct claim *c, enum answer a)
 	}
 	s->claimed = s->deleting = false;
 	s->version++;
+	remember(s);
 	unlock(c->key);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The model checker's program: lives of a daemon, traffic in each, a kill between them, a look at
- * every key after each start and at the end. Prints its cases and `N passed, N failed`; exit status
+ * The model checker's program: lives of a daemon, traffic in each, a kill or a power cut between them,
+ * a look at every key after each start and at the end. Prints its cases and `N passed, N failed`; exit status
  * 0 or 1.
  */
 #include <getopt.h>
@@ -22,9 +22,12 @@ struct config config = {.host = "127.0.0.1",
 			.keys = 20000,
 			.rounds = 1,
 			.mean = 6144,
+			.loss_ns = NS_PER_S,
 			.seed = 1};
 
-static unsigned passed, failed;
+static unsigned passed, failed, ended[3], ended_early;
+static uint64_t demanded, demanded_away;
+static uint64_t cut_at; /* uptime */
 static char no_names[1], *above = no_names;
 
 static void judge(bool ok, const char *what, uint64_t value)
@@ -50,6 +53,15 @@ static const char help[] =
     "  --evicts        the data do not fit: keys must have been evicted (else: none may)\n"
     "  --above LIST    with --counters: these counters of `stats` must be above zero, too\n"
     "  --counters      the daemon has valcached's counters; the important ones must be above zero\n"
+    "  --life ARGS     more arguments for a life of the daemon; of several one each time\n"
+    "  --life-ms A-B   lives last so long, whatever they have done\n"
+    "  --term N        percent of the lives that end by SIGTERM\n"
+    "  --early N       percent chance that a daemon is killed once more while it starts\n"
+    "  --cut FILE      lives end by power cuts: tests/crash/cutfs's control file\n"
+    "  --kills N       with --cut: percent of the lives that end by SIGKILL all the same\n"
+    "  --loss-ms N     what was answered so long before a cut may be lost (1000)\n"
+    "  --store FILE    with --cut: a path of the store\n"
+    "  --rate N        MB of values sent a second, at most\n"
     "  --mutable       the daemon lets values be overwritten, as memcached does\n";
 
 static uint64_t number(const char *value)
@@ -70,6 +82,9 @@ static void parse(int argc, char **argv)
 	    {"keys", 1, NULL, 'k'},     {"mean", 1, NULL, 'm'},    {"window", 1, NULL, 'w'},
 	    {"rounds", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},    {"evicts", 0, NULL, 'e'},
 	    {"counters", 0, NULL, 'c'}, {"mutable", 0, NULL, 'M'}, {"above", 1, NULL, 'a'},
+	    {"life", 1, NULL, 'L'},     {"life-ms", 1, NULL, 'l'}, {"term", 1, NULL, 'T'},
+	    {"early", 1, NULL, 'E'},    {"cut", 1, NULL, 'C'},     {"kills", 1, NULL, 'K'},
+	    {"loss-ms", 1, NULL, 'x'},  {"store", 1, NULL, 'S'},   {"rate", 1, NULL, 'R'},
 	    {"help", 0, NULL, 'h'},     {NULL, 0, NULL, 0}};
 	int c;
 
@@ -108,6 +123,40 @@ static void parse(int argc, char **argv)
 		case 'a':
 			above = optarg;
 			break;
+		case 'L':
+			if (config.lives == LIVES_MAX)
+				exit(2);
+			config.life[config.lives++] = optarg;
+			break;
+		case 'l':
+			if (sscanf(optarg, "%u-%u", &config.life_ms_min, &config.life_ms_max) !=
+				2 ||
+			    config.life_ms_max < config.life_ms_min) {
+				fprintf(stderr, "model: --life-ms wants two numbers: 300-1500\n");
+				exit(2);
+			}
+			break;
+		case 'T':
+			config.term_percent = (unsigned)number(optarg);
+			break;
+		case 'E':
+			config.early_percent = (unsigned)number(optarg);
+			break;
+		case 'C':
+			config.cut = optarg;
+			break;
+		case 'K':
+			config.kill_percent = (unsigned)number(optarg);
+			break;
+		case 'x':
+			config.loss_ns = number(optarg) * NS_PER_MS;
+			break;
+		case 'S':
+			config.store = optarg;
+			break;
+		case 'R':
+			config.rate_mb = (unsigned)number(optarg);
+			break;
 		case 'M':
 			config.mutable_values = true;
 			break;
@@ -119,8 +168,9 @@ static void parse(int argc, char **argv)
 		}
 	}
 	config.daemon = argv + optind;
-	if (config.port == 0 || config.daemon[0] == NULL || config.keys < 64 ||
-	    config.rounds == 0 || config.threads == 0 || config.mean == 0) {
+	if ((config.cut != NULL) != (config.store != NULL) || config.port == 0 ||
+	    config.daemon[0] == NULL || config.keys < 64 || config.rounds == 0 ||
+	    config.threads == 0 || config.mean == 0) {
 		fputs(help, stderr);
 		exit(2);
 	}
@@ -161,16 +211,51 @@ static void count_names(char *list)
 		counted[counted_n++] = zero[i];
 }
 
-/* Traffic until `until` operations were verified, or the daemon is gone. */
-static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums)
+/* How this life ends, and, if lives are counted in time, after how long. */
+static enum end choose_end(uint64_t random)
 {
+	if (random % 100 < config.term_percent)
+		return END_TERM;
+	return config.cut != NULL && random / 100 % 100 >= config.kill_percent ? END_CUT : END_KILL;
+}
+
+static bool end_life(enum end end, uint64_t random)
+{
+	uint64_t at = daemon_uptime();
+
+	ended[end]++;
+	atomic_store(&killing, true);
+	if (end == END_TERM)
+		return daemon_stop();
+	if (end == END_KILL) {
+		daemon_kill();
+		return true;
+	}
+	cut_at = at;
+	return daemon_cut(random);
+}
+
+/* Traffic until `until` operations were verified or time is up, or the daemon is gone; then its end. */
+static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
+{
+	uint64_t random = mix64(config.seed * 7919 + round), over = UINT64_MAX;
+	enum end end = choose_end(random);
 	struct worker *w = calloc(config.threads, sizeof(*w));
-	struct timespec tick = {.tv_nsec = 20000000};
+	struct timespec tick = {0};
 	bool ok = w != NULL;
 	unsigned n = 0;
 
+	if (config.life_ms_max > 0) {
+		until = UINT64_MAX;
+		over =
+		    clock_ns() + (config.life_ms_min +
+				  mix64(random) % (config.life_ms_max - config.life_ms_min + 1)) *
+				     NS_PER_MS;
+	}
+	tick.tv_nsec = over != UINT64_MAX ? 1000000 : 20000000;
 	atomic_store(&stopping, false);
 	atomic_store(&killing, false);
+	cut_at = 0;
 	for (; ok && n < config.threads; n++) {
 		w[n].id = n;
 		w[n].random = mix64(config.seed * 1000003 + round * 1009 + n);
@@ -178,7 +263,8 @@ static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums
 		if (!ok)
 			break;
 	}
-	while (ok && atomic_load(&totals.ops) < until && atomic_load(&totals.violations) == 0) {
+	while (ok && atomic_load(&totals.ops) < until && clock_ns() < over &&
+	       atomic_load(&totals.violations) == 0) {
 		nanosleep(&tick, NULL);
 		progress();
 		if (!daemon_alive()) {
@@ -190,13 +276,13 @@ static bool traffic(unsigned round, uint64_t until, bool kill_it, uint64_t *sums
 		violation(0, "no answer to stats");
 		ok = false;
 	}
-	if (ok && kill_it) {
-		atomic_store(&killing, true);
-		daemon_kill();
-	}
+	if (ok && end_it)
+		ok = end_life(end, random);
 	atomic_store(&stopping, true);
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(w[i].thread, NULL);
+	if (cut_at != 0)
+		keys_cut(cut_at);
 	free(w);
 	return ok;
 }
@@ -209,6 +295,22 @@ static bool look_at_all(void)
 	if (ok) {
 		ok = ops_sweep(&c);
 		conn_close(&c);
+	}
+	return ok;
+}
+
+/* Now and then a daemon that starts is killed, or has its power cut, before it answers. */
+static bool end_early(uint64_t random)
+{
+	bool ok = true;
+
+	for (; ok && random % 100 < config.early_percent; random = mix64(random)) {
+		enum end end = choose_end(random / 100);
+
+		ended_early++;
+		ok = daemon_start_short(random, (unsigned)(random / 10000 % 120000), end);
+		if (ok && end == END_CUT)
+			keys_cut(daemon_uptime());
 	}
 	return ok;
 }
@@ -226,9 +328,13 @@ int main(int argc, char **argv)
 	for (unsigned round = 0; ok && round < config.rounds; round++) {
 		bool last = round + 1 == config.rounds;
 
-		ok = daemon_start();
-		if (ok && round > 0)
+		if (round > 0)
+			ok = end_early(mix64(config.seed * 104729 + round));
+		ok = ok && daemon_start(mix64(config.seed * 613 + round));
+		if (ok && round > 0) {
+			keys_count_demands(&demanded, &demanded_away);
 			ok = look_at_all();
+		}
 		if (ok)
 			ok = traffic(round, config.ops * (round + 1) / config.rounds, !last, sums);
 		if (last) {
@@ -249,6 +355,13 @@ int main(int argc, char **argv)
 	    (unsigned long)totals.refused, (unsigned long)totals.deleted,
 	    (unsigned long)totals.lost, (unsigned long)totals.evicted_seen,
 	    (unsigned long)(keys_written() >> 20), (unsigned long)keys_present());
+	if (config.rounds > 1)
+		printf(
+		    "%u lives ended by SIGKILL, %u by SIGTERM, %u by power cuts, %u more while they "
+		    "started; looks afterwards at keys that had to be there: %lu, that had to be "
+		    "away: %lu\n",
+		    ended[END_KILL], ended[END_TERM], ended[END_CUT], ended_early,
+		    (unsigned long)demanded, (unsigned long)demanded_away);
 	judge(totals.violations == 0, "answers that are not permitted", totals.violations);
 	judge(ok && totals.ops >= config.ops, "verified operations", totals.ops);
 	judge(clean, "clean stop by SIGTERM", clean);
@@ -257,6 +370,8 @@ int main(int argc, char **argv)
 	else
 		judge(totals.evicted_seen == 0 && keys_written() < config.window,
 		      "evictions seen, of data that fit", totals.evicted_seen);
+	if (config.rounds > 1 && demanded_away == 0)
+		judge(false, "keys that had to be away", 0);
 	if (config.rounds > 1)
 		judge(totals.lost > 0, "changes whose answer a kill swallowed", totals.lost);
 	for (unsigned i = 0; i < counted_n; i++)

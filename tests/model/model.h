@@ -18,6 +18,9 @@
  * there. [MC-5] After a kill, a change without answer may have happened or not, until an answered
  * one settles it. [MC-6] One key in eight is free: its value never changes, and everybody sets,
  * adds, deletes and reads it at any time, unclaimed. Nothing but its bytes is judged.
+ *  [MC-7] After a power cut, each key may be in the state that it had one interval of promised loss
+ * before the cut, or in any that it had since. The interval counts only time in which a daemon
+ * was up.
  */
 #ifndef TESTS_MODEL_MODEL_H
 #define TESTS_MODEL_MODEL_H
@@ -30,6 +33,7 @@
 
 #define KEY_TEXT_MAX 250u
 #define VALUE_MAX    (1024u * 1024)
+#define LIVES_MAX    16u
 #define STRIPES      256u
 
 struct config {
@@ -45,7 +49,18 @@ struct config {
 	bool mutable_values; /* the daemon overwrites (memcached): sets of other values succeed */
 	bool counters;       /* the daemon has our counters, and they must be above zero */
 	bool evicts;         /* the store is smaller than the data */
-	char **daemon;       /* argv of the daemon */
+	/* how lives differ and end; tests/crash */
+	unsigned life_ms_min, life_ms_max; /* 0: a life ends after its share of the operations */
+	unsigned term_percent;  /* of the lives that end by SIGTERM, in full traffic, too */
+	unsigned kill_percent;  /* with cut: of those that end by SIGKILL all the same */
+	unsigned early_percent; /* chance that a daemon is ended once more while it starts */
+	const char *store;      /* a path of the store: names its files in /dev/shm */
+	const char *cut;        /* control file of tests/crash/cutfs: lives end by power cuts */
+	uint64_t loss_ns;       /* what a power cut may cost [MC-7] */
+	char *life[LIVES_MAX];  /* more arguments, one of these for each life of the daemon */
+	unsigned lives;
+	unsigned rate_mb; /* MB of records sent a second, at most; 0: no bound */
+	char **daemon;    /* argv of the daemon */
 };
 extern struct config config;
 
@@ -90,6 +105,10 @@ void keys_settle(const struct claim *c, enum answer a);
 /* For the report: keys that were acknowledged and not deleted since; bytes of records sent. */
 uint64_t keys_present(void);
 uint64_t keys_written(void);
+/* The power was cut when uptime was at; nothing is under way any more [MC-7]. */
+void keys_cut(uint64_t at);
+/* Adds up what the next look at all keys can find wrong: keys that must be there, or must not. */
+void keys_count_demands(uint64_t *there, uint64_t *away);
 
 unsigned key_text(uint32_t k, char *to); /* length; no terminator */
 uint32_t value_len(uint32_t k, uint32_t gen);
@@ -134,6 +153,8 @@ const uint8_t *conn_block(struct conn *c, size_t n);
 /* ---- ops.c: batches of requests
  * ------------------------------------------------------------------ */
 
+enum end { END_KILL, END_TERM, END_CUT };
+
 struct worker {
 	pthread_t thread;
 	unsigned id;
@@ -150,10 +171,16 @@ extern _Atomic bool killing;  /* connections may break now */
 /* ---- daemon.c
  * ------------------------------------------------------------------------------------ */
 
-bool daemon_start(void);
+bool daemon_start(uint64_t random);
+/* Starts it, and ends it after so many us, whatever it does by then. */
+bool daemon_start_short(uint64_t random, unsigned us, enum end end);
 void daemon_kill(void);
+/* Power is cut: cutfs decides by the seed what the disk has, and /dev/shm is empty. False: no cutfs. */
+bool daemon_cut(uint64_t seed);
 bool daemon_stop(void); /* SIGTERM; true: it went with status 0 */
 bool daemon_alive(void);
+/* Time in which a daemon was up and answering, in all its lives; ns. */
+uint64_t daemon_uptime(void);
 /* Adds the value of each of n names in the answers to `stats` and `stats store`. */
 bool daemon_stats(const char *const *names, uint64_t *sums, unsigned n);
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/assert.h"
 #include "tests/model/model.h"
@@ -360,13 +361,20 @@ void *worker_main(void *arg)
 			violation(0, "no connection");
 		return NULL;
 	}
-	while (!atomic_load(&stopping))
+	while (!atomic_load(&stopping)) {
+		/* so that what a cut may cost is little beside what must be there */
+		if (config.rate_mb != 0 &&
+		    keys_written() > config.rate_mb * (daemon_uptime() / 1000 + 100000)) {
+			usleep(1000);
+			continue;
+		}
 		if (!batch(w)) {
 			if (!atomic_load(&killing))
 				violation(0, "connection %u broke, or had no answer in 20 s",
 					  w->id);
 			break;
 		}
+	}
 	conn_close(&w->conn);
 	return NULL;
 }
