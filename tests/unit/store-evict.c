@@ -94,6 +94,35 @@ static void hot_ones_stay(void **state)
 	rig_free(&r);
 }
 
+/* The largest values that lie in write buffers are written again like any other; longer ones are not. */
+static void large_ones_stay(void **state)
+{
+	struct rig r;
+
+	(void)state;
+	begin(&r, 11);
+	r.cfg.item_max = 2 * MIB;
+	rig_open(&r);
+	for (uint64_t k = 0; k < 2; k++)
+		assert_int_equal(set_k(&r, k, k, STORE_WHOLE_MAX), STORE_OK);
+	assert_int_equal(set_k(&r, 2, 2, STORE_WHOLE_MAX + 1), STORE_OK);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 3; k++)
+		assert_true(get_k(&r, k, k, STORE_WHOLE_MAX + (k == 2 ? 1 : 0)));
+	for (unsigned round = 0; round < 60; round++) {
+		lap(&r, 1, 9000);
+		ram_clear(r.s->ram);
+		for (uint64_t k = 0; k < 3; k++)
+			(void)get_k(&r, k, k, STORE_WHOLE_MAX + (k == 2 ? 1 : 0));
+	}
+	assert_true(get_k(&r, 0, 0, STORE_WHOLE_MAX));
+	assert_true(get_k(&r, 1, 1, STORE_WHOLE_MAX));
+	assert_false(get_k(&r, 2, 2, STORE_WHOLE_MAX + 1));
+	assert_true(atomic_load(&r.s->reinserted) >= 2);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 /* A tombstone in an older segment than its value: it must be written again, and then no more. */
 static void tombstones(void **state)
 {
@@ -298,10 +327,10 @@ static void block_device(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(hot_ones_stay), cmocka_unit_test(tombstones),
-	    cmocka_unit_test(flushes),       cmocka_unit_test(victims),
-	    cmocka_unit_test(second_touch),  cmocka_unit_test(write_budget),
-	    cmocka_unit_test(block_device),
+	    cmocka_unit_test(hot_ones_stay), cmocka_unit_test(large_ones_stay),
+	    cmocka_unit_test(tombstones),    cmocka_unit_test(flushes),
+	    cmocka_unit_test(victims),       cmocka_unit_test(second_touch),
+	    cmocka_unit_test(write_budget),  cmocka_unit_test(block_device),
 	};
 
 	if (argc > 1)

@@ -29,7 +29,9 @@
 #define RUN_BYTES (FORMAT_EXTENT + 65536u)      /* the longest read of the recycler */
 #define RUN_WANT  (256u * 1024 >> STORE_SHRINK) /* ... of several records: others read meanwhile */
 #define RUN_GAP   (64u * 1024 >> STORE_SHRINK) /* unwanted bytes that are read rather than skipped */
-#define RUNS      2u                           /* reads in flight */
+/* records of values that are read and written in one piece are not larger; all others are */
+#define WHOLE_RECORD (FORMAT_EXTENT + RECORD_HEAD_MAX)
+#define RUNS         2u /* reads in flight */
 
 void io_wait_done(struct io_op *op)
 {
@@ -298,7 +300,7 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 
 		if (out[i].clock == OTHER)
 			out[k++] = out[i];
-		else if (size <= allow[out[i].clock] && size <= FORMAT_EXTENT) {
+		else if (size <= allow[out[i].clock] && size <= WHOLE_RECORD) {
 			allow[out[i].clock] -= size;
 			out[k++] = out[i];
 		}
