@@ -380,6 +380,45 @@ static void send_cancelled(void **state)
 	free(out);
 }
 
+/* Long sends go a few a turn, in order; one that still waits is cancelled without a byte sent. */
+static void sends_take_turns(void **state)
+{
+	struct world *w = *state;
+	enum { N = 6, LEN = 40 << 10 };
+	struct box b[N] = {0};
+	struct iovec iov[N];
+	char *out = calloc(1, LEN), *in = malloc(LEN);
+	int c[N], s[N];
+
+	for (int i = 0; i < N; i++) {
+		s[i] = pair(w, &c[i]);
+		iov[i] = (struct iovec){out, LEN};
+	}
+	for (int i = 0; i < N; i++)
+		io_send(w->io, &b[i].op, s[i], &iov[i], 1, box_done);
+	io_cancel(w->io, &b[N - 1].op);
+	assert_int_equal(b[N - 1].calls, 0);
+	for (int turns = 0; b[0].lasts == 0; turns++) {
+		assert_true(turns < 1000);
+		assert_true(io_turn(w->io, NS_PER_MS) >= 0);
+		assert_int_equal(b[N - 2].lasts, 0);
+	}
+	for (int i = 0; i < N; i++) {
+		ssize_t want = i == N - 1 ? -1 : LEN;
+
+		turn_until(w->io, b[i].lasts == 1);
+		assert_int_equal(b[i].calls, 1);
+		assert_int_equal(b[i].res, i == N - 1 ? -ECANCELED : LEN);
+		assert_int_equal(recv(c[i], in, LEN, want < 0 ? MSG_DONTWAIT : MSG_WAITALL), want);
+	}
+	for (int i = 0; i < N; i++) {
+		close(c[i]);
+		close(s[i]);
+	}
+	free(out);
+	free(in);
+}
+
 static void send_broken(void **state)
 {
 	struct world *w = *state;
@@ -612,7 +651,7 @@ int main(void)
 	    on(send_slow_reader),  few(send_slow_reader),  on(send_cancelled),
 	    on(send_broken),       on(cancel_every_kind),  on(shutdown_in_flight),
 	    on(unix_sockets),      few(cancel_in_backlog), few(overflow),
-	    on(idle_crowd),        few(idle_crowd),
+	    on(idle_crowd),        few(idle_crowd),        on(sends_take_turns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
