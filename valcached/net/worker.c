@@ -362,9 +362,20 @@ static void report(struct worker *w, int rc)
 	pthread_mutex_unlock(&net->lock);
 }
 
+/*
+ * File operations in the kernel at a time, of all loops together: half of the usual 256 places of a device's
+ * queue. A loop that finds none free would sleep in its submit, with all its connections.
+ */
+#define DISK_DEPTH     128u
+#define DISK_DEPTH_MIN 8u
+
 int worker__open(struct worker *w, bool serves)
 {
-	const struct io_config cfg = {.net = serves};
+	unsigned depth = DISK_DEPTH / (w->net->cfg.workers + 1);
+	const struct io_config cfg = {
+	    .net = serves,
+	    .disk_depth = depth > DISK_DEPTH_MIN ? depth : DISK_DEPTH_MIN,
+	};
 	int rc;
 
 	w->dirty_end = &w->dirty;
