@@ -9,7 +9,8 @@
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
  * served after.
  *
- * Threads: main waits in sigwait(); SIGTERM and SIGINT are blocked everywhere else.
+ * Threads: main waits in sigwait(); SIGTERM, SIGINT and SIGHUP (tries paths that failed again) are blocked
+ * everywhere else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -301,13 +302,18 @@ int main(int argc, char **argv)
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);
 	sigaddset(&stop, SIGINT);
+	sigaddset(&stop, SIGHUP);
 	AZ(pthread_sigmask(SIG_BLOCK, &stop, NULL));
 
 	rc = start(&d, &io_uring_engine);
 	if (rc == 0) {
 		say_ready(&d);
-		while (sigwait(&stop, &sig) != 0)
-			;
+		while (sigwait(&stop, &sig) != 0 || sig == SIGHUP)
+			if (sig == SIGHUP) {
+				log_info("SIGHUP: trying paths that are not online");
+				store_paths_online(d.store);
+				sig = 0;
+			}
 		sd_notify(0, "STOPPING=1");
 		log_info("stopping on %s", sig == SIGTERM ? "SIGTERM" : "SIGINT");
 	}

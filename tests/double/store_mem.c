@@ -597,6 +597,20 @@ bool store_dump(struct store_op *op, uint64_t *cursor)
 	return begin(op, K_DUMP);
 }
 
+bool store_path_online(struct store_op *op, unsigned n)
+{
+	(void)n;
+	op->value = (const uint8_t *)"there is no such path";
+	op->value_n = (uint32_t)strlen((const char *)op->value);
+	op->status = STORE_MISS;
+	return true;
+}
+
+void store_paths_online(struct store *s)
+{
+	(void)s;
+}
+
 /* ---- looking inside --------------------------------------------------------------------------- */
 
 int store_set_ram(struct store *s, uint64_t bytes)

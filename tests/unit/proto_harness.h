@@ -135,7 +135,7 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 		if (r->op == PROTO_MD && r->has_cas)
 			h_printf(h, " C%llu", (unsigned long long)r->cas);
 	}
-	if (r->op == PROTO_VERBOSITY || r->op == PROTO_MEMLIMIT)
+	if (r->op == PROTO_VERBOSITY || r->op == PROTO_MEMLIMIT || r->op == PROTO_PATH)
 		h_printf(h, " %u", r->number);
 	if (r->op == PROTO_FLUSH_ALL)
 		h_printf(h, " %lld", (long long)r->delay_s);

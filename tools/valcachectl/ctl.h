@@ -25,6 +25,7 @@ int ctl_get(const struct ctl *ctl, int argc, char **argv);
 int ctl_put(const struct ctl *ctl, int argc, char **argv);
 int ctl_del(const struct ctl *ctl, int argc, char **argv);
 int ctl_top(const struct ctl *ctl, int argc, char **argv);
+int ctl_path(const struct ctl *ctl, int argc, char **argv);
 
 /* Connects or says why not; false then. */
 struct conn *ctl_connect(const struct ctl *ctl);

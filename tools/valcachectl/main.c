@@ -24,6 +24,8 @@ static const struct {
     {"put", ctl_put, "put [-a] [-f FLAGS] [-i FILE] KEY [VALUE]",
      "store VALUE, FILE or stdin; -a only if the key is not there"},
     {"del", ctl_del, "del KEY ...", "remove keys"},
+    {"path", ctl_path, "path [online N]",
+     "list the paths of the store, how they are and why; or try path N again"},
     {"top", ctl_top, "top [-d TIME] [-n COUNT]", "show rates, latency and pools, redrawn; q quits"},
 };
 #define COMMANDS (sizeof commands / sizeof commands[0])

@@ -466,3 +466,88 @@ void io_real_file_close(struct io_file *pub)
 	io_file_id_put(pub->id);
 	free(f);
 }
+
+/* ---- bringing a file back ---------------------------------------------------------------------- */
+
+bool io_real_file_works(struct io_file *pub)
+{
+	struct file *f = container_of(pub, struct file, pub);
+	struct stat name, have;
+	ssize_t r = -1;
+	void *p;
+
+	if (stat(pub->info.path, &name) < 0 || fstat(f->fd, &have) < 0)
+		return false;
+	if (name.st_dev != have.st_dev || name.st_ino != have.st_ino ||
+	    name.st_rdev != have.st_rdev)
+		return false;
+	if (posix_memalign(&p, ALIGN_MAX, ALIGN_MAX) != 0)
+		return false;
+	r = pread(f->fd, p, ALIGN_MAX, 0);
+	free(p);
+	return r == (ssize_t)ALIGN_MAX;
+}
+
+/*
+ * The descriptor's number stays, so that whoever kept it does not hit another file; what it stands for is
+ * closed when the last ring has been told.
+ */
+void io_real_file_shut(struct io_file *pub)
+{
+	struct file *f = container_of(pub, struct file, pub);
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	flock(f->fd, LOCK_UN);
+	if (null < 0 || dup3(null, f->fd, O_CLOEXEC) < 0)
+		log_warn("%s: cannot be closed: %s", pub->info.path, strerror(errno));
+	if (null >= 0)
+		close(null);
+}
+
+int io_real_file_reopen(struct io_file *pub, char **cause)
+{
+	struct file *f = container_of(pub, struct file, pub), *now;
+	uint64_t until = clock_ns() + LOCK_WAIT_NS;
+	const struct timespec step = {.tv_nsec = (long)LOCK_STEP_NS};
+	struct io_file *new;
+	struct stat st;
+	int r;
+
+	if (cause != NULL)
+		*cause = NULL;
+	if (stat(pub->info.path, &st) < 0) {
+		r = -errno;
+		io_cause(cause, "%s: %s", pub->info.path, strerror(-r));
+		return r;
+	}
+	for (;;) {
+		r = io_real_file_open(pub->engine, pub->info.path, pub->info.size, &new, cause);
+		if (r != -EBUSY || clock_ns() >= until)
+			break;
+		/* a device is ours alone until the rings have let go of it */
+		if (cause != NULL)
+			free(*cause);
+		nanosleep(&step, NULL);
+	}
+	if (r < 0)
+		return r;
+	now = container_of(new, struct file, pub);
+	if (now->pub.info.align > pub->info.align ||
+	    now->pub.info.block_device != pub->info.block_device) {
+		io_cause(cause, "%s: is of another kind than it was: restart to use it",
+			 pub->info.path);
+		io_real_file_close(new);
+		return -EINVAL;
+	}
+	if (dup3(now->fd, f->fd, O_CLOEXEC) < 0) {
+		r = -errno;
+		io_cause(cause, "%s: %s", pub->info.path, strerror(-r));
+		io_real_file_close(new);
+		return r;
+	}
+	pub->info.direct = now->pub.info.direct;
+	close(now->fd); /* the lock belongs to what it stood for, and stays */
+	io_file_id_put(now->pub.id);
+	free(now);
+	return 0;
+}

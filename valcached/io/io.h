@@ -171,6 +171,16 @@ struct io_engine {
 	int (*file_open)(const struct io_engine *, const char *path, uint64_t size,
 			 struct io_file **, char **cause);
 	void (*file_close)(struct io_file *);
+	/*
+	 * To bring back a file that failed; blocking, and no operation on it may be in flight or begin.
+	 * file_works(): its descriptor is still what its name stands for, and can be read; nothing is to be
+	 * done. Else file_shut() gives file and lock back, and every io is told by io_add_file(); then
+	 * file_reopen() opens what the name stands for now, never making it, and every io is told again.
+	 * Operations on a file that is shut fail. 0, or -errno with a sentence: it stays shut.
+	 */
+	bool (*file_works)(struct io_file *);
+	void (*file_shut)(struct io_file *);
+	int (*file_reopen)(struct io_file *, char **cause);
 };
 
 /* The common head of every engine's io and io_file. */

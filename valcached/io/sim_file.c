@@ -257,8 +257,49 @@ void sim_file_close(struct io_file *pub)
 {
 	struct sim_file *f = container_of(pub, struct sim_file, pub);
 
-	if (!f->dead)
+	if (!f->dead && !f->shut)
 		f->disk->open = NULL;
 	io_file_id_put(pub->id);
 	free(f);
+}
+
+static bool readable(const struct sim_disk *d)
+{
+	return (sim_disk_faulty(d, 0, SIM_PAGE) & SIM_READ_ERROR) == 0;
+}
+
+bool sim_file_works(struct io_file *pub)
+{
+	struct sim_file *f = container_of(pub, struct sim_file, pub);
+
+	return !f->dead && !f->shut && readable(f->disk);
+}
+
+void sim_file_shut(struct io_file *pub)
+{
+	struct sim_file *f = container_of(pub, struct sim_file, pub);
+
+	if (!f->dead && !f->shut)
+		f->disk->open = NULL;
+	f->shut = true;
+}
+
+int sim_file_reopen(struct io_file *pub, char **cause)
+{
+	struct sim_file *f = container_of(pub, struct sim_file, pub);
+
+	A(f->shut);
+	if (f->dead)
+		return -ENODEV;
+	if (f->disk->open != NULL) {
+		io_cause(cause, "%s: the store is in use by another process", pub->info.path);
+		return -EBUSY;
+	}
+	if (!readable(f->disk)) {
+		io_cause(cause, "%s: there is no such device", pub->info.path);
+		return -ENODEV;
+	}
+	f->disk->open = f;
+	f->shut = false;
+	return 0;
 }

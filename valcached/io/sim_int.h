@@ -45,7 +45,7 @@ struct sim_file {
 	struct io_file pub;
 	struct sim_env *env;
 	struct sim_disk *disk;
-	bool dead;
+	bool dead, shut;
 };
 
 struct sim_flight {
@@ -106,6 +106,9 @@ static inline struct sim_file *sim_file_of(const struct io_op *op)
 int sim_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		  char **cause);
 void sim_file_close(struct io_file *);
+bool sim_file_works(struct io_file *);
+void sim_file_shut(struct io_file *);
+int sim_file_reopen(struct io_file *, char **cause);
 /* The effect of a file operation, now. Its result, as a kernel would give it. */
 int32_t sim_file_do(struct sim_env *, struct sim_flight *);
 

@@ -46,7 +46,7 @@ static void launch(struct sim_io *s, struct io_op *op)
 
 static void start_disk(struct sim_io *s, struct io_op *op)
 {
-	if (s->dead || sim_file_of(op)->dead) {
+	if (s->dead || sim_file_of(op)->dead || sim_file_of(op)->shut) {
 		op_local(&s->local, op, -ENODEV);
 		return;
 	}

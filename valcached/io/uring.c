@@ -255,4 +255,7 @@ const struct io_engine io_uring_engine = {
     .open = uring_open,
     .file_open = io_real_file_open,
     .file_close = io_real_file_close,
+    .file_works = io_real_file_works,
+    .file_shut = io_real_file_shut,
+    .file_reopen = io_real_file_reopen,
 };

@@ -129,6 +129,7 @@ static enum put put_answer(struct conn *c, struct req *r)
 			put_meta(c, r);
 		return PUT_DONE;
 	case PROTO_STATS:
+	case PROTO_PATH:
 		if (r->text.n == 0)
 			return PUT_DONE;
 		output__ref(c, r->text.at, r->text.n);

@@ -224,6 +224,9 @@ static void begin(struct conn *c, const struct proto_request *rq)
 				     ? PROTO_OK
 				     : PROTO_MEMLIMIT_BAD);
 		return;
+	case PROTO_PATH:
+		service__path(c, rq);
+		return;
 	case PROTO_MN:
 		count_add(&w->count.cmd_meta, 1);
 		answer__constant(c, rq, PROTO_MN_LINE);

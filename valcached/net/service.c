@@ -89,6 +89,38 @@ void service__metadump(struct conn *c, const struct proto_request *rq)
 	request__step(r, store_dump(&r->op, &r->cursor));
 }
 
+static void path_tried(struct req *r)
+{
+	static const char *const word[] = {[STORE_OK] = "OK", [STORE_MISS] = "CLIENT_ERROR"};
+	enum store_status st = r->op.status;
+
+	request__let_go(r->conn);
+	text_printf(&r->text, "%s %.*s\r\n",
+		    st == STORE_OK || st == STORE_MISS ? word[st] : "SERVER_ERROR",
+		    (int)r->op.value_n, (const char *)r->op.value);
+	if (r->text.failed) {
+		text_free(&r->text);
+		answer__line(r->conn, r, PROTO_OUT_OF_MEMORY);
+	} else {
+		answer__give(r->conn, r);
+	}
+}
+
+static void try_path(struct req *r)
+{
+	r->then = path_tried;
+	request__step(r, store_path_online(&r->op, (unsigned)r->cursor));
+}
+
+void service__path(struct conn *c, const struct proto_request *rq)
+{
+	struct req *r = request__take(c, rq);
+
+	r->cursor = rq->number;
+	request__open(r, "", 0);
+	request__hold(c, r, try_path);
+}
+
 /* ---- stats ------------------------------------------------------------------------------------ */
 
 void service__stats(struct conn *c, const struct proto_request *rq)

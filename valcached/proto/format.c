@@ -33,6 +33,7 @@ static const char *const op_names[PROTO_OPS] = {
     [PROTO_QUIT] = "quit",
     [PROTO_METADUMP] = "lru_crawler metadump",
     [PROTO_MEMLIMIT] = "cache_memlimit",
+    [PROTO_PATH] = "path online",
     [PROTO_MN] = "mn",
     [PROTO_MG] = "mg",
     [PROTO_ME] = "me",

@@ -95,6 +95,8 @@ enum proto_op {
 	PROTO_METADUMP,
 	/* cache_memlimit: req.number MiB, at least 8; OK or MEMLIMIT_BAD. */
 	PROTO_MEMLIMIT,
+	/* path online: req.number; "OK", "SERVER_ERROR" or "CLIENT_ERROR", and a sentence. */
+	PROTO_PATH,
 	/* MN_LINE, after all earlier answers. */
 	PROTO_MN,
 	/* proto_put_meta(): VA, the value and "\r\n" if req.value, else HD; or EN. */
@@ -135,7 +137,7 @@ struct proto_request {
 	bool immutable;    /* PROTO_REPLY: the command would have changed a value */
 	uint32_t flags;    /* set, add, ms: client flags */
 	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
-	uint32_t number;   /* verbosity, cache_memlimit */
+	uint32_t number;   /* verbosity, cache_memlimit, path online */
 	int32_t delay_s;   /* flush_all; negative: at once */
 	uint64_t cas;
 	const char *args;

@@ -229,6 +229,20 @@ static enum proto_result stats(const struct proto__line *l, struct proto_request
 	return PROTO_REQUEST;
 }
 
+/* path online <number>: ours */
+static enum proto_result path(const struct proto__line *l, struct proto_request *req)
+{
+	uint32_t n;
+
+	if (l->n != 3 || !proto__word_is(&l->w[1], "online"))
+		return error(req);
+	if (!proto__u32(&l->w[2], &n))
+		return bad_format(req);
+	req->op = PROTO_PATH;
+	req->number = n;
+	return PROTO_REQUEST;
+}
+
 static enum proto_result plain(struct proto_request *req, enum proto_op op)
 {
 	req->op = op;
@@ -257,6 +271,8 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 	case 4:
 		if (proto__word_is(c, "incr") || proto__word_is(c, "decr"))
 			return arithmetic(p, l, req);
+		if (proto__word_is(c, "path"))
+			return path(l, req);
 		if (proto__word_is(c, "quit"))
 			return plain(req, PROTO_QUIT);
 		break;

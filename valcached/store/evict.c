@@ -492,7 +492,7 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 }
 
 /* Waits a little for the other workers. */
-static void wait_for_others(struct store_worker *sw, uint64_t ns)
+void wait_for_others(struct store_worker *sw, uint64_t ns)
 {
 	const struct store_config *cfg = &sw->s->cfg;
 
@@ -502,7 +502,7 @@ static void wait_for_others(struct store_worker *sw, uint64_t ns)
 }
 
 /* [EV-4] */
-static void grace(struct store_worker *sw)
+void grace(struct store_worker *sw)
 {
 	struct store *s = sw->s;
 	uint64_t epoch = atomic_fetch_add(&s->grace, 1) + 1;

@@ -157,7 +157,7 @@ void op_wait(struct store_op *op, enum wait_for what)
 	op->waits = what == WAIT_MEMORY;
 	if (what == WAIT_WRITE)
 		COUNT(sw, write_waits);
-	else
+	else if (what != WAIT_PATH)
 		COUNT(sw, buffer_waits);
 }
 
@@ -181,6 +181,9 @@ void op_step(struct store_op *op)
 		break;
 	case OP_DUMP:
 		done = dump_step(op);
+		break;
+	case OP_PATH:
+		done = path_step(op);
 		break;
 	default:
 		A(false);
@@ -382,6 +385,7 @@ enum find_result op_find(struct store_op *op, bool whole)
 		}
 		if (unlikely(atomic_load_explicit(&p->gone, memory_order_relaxed))) {
 			COUNT(sw, offline_misses);
+			tell_gone(s, STORE_GONE_UNREADABLE, op->hash, ref->loc);
 			run->gone |= 1u << run->at++;
 			continue;
 		}

@@ -62,39 +62,6 @@ static int fail(char **cause, int err, const char *fmt, ...)
 	return err;
 }
 
-static int read_at(struct io *io, struct io_file *f, void *buf, uint32_t len, uint64_t off)
-{
-	struct io_op op = {0};
-	int res;
-
-	io_read(io, &op, f, buf, len, off, io_wait_done);
-	res = io_wait(io, &op);
-	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
-}
-
-/* Reads the newer good superblock into p->super: 1 found, 0 the file is blank, -EINVAL it is neither. */
-static int read_super(struct io *io, struct path *p, uint8_t *page)
-{
-	bool blank = true, found = false;
-
-	for (unsigned copy = 0; copy < 2; copy++) {
-		struct format_super *sb = (struct format_super *)(void *)page;
-		int res = read_at(io, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN);
-
-		if (res < 0)
-			return res;
-		if (super_good(sb)) {
-			if (!found || sb->serial > p->super.serial)
-				p->super = *sb;
-			found = true;
-		}
-		for (unsigned i = 0; i < FORMAT_ALIGN; i++)
-			if (page[i] != 0)
-				blank = false;
-	}
-	return found ? 1 : blank ? 0 : -EINVAL;
-}
-
 static void new_super(struct store *s, struct path *p)
 {
 	p->super = (struct format_super){
@@ -214,7 +181,6 @@ static int same_path(struct store *s, char **cause)
 int paths_open(struct store *s, char **cause)
 {
 	struct io_config ic = {.entries = 128, .disk_depth = 64};
-	uint8_t *page = NULL;
 	struct io *io = NULL;
 	uint64_t base = 0;
 	int res, found;
@@ -238,8 +204,6 @@ int paths_open(struct store *s, char **cause)
 		s->seg_shift++;
 		s->seg_size <<= 1;
 	}
-	if (posix_memalign((void **)&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
-		return fail(cause, -ENOMEM, "out of memory");
 	res = io_open(s->engine, &ic, &io, cause);
 	if (res < 0)
 		goto out;
@@ -263,7 +227,7 @@ int paths_open(struct store *s, char **cause)
 		else if (p->file->info.size < 2 * FORMAT_ALIGN)
 			res = -EINVAL;
 		else
-			res = read_super(io, p, page);
+			res = super_read(io, p, &p->super);
 		if (res == -EINVAL) {
 			fail(
 			    cause, res,
@@ -353,7 +317,6 @@ int paths_open(struct store *s, char **cause)
 out:
 	if (io != NULL)
 		io_close(&io);
-	free(page);
 	return res;
 }
 

@@ -55,6 +55,37 @@ void path_why(const struct path *p, char why[static PATH_WHY_MAX])
 
 /* ---- superblocks ------------------------------------------------------------------------------- */
 
+int super_read(struct io *io, struct path *p, struct format_super *out)
+{
+	bool blank = true, found = false;
+	int res = 0;
+	uint8_t *page;
+
+	if (posix_memalign((void **)&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+		return -ENOMEM;
+	for (unsigned copy = 0; copy < 2; copy++) {
+		struct format_super *sb = (struct format_super *)(void *)page;
+		struct io_op op = {0};
+
+		io_read(io, &op, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN, io_wait_done);
+		res = io_wait(io, &op);
+		if (res != (int)FORMAT_ALIGN) {
+			res = res < 0 ? res : -EIO;
+			break;
+		}
+		if (super_good(sb)) {
+			if (!found || sb->serial > out->serial)
+				*out = *sb;
+			found = true;
+		}
+		for (unsigned i = 0; i < FORMAT_ALIGN; i++)
+			if (page[i] != 0)
+				blank = false;
+	}
+	free(page);
+	return res < 0 ? res : found ? 1 : blank ? 0 : -EINVAL;
+}
+
 int super_write(struct io *io, struct path *p)
 {
 	struct io_op op = {0};
@@ -217,7 +248,7 @@ uint64_t path_ends_before_sync(const struct path *p)
 	return atomic_load(&p->ends_open) == 0 ? made : atomic_load(&p->ends_safe);
 }
 
-static void wake_workers(struct store_worker *sw)
+void workers_wake(struct store_worker *sw)
 {
 	for (unsigned i = 0; i < sw->s->cfg.workers; i++)
 		if (sw->s->worker[i] != NULL)
@@ -267,7 +298,7 @@ static void raise_epoch(struct store_worker *sw)
 		    "be empty when they come back (delete epoch %" PRIu64 ")",
 		    next);
 	}
-	wake_workers(sw);
+	workers_wake(sw);
 }
 
 int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause)
@@ -314,4 +345,5 @@ void paths_turn(struct store_worker *sw)
 		}
 	if (unlikely(atomic_exchange(&s->epoch_wanted, false)))
 		raise_epoch(sw);
+	paths_return(sw);
 }

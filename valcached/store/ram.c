@@ -465,6 +465,35 @@ void ram_relocate(struct ram *r, uint64_t hash, uint64_t from_loc, uint64_t to_l
 	ram_unlock(&l->lock);
 }
 
+static void displace(struct buf *b, uint64_t from, uint64_t to)
+{
+	uint64_t loc = atomic_load(&b->loc);
+
+	if (loc >= from && loc < to)
+		atomic_store(&b->loc, 0);
+}
+
+void ram_displace(struct ram *r, uint64_t from_loc, uint64_t to_loc)
+{
+	unsigned n = 0;
+
+	/* a line that is split meanwhile gives to one that comes later */
+	ram_lock(&r->lock);
+	for (uint32_t i = 0; i < (uint32_t)atomic_load(&r->shape); i++) {
+		struct ram_line *l = &r->lines[i];
+
+		ram_lock(&l->lock);
+		for (unsigned k = 0; k < RAM_WAYS; k++)
+			if (l->id[k] != 0)
+				displace(ram__buf(r, l->id[k]), from_loc, to_loc);
+		for (uint32_t id = l->over; id != 0; id = ram__buf(r, id)->chain)
+			displace(ram__buf(r, id), from_loc, to_loc);
+		ram_unlock(&l->lock);
+		breathe(r, &n);
+	}
+	ram_unlock(&r->lock);
+}
+
 void ram_clear(struct ram *r)
 {
 	unsigned n = 0;

@@ -125,6 +125,8 @@ void ram_insert(struct ram *r, struct buf *b);
 bool ram_remove(struct ram *r, uint64_t hash, const void *key, unsigned key_len);
 /* The record got a place on disk (or a new one, or lost it: 0), if b is still resident. */
 void ram_relocate(struct ram *r, uint64_t hash, uint64_t from_loc, uint64_t to_loc);
+/* The same for every record whose place is in [from, to): it has none any more. Rare: walks the table. */
+void ram_displace(struct ram *r, uint64_t from_loc, uint64_t to_loc);
 void ram_clear(struct ram *r);
 
 #define RAM_COUNTERS(X)                                                                            \

@@ -194,6 +194,7 @@ int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_
 	sw->id = id;
 	pthread_mutex_init(&sw->wake_lock, NULL);
 	atomic_store(&sw->grace_seen, atomic_load(&s->grace));
+	sw->files_seen = atomic_load(&s->files);
 	sw->budget = s->cfg.buffer_bytes / s->cfg.workers;
 	for (unsigned i = 0; i < WAITS; i++)
 		sw->wait[i].tail = &sw->wait[i].head;
@@ -250,6 +251,7 @@ uint64_t store_worker_turn(struct store_worker *sw)
 	/* quiescence: nothing of the last turn's handlers is still looking at the index */
 	epoch = atomic_load(&s->grace);
 	if (atomic_load_explicit(&sw->grace_seen, memory_order_relaxed) != epoch) {
+		files_told(sw);
 		atomic_store(&sw->grace_seen, epoch);
 		slow_call(s);
 	}

@@ -70,6 +70,7 @@ enum store_gone {
 	STORE_GONE_VICTIM,     /* the index had no place for it, or it was never published */
 	STORE_GONE_UNREADABLE, /* a read failed, or brought something else */
 	STORE_GONE_UNWRITTEN,  /* its write failed for good */
+	STORE_GONE_PATH,       /* all that the index has on this path: it came back empty */
 	STORE_GONE_SEGMENT,    /* all that the index has in this segment: a read of it failed */
 };
 
@@ -219,6 +220,14 @@ bool store_set_body(struct store_op *op);
 bool store_delete(struct store_op *op);
 /* Forgets everything, durably: OK or UNAVAILABLE. */
 bool store_flush_all(struct store_op *op);
+
+/*
+ * Tries to bring path n, which is read-only or offline, back. OK, UNAVAILABLE (still offline), or MISS (there is
+ * no such path); value and value_n are a sentence that says what came of it.
+ */
+bool store_path_online(struct store_op *op, unsigned n);
+/* The same for all that are not online; any thread, nobody waits, the log says what came of it. */
+void store_paths_online(struct store *s);
 
 /* ---- looking inside --------------------------------------------------------------------------- */
 

@@ -98,6 +98,10 @@ struct path {
 	_Atomic uint64_t ends_open, ends_made, ends_safe; /* see path_end_made() */
 	_Atomic uint64_t read_errors, write_errors;
 	char why[PATH_WHY_MAX]; /* it is offline; under lock */
+	/* path_return.c: bringing it back */
+	_Atomic uint64_t returns_asked, returns_done;
+	char outcome[PATH_WHY_MAX]; /* of the last try; under lock */
+	bool must_empty;            /* slow worker: memory has been emptied, the disk not yet */
 	_Atomic uint64_t dirty; /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
@@ -162,7 +166,7 @@ struct wbuf {
 	enum stream stream;
 };
 
-enum op_kind { OP_NONE, OP_GET, OP_SET, OP_DELETE, OP_FLUSH, OP_DUMP };
+enum op_kind { OP_NONE, OP_GET, OP_SET, OP_DELETE, OP_FLUSH, OP_DUMP, OP_PATH };
 
 /* State of an op that is more than a RAM hit or a plain miss; taken from the worker's pool. */
 struct store_io {
@@ -188,7 +192,8 @@ struct store_io {
 	/* long values: long.c */
 	struct long_value *lv;
 	/* dump.c */
-	uint64_t cursor, *cursor_out;
+	uint64_t cursor, *cursor_out; /* path_return.c: the path ... */
+	uint64_t ticket;              /* ... and which try */
 	char *text;
 	size_t text_n, text_cap;
 };
@@ -211,6 +216,7 @@ struct store_worker {
 	struct io *io;
 	unsigned id;
 	_Atomic uint64_t grace_seen;
+	uint64_t files_seen;
 	/* owned by the worker */
 	struct wbuf **wbufs; /* its own */
 	unsigned nwbufs;
@@ -218,7 +224,7 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[3];                  /* enum wait_for */
+	} wait[4];                  /* enum wait_for */
 	_Atomic bool extent_wanted; /* the slow worker wakes us when a segment is clean */
 	bool retry;                 /* something was given back: look at the queue */
 	uint64_t retry_at;
@@ -268,6 +274,7 @@ struct store {
 	_Atomic uint64_t seq;        /* next */
 	_Atomic uint64_t generation; /* next */
 	_Atomic uint64_t grace;      /* epoch asked for */
+	_Atomic uint64_t files;      /* rises when a file was opened again: rings must be told */
 	_Atomic bool full;           /* every segment has been used once: admission begins */
 	_Atomic int64_t tokens;      /* write budget, bytes */
 	_Atomic uint64_t tokens_at;
@@ -391,9 +398,9 @@ void drop_later(struct store *s, const struct index_ref *victim);
 /*
  * In which line: for memory; for the part of it that bodies may have; for room to write. A body is held for
  * as long as its client takes to send it, so large ones get at most half of the memory, and wait in a
- * line of their own: clients that dawdle with them stop nobody else.
+ * line of their own: clients that dawdle with them stop nobody else. And for a path to be tried again.
  */
-enum wait_for { WAIT_MEMORY, WAIT_BODY, WAIT_WRITE, WAITS };
+enum wait_for { WAIT_MEMORY, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAITS };
 #define BODY_LARGE (64u * 1024 >> STORE_SHRINK)
 
 struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
@@ -476,8 +483,20 @@ void paths_turn(struct store_worker *sw);
 bool path_answers(struct store_worker *sw, struct path *p);
 /* At start, once all headers are read: paths that have missed deletes are empty. gen_max: the highest met. */
 int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause);
+/* Wakes those that wait, on every worker. */
+void workers_wake(struct store_worker *sw);
+/* The newer good copy of the superblock: 1, or 0: the file is blank, -EINVAL: it is neither, -errno. */
+int super_read(struct io *io, struct path *p, struct format_super *out);
 /* Makes the superblock's next copy durable; io's thread waits for it. */
 int super_write(struct io *io, struct path *p);
+
+/* ---- path_return.c: bringing them back ---------------------------------------------------------- */
+
+bool path_step(struct store_op *op);
+/* Slow worker: tries what was asked for. */
+void paths_return(struct store_worker *sw);
+/* Any worker, in a turn of its own in which nothing of the old files is in flight. */
+void files_told(struct store_worker *sw);
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
 
@@ -490,6 +509,9 @@ uint64_t slow_turn(struct store_worker *sw);
 void slow_finish(struct store_worker *sw);
 void worker_wake(struct store_worker *sw); /* any thread; nothing if it is closed */
 void slow_call(struct store *s);
+/* Slow worker: waits a little for the others; until each has passed a turn of its loop. */
+void wait_for_others(struct store_worker *sw, uint64_t ns);
+void grace(struct store_worker *sw);
 
 void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause);
 void *shm_attach(const char *name, size_t *len);
