@@ -238,8 +238,11 @@ static void converse(struct rig *r, const uint8_t *choice, bool leaves)
 		step++;
 		did = rig_send(r, fd, in + at, n < in_n - at ? n : in_n - at);
 		at += did;
-		for (unsigned t = choice[7] % 4; t > 0; t--)
+		for (unsigned t = choice[7] % 4; t > 0; t--) {
+			if (rig_quiet(r)) /* not a jump to the timer that closes the silent */
+				r->w->timeout_ns = 0;
 			rig_turn(r);
+		}
 		if (leaves && at * 256 >= in_n * choice[6]) {
 			sim_sock_close(r->env, fd, choice[7] & 4);
 			rig_run(r);
