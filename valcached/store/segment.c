@@ -167,6 +167,9 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 {
 	static struct log_limit limit;
 
+	/* the segment, or all of the path? The slow worker looks */
+	if (!atomic_exchange(&p->probe, true))
+		slow_call(s);
 	if (atomic_exchange(&p->seg[seg].quarantined, true))
 		return;
 	atomic_fetch_add(&s->quarantines, 1);
