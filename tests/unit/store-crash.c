@@ -56,7 +56,7 @@ struct model {
 	uint64_t died_at;
 	uint32_t len_max;
 	/* what has happened */
-	uint64_t hits, misses, sets, conflicts, deletes, crashes, in_recycling, dropped;
+	uint64_t hits, misses, sets, conflicts, deletes, crashes, in_recycling, dropped, attached;
 };
 
 static struct sim_env *env_of(struct model *m)
@@ -140,6 +140,8 @@ static void judge(struct model *m, struct slot *s)
 			m->sets++;
 		} else if (st == STORE_EXISTS) {
 			assert_true(k->now.id == s->id);
+		} else if (st == STORE_UNAVAILABLE && s->len > STORE_WHOLE_MAX) {
+			assert_false(m->strict); /* given up by the recycler [L-1] */
 		} else {
 			assert_int_equal(st, STORE_CONFLICT);
 			assert_true(k->now.id != 0 && k->now.id != s->id);
@@ -374,7 +376,10 @@ static void crash(struct model *m)
 			left = left || m->slot[i].used;
 	}
 	rig_bury(&m->r, &m->corpse);
+	/* what shared memory says and what the disk says must be the same, in any order of asking */
+	m->r.cfg.no_attach = rnd(m, 3) == 0;
 	rig_open(&m->r);
+	m->attached += strcmp(m->r.s->layer, "shm") == 0;
 	for (unsigned i = 0; i < SLOTS; i++)
 		if (m->unsure[i].is) {
 			/* either state may be there: the old one stands behind it */
@@ -449,6 +454,7 @@ static void run(uint64_t seed, bool power, bool strict, uint64_t size, uint32_t 
 	}
 	assert_true(m->hits > 0 && m->sets > 0 && m->deletes > 0 && m->conflicts > 0);
 	sum->crashes += m->crashes;
+	sum->attached += m->attached;
 	rig_close(&m->r);
 	assert_int_equal(m->r.last.corrupt_reads, 0);
 	rig_free(&m->r);
@@ -473,6 +479,7 @@ static void killed(void **state)
 	(void)state;
 	for (uint64_t seed = seed_or(1); seed < seed_or(1) + seeds_or(3); seed++)
 		run(seed, false, true, 256 * MIB, 100000, STORE_ADMIT_ALL, 3, 1500, &sum);
+	assert_true(sum.attached > 0);
 }
 
 static void power_cut(void **state)
@@ -482,6 +489,7 @@ static void power_cut(void **state)
 	(void)state;
 	for (uint64_t seed = seed_or(1); seed < seed_or(1) + seeds_or(3); seed++)
 		run(seed, true, true, 256 * MIB, 100000, STORE_ADMIT_ALL, 3, 1500, &sum);
+	assert_int_equal(sum.attached, 0);
 }
 
 static void killed_while_recycling(void **state)

@@ -315,9 +315,9 @@ static inline void rig_spill(const char *name, const void *mem, size_t len)
 
 /* What rig_crash() keeps of the dead process: its shared memory. */
 struct rig_corpse {
-	char name[200];
-	void *mem;
-	size_t len;
+	char name[200], index_name[200];
+	void *mem, *index; /* write buffers; counters, segments and index */
+	size_t len, index_len;
 };
 
 /* The process dies now. What runs on until rig_bury() changes nothing any more. */
@@ -329,8 +329,11 @@ static inline void rig_die(struct rig *r, bool power, struct rig_corpse *c)
 		return;
 	r->dead = true;
 	snprintf(c->name, sizeof c->name, "%s", r->s->shm_wbuf);
-	if (!power)
+	snprintf(c->index_name, sizeof c->index_name, "%s", r->s->shm_index);
+	if (!power) {
 		c->mem = rig_slurp(c->name, &c->len);
+		c->index = rig_slurp(c->index_name, &c->index_len);
+	}
 	if (power)
 		sim_env_power_loss(r->env);
 	else
@@ -340,10 +343,15 @@ static inline void rig_die(struct rig *r, bool power, struct rig_corpse *c)
 static inline void rig_bury(struct rig *r, struct rig_corpse *c)
 {
 	rig_stop(r);
+	/* what its stop has left is of after its death */
+	unlink(c->index_name);
 	if (c->mem != NULL)
 		rig_spill(c->name, c->mem, c->len);
+	if (c->index != NULL)
+		rig_spill(c->index_name, c->index, c->index_len);
 	free(c->mem);
-	c->mem = NULL;
+	free(c->index);
+	c->mem = c->index = NULL;
 }
 
 static inline void rig_crash(struct rig *r, bool power)

@@ -131,6 +131,8 @@ again:
 	for (unsigned i = 0; i < run->probe.n; i++)
 		if ((run->matches | run->gone) & (1u << i))
 			index_remove(s->index, op->hash, run->probe.ref[i].loc);
+	for (unsigned i = 0; i < n; i++)
+		wbuf_published(end[i].w);
 	in_ram = ram_remove(s->ram, op->hash, op->key, op->key_len);
 	pthread_mutex_unlock(lock);
 	was_there = run->matches != 0 || in_ram;
@@ -187,7 +189,7 @@ bool flush_step(struct store_op *op)
 		pthread_mutex_lock(&s->stripe[i].m);
 		pthread_mutex_unlock(&s->stripe[i].m);
 	}
-	ends = atomic_load(&s->generation) - 1;
+	ends = atomic_load(&s->live->generation) - 1;
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct format_record rec = {
 		    .type = FORMAT_FLUSH, .value_off = sizeof rec, .content = {0, ends}};
@@ -196,8 +198,12 @@ bool flush_step(struct store_op *op)
 			continue;
 		wbuf_append(on[i], (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
 		atomic_store(&s->flush_seq, rec.seq);
+		atomic_store(&s->live->flushed, rec.seq);
 	}
 	index_clear(s->index);
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (on[i] != NULL)
+			wbuf_published(on[i]);
 	ram_clear(s->ram);
 	atomic_store(&s->flushing, false);
 	return finish(op, STORE_OK);

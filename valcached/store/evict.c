@@ -137,6 +137,8 @@ static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	uint64_t data = 0;
 	int res;
 
+	if (g->unwalked)
+		recover_walk(sw, p, seg);
 	/* FULL without extents: nobody else touches entries now */
 	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
 	for (uint32_t i = 0; i < g->nentries; i++)
@@ -370,6 +372,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 		if (w == NULL)
 			return AGAIN_NO_ROOM;
 		wbuf_append(w, mem, record_head_len(rec.key_len, 0), NULL, e->hash, true, &units);
+		wbuf_published(w);
 		return AGAIN_DONE;
 	}
 	if ((uint64_t)rec.value_off + rec.value_len > (uint64_t)e->units * FORMAT_UNIT ||
@@ -385,6 +388,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
 				 mem + rec.value_off, e->hash, true, &units);
 		AN(index_relocate(s->index, e->hash, loc, to, units, ref.clock / 2));
+		wbuf_published(w);
 		ram_relocate(s->ram, e->hash, loc, to);
 		count_add(&s->reinserted, 1);
 		count_add(&s->reinserted_bytes, (uint64_t)units * FORMAT_UNIT);
@@ -559,7 +563,7 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 	h->version = FORMAT_VERSION;
 	h->index = seg;
 	h->prev_generation = atomic_load(&g->generation);
-	h->generation = atomic_fetch_add(&s->generation, 1);
+	h->generation = atomic_fetch_add(&s->live->generation, 1);
 	memcpy(h->store_id, s->id, 16);
 	segment_seal(h, s->id_seed);
 	*generation = h->generation;
@@ -605,6 +609,8 @@ static struct order *victim_stream(struct path *p)
 	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
 	uint64_t share = (uint64_t)((double)p->nseg * YOUNG_SHARE), bytes = 0;
 
+	if (p->redo > 0)
+		return main; /* [AT-5] */
 	if (share < YOUNG_MIN)
 		share = YOUNG_MIN;
 	/* by bytes: a stop seals what is open, and such stubs are no reason to evict anything */
@@ -673,6 +679,9 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	o->head = (o->head + 1) % p->nseg;
 	o->n--;
+	p->redo -= p->redo > 0;
+	/* [AT-5] before the first of its records is written again */
+	atomic_store(&seg_live(p, seg)->begun, atomic_load(&g->generation));
 	p->since_main = g->stream == STREAM_MAIN ? 0 : p->since_main + 1;
 	atomic_store(&g->state, SEG_RECYCLING);
 	pthread_mutex_unlock(&p->lock);
@@ -711,6 +720,13 @@ static bool recycle(struct store_worker *sw, struct path *p)
 			gone++;
 		}
 	free(e);
+	if (g->ragged) {
+		uint64_t lo = loc_of(p, seg, 0);
+
+		tell_gone(s, STORE_GONE_SEGMENT, 0, lo);
+		gone += (uint32_t)index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
+		g->ragged = false;
+	}
 	atomic_fetch_add(&s->evicted, gone);
 	if (g->opened_ns != 0 && g->stream == STREAM_MAIN)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
@@ -788,6 +804,7 @@ static void write_drops(struct store_worker *sw)
 		pthread_mutex_lock(&s->drop_lock);
 		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
 		generation = s->ndrops > 0 ? s->drops[s->ndrops - 1].generation : 0;
+		atomic_store(&s->live->owed, s->ndrops); /* [AT-8] the one before is appended */
 		pthread_mutex_unlock(&s->drop_lock);
 		if (loc == 0)
 			return;
@@ -819,6 +836,7 @@ static void write_drops(struct store_worker *sw)
 		rec.content[1] = generation;
 		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, drop_hash(loc, generation), false,
 			    &units);
+		wbuf_published(w);
 	}
 }
 

@@ -105,16 +105,17 @@ int index_open(void *mem, size_t bytes, bool attach, uint64_t *dropped, struct i
 	ix->line = (struct line *)(void *)((char *)mem + HEADER_BYTES);
 
 	if (attach) {
-		for (l = 0; l < lines; l++)
+		/* a repair removes slots of its own line only, so one pass does for both */
+		for (l = 0; l < lines; l++) {
 			if (atomic_load_explicit(&ix->line[l].word, memory_order_relaxed) &
 			    WORD_LOCK) {
 				line_repair(ix, l);
 				torn++;
 			}
-		for (l = 0; l < lines; l++)
 			for (i = 0; i < INDEX_SLOTS; i++)
 				ix->items_base += atomic_load_explicit(&ix->line[l].slot[i],
 								       memory_order_relaxed) != 0;
+		}
 	} else {
 		/* The header comes last: a process that dies in between leaves nothing to attach.
 		 */

@@ -117,6 +117,11 @@ bool index_relocate(struct index *ix, uint64_t hash, uint64_t from, uint64_t to,
  */
 uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to);
 void index_clear(struct index *ix);
+/*
+ * After an attach: removes every slot whose loc >> shift is not below n, or for which keep says 0. Returns
+ * how many there were.
+ */
+uint64_t index_retain(struct index *ix, const uint8_t *keep, uint64_t n, unsigned shift);
 
 /* Raises the clock by one up to INDEX_CLOCK_MAX. False if the slot is gone. */
 bool index_touch(struct index *ix, uint64_t hash, uint64_t loc);

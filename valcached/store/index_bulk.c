@@ -5,13 +5,27 @@
  */
 #include "valcached/store/index_int.h"
 
-static inline bool slot_within(uint64_t s, uint64_t from, uint64_t to)
+/* Which slots are to go: those in [from, to), or, with keep, those in a segment that is not kept. */
+struct choice {
+	uint64_t from, to;
+	const uint8_t *keep;
+	uint64_t n;
+	unsigned shift;
+};
+
+static inline bool slot_goes(const struct choice *c, uint64_t s)
 {
-	return s != 0 && slot_loc(s) >= from && slot_loc(s) < to;
+	uint64_t loc = slot_loc(s);
+
+	if (s == 0)
+		return false;
+	if (c->keep != NULL)
+		return loc >> c->shift >= c->n || !c->keep[loc >> c->shift];
+	return loc >= c->from && loc < c->to;
 }
 
-/* Removes what line l has in [from, to), while both lines are locked for a guest's count [IX-6]. */
-static uint64_t line_remove_range(struct index *ix, uint64_t l, uint64_t from, uint64_t to)
+/* Removes what goes of line l, while both lines are locked for a guest's count [IX-6]. */
+static uint64_t line_remove(struct index *ix, uint64_t l, const struct choice *c)
 {
 	struct line *line = &ix->line[l], *home;
 	uint64_t removed = 0, s, tag;
@@ -20,7 +34,7 @@ static uint64_t line_remove_range(struct index *ix, uint64_t l, uint64_t from, u
 	line_lock(line);
 	for (i = 0; i < INDEX_SLOTS; i++) {
 		s = slot_load(line, i);
-		if (!slot_within(s, from, to))
+		if (!slot_goes(c, s))
 			continue;
 		tag = slot_tag(s);
 		slot_store(line, i, 0);
@@ -39,7 +53,7 @@ static uint64_t line_remove_range(struct index *ix, uint64_t l, uint64_t from, u
 	return removed;
 }
 
-uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to)
+static uint64_t lines_remove(struct index *ix, const struct choice *c)
 {
 	uint64_t removed = 0, l;
 
@@ -47,12 +61,22 @@ uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to)
 		bool any = false;
 		unsigned i;
 
-		for (i = 0; i < INDEX_SLOTS && !any; i++)
-			any = slot_within(slot_load(&ix->line[l], i), from, to);
+		for (i = 0; i < INDEX_SLOTS; i++)
+			any |= slot_goes(c, slot_load(&ix->line[l], i));
 		if (any)
-			removed += line_remove_range(ix, l, from, to);
+			removed += line_remove(ix, l, c);
 	}
 	return removed;
+}
+
+uint64_t index_remove_range(struct index *ix, uint64_t from, uint64_t to)
+{
+	return lines_remove(ix, &(struct choice){.from = from, .to = to});
+}
+
+uint64_t index_retain(struct index *ix, const uint8_t *keep, uint64_t n, unsigned shift)
+{
+	return lines_remove(ix, &(struct choice){.keep = keep, .n = n, .shift = shift});
 }
 
 static uint64_t guests_placed(const struct index *ix)
@@ -73,10 +97,11 @@ static uint64_t guests_placed(const struct index *ix)
  */
 void index_clear(struct index *ix)
 {
+	const struct choice all = {.to = INDEX_LOC_MAX + 1};
 	uint64_t placed = guests_placed(ix), l, w;
 
 	for (l = 0; l < ix->lines; l++)
-		(void)line_remove_range(ix, l, 0, INDEX_LOC_MAX + 1);
+		(void)line_remove(ix, l, &all);
 	for (l = 0; l < ix->lines; l++) {
 		struct line *line = &ix->line[l];
 

@@ -398,7 +398,7 @@ static void fill_head(struct store_op *op)
 	memcpy(rec + 1, op->key, op->key_len);
 	memcpy((uint8_t *)rec + record_sums_off(op->key_len), lv->sums,
 	       8ul * record_chunks(op->value_len));
-	rec->seq = atomic_fetch_add(&s->seq, 1);
+	rec->seq = atomic_fetch_add(&s->live->seq, 1);
 	record_seal((uint8_t *)rec, s->id_seed);
 	lv->rec = *rec;
 	b->magic = FORMAT_BLOCK_MAGIC;

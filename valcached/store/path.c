@@ -240,6 +240,7 @@ int paths_open(struct store *s, char **cause)
 			fail(cause, res, "cannot read %s: %s", s->cfg.paths[i], strerror(-res));
 			goto out;
 		}
+		p->serial_found = res == 1 ? p->super.serial : 0;
 		if (i == 0 && res == 1)
 			keep_geometry(s, &p->super);
 		found = res;
@@ -299,6 +300,12 @@ int paths_open(struct store *s, char **cause)
 			goto out;
 	}
 	s->id_seed = record_seed(s->id);
+	res = wbufs_open(s, cause);
+	if (res < 0)
+		goto out;
+	res = recover(s, io, cause);
+	if (res < 0)
+		goto out;
 	/* the serial counts starts; a path whose serial is above 1 has been opened as a whole store */
 	for (unsigned i = 0; i < s->npaths; i++) {
 		res = super_write(io, &s->path[i]);
@@ -307,13 +314,8 @@ int paths_open(struct store *s, char **cause)
 			goto out;
 		}
 	}
-	res = index_make(s, cause);
-	if (res < 0)
-		goto out;
-	res = wbufs_open(s, cause);
-	if (res < 0)
-		goto out;
-	res = recover(s, io, cause);
+	live_started(s);
+	res = 0;
 out:
 	if (io != NULL)
 		io_close(&io);

@@ -285,7 +285,7 @@ static bool bring_back(struct store_worker *sw, struct path *p, char why[static 
 	if (missed) {
 		empty(s, p);
 		p->must_empty = true;
-		p->super.empty_below = atomic_load(&s->generation);
+		p->super.empty_below = atomic_load(&s->live->generation);
 	} else if (!reconcile(sw, p, &dropped)) {
 		return no(why, "its segments cannot be read", -EIO);
 	}

@@ -98,6 +98,7 @@ int super_write(struct io *io, struct path *p)
 	/* the two copies are written in turn, so that one is always whole */
 	p->super.serial++;
 	off = (p->super.serial & 1) * FORMAT_ALIGN;
+	live_serial(p, false);
 	super_seal(&p->super);
 	memcpy(page, &p->super, sizeof p->super);
 	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, io_wait_done);
@@ -107,6 +108,8 @@ int super_write(struct io *io, struct path *p)
 		res = io_wait(io, &op);
 	}
 	free(page);
+	if (res >= 0)
+		live_serial(p, true);
 	return res < 0 ? res : 0;
 }
 
@@ -127,6 +130,7 @@ static void say_why(struct path *p, const char *what, int err)
 
 void path_fail(struct path *p, const char *what, int err)
 {
+	atomic_store(&p->store->live->doubt, 1); /* [AT-8] */
 	if (atomic_exchange(&p->offline, true))
 		return;
 	say_why(p, what, err);

@@ -83,8 +83,10 @@ struct found {
 	uint32_t seg;
 	uint64_t generation;
 	bool sealed;
+	bool unwalked; /* attached: its entries are asked for later */
+	bool redo;     /* attached: its recycling was begun */
 	uint32_t entries, others, stream;
-	uint64_t table_off, table_sum, data_bytes;
+	uint64_t table_off, table_sum, data_bytes, age;
 	struct format_entry *scanned; /* unsealed: what the walk found */
 };
 
@@ -98,6 +100,9 @@ struct reading {
 	uint64_t *doubts; /* hashes of keys that may be there twice */
 	size_t ndoubts, doubts_cap;
 	uint64_t seq_max, gen_max, torn, indexed, ended;
+	uint8_t *dead; /* write buffers of a dead process, or NULL */
+	size_t dead_len, ndead;
+	bool attached; /* to the index of the process before, which this boot has seen */
 };
 
 static int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, uint64_t off)
@@ -122,28 +127,143 @@ static void note(struct reading *r, const struct format_entry *e)
 	}
 }
 
+/* ---- RC-4: two records of one key --------------------------------------------------------------- */
+
+/* Something with this tag is there already: the same key, or one in some thousand others. */
+static void doubt(struct reading *r, uint64_t hash)
+{
+	struct index_probe probe;
+
+	index_find(r->s->index, hash, &probe);
+	if (probe.n == 0)
+		return;
+	if (r->ndoubts == r->doubts_cap) {
+		r->doubts_cap = r->doubts_cap == 0 ? 256 : r->doubts_cap * 2;
+		r->doubts = realloc(r->doubts, r->doubts_cap * sizeof *r->doubts);
+		AN(r->doubts != NULL);
+	}
+	r->doubts[r->ndoubts++] = hash;
+}
+
+/* The head of the record at loc in mem; false: it is not sound, or of another key. */
+static bool head_of(struct reading *r, uint64_t hash, uint64_t loc, struct format_record *rec)
+{
+	struct store *s = r->s;
+	uint32_t seg, at, slop;
+	struct path *p = loc_path(s, loc, &seg, &at);
+	uint64_t off;
+
+	if (p == NULL)
+		return false;
+	off = seg_offset(p, seg) + (uint64_t)at * FORMAT_UNIT;
+	slop = (uint32_t)(off & (FORMAT_ALIGN - 1));
+	return read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
+	       record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
+			    atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
+	       rec->type == FORMAT_VALUE &&
+	       XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) ==
+		   hash;
+}
+
+/* Of several records of one key all but the newest are ended, so that none comes to light again. */
+static void settle_doubts(struct reading *r)
+{
+	struct store *s = r->s;
+
+	for (size_t i = 0; i < r->ndoubts; i++) {
+		struct index_ref best = {0};
+		struct format_record top = {0}, rec;
+		struct index_probe probe;
+
+		index_find(s->index, r->doubts[i], &probe);
+		for (unsigned k = 0; k < probe.n; k++) {
+			struct index_ref lower = probe.ref[k];
+
+			if (!head_of(r, r->doubts[i], probe.ref[k].loc, &rec))
+				continue;
+			if (best.loc == 0 || rec.seq > top.seq ||
+			    (rec.seq == top.seq && rec.generation > top.generation)) {
+				lower = best;
+				best = probe.ref[k];
+				top = rec;
+			}
+			if (lower.loc != 0) {
+				index_remove(s->index, r->doubts[i], lower.loc);
+				drop_later(s, &lower);
+				r->ended++;
+			}
+		}
+	}
+	r->ndoubts = 0;
+}
+
 /* ---- RC-1 -------------------------------------------------------------------------------------- */
+
+/* Is it a buffer of this store, of a segment's present life, with places that make sense? */
+static bool wbuf_good(const struct store *s, const struct wbuf_shm *h, const uint8_t *image)
+{
+	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
+	uint32_t written = atomic_load(&h->written), committed = atomic_load(&h->committed);
+	uint32_t published = atomic_load(&h->published);
+	const uint8_t *first = image + written + FORMAT_BLOCK;
+	struct format_record rec;
+	const struct path *p;
+
+	if (h->magic != WBUF_MAGIC || generation == 0 || memcmp(h->store_id, s->id, 16) != 0 ||
+	    h->path >= s->npaths)
+		return false;
+	p = &s->path[h->path];
+	return h->seg < p->nseg && h->ext_len <= WBUF_BYTES && h->ext_off <= s->seg_size &&
+	       h->ext_off >= FORMAT_ALIGN && h->ext_len % FORMAT_ALIGN == 0 &&
+	       h->ext_off + (uint64_t)h->ext_len <= s->seg_size && h->ext_off % FORMAT_ALIGN == 0 &&
+	       h->block_off <= h->ext_len && h->block_off % FORMAT_ALIGN == 0 &&
+	       written % FORMAT_ALIGN == 0 && written <= h->block_off && committed <= h->ext_len &&
+	       committed % FORMAT_UNIT == 0 && published <= committed &&
+	       published % FORMAT_UNIT == 0 &&
+	       atomic_load(&p->seg[h->seg].generation) == generation && /* not recycled since */
+	       /* what is to be written says itself where it belongs */
+	       (committed <= written + FORMAT_BLOCK ||
+		record_check(first, committed - written - FORMAT_BLOCK, s->id_seed, generation,
+			     (h->ext_off + written + FORMAT_BLOCK) / FORMAT_UNIT,
+			     &rec) == RECORD_GOOD);
+}
+
+/* What of a buffer's image did not get to the disk leaves the index. */
+static void unwritten(struct reading *r, const struct wbuf_shm *h, const uint8_t *image,
+		      uint32_t end)
+{
+	struct store *s = r->s;
+	uint64_t generation = atomic_load(&h->generation);
+	uint32_t at = atomic_load(&h->written);
+	struct format_record rec;
+
+	while (at < end) {
+		uint64_t loc = loc_of(&s->path[h->path], h->seg, (h->ext_off + at) / FORMAT_UNIT);
+		uint64_t hash;
+
+		if (record_check(image + at, end - at, s->id_seed, generation,
+				 (h->ext_off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
+			at += FORMAT_UNIT; /* a block's header, or its padding */
+			continue;
+		}
+		hash = XXH3_64bits_withSeed(image + at + sizeof rec, rec.key_len, s->hash_secret);
+		if (rec.type == FORMAT_VALUE) {
+			tell_gone(s, STORE_GONE_UNWRITTEN, hash, loc);
+			index_remove(s->index, hash, loc);
+		}
+		at += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
+	}
+}
 
 static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *image, uint64_t *bytes)
 {
 	struct store *s = r->s;
 	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
 	uint32_t written = atomic_load(&h->written), committed = atomic_load(&h->committed), end;
+	struct path *p = &s->path[h->path];
 	struct io_op op = {0};
-	struct path *p;
 	struct format_block *b;
 
-	if (generation == 0 || memcmp(h->store_id, s->id, 16) != 0 || h->path >= s->npaths)
-		return;
-	p = &s->path[h->path];
-	if (h->seg >= p->nseg || h->ext_len > WBUF_BYTES || h->ext_off > s->seg_size ||
-	    h->ext_off < FORMAT_ALIGN || h->ext_len % FORMAT_ALIGN != 0 ||
-	    h->ext_off + (uint64_t)h->ext_len > s->seg_size || h->ext_off % FORMAT_ALIGN != 0 ||
-	    h->block_off > h->ext_len || h->block_off % FORMAT_ALIGN != 0 ||
-	    written % FORMAT_ALIGN != 0 || written > h->block_off || committed > h->ext_len)
-		return;
-	if (atomic_load(&p->seg[h->seg].generation) != generation)
-		return; /* recycled since */
 	end = h->block_off;
 	if (committed > h->block_off + FORMAT_BLOCK) {
 		/* the block that was being filled gets its header now */
@@ -168,12 +288,97 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 		if (io_wait(r->io, &op) >= 0)
 			break;
 	}
-	if (op.res < 0)
+	if (op.res < 0) {
 		log_error(
 		    "store: %s: a write buffer of the killed process could not be written: %s",
 		    p->file->info.path, strerror(-op.res));
-	else
+		if (r->attached)
+			unwritten(r, h, image, end);
+	} else {
 		*bytes += end - written;
+	}
+}
+
+/*
+ * [AT-3] Finishes what the dead process had appended and not yet published, when all images are on disk.
+ */
+static void redo_one(struct reading *r, const struct wbuf_shm *h, const uint8_t *image, bool *flush)
+{
+	struct store *s = r->s;
+	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
+	uint32_t at = atomic_load(&h->published), committed = atomic_load(&h->committed);
+	struct format_record rec;
+
+	/* a block is begun only when everything in those before it has been published */
+	if (at < h->block_off + FORMAT_BLOCK)
+		at = h->block_off + FORMAT_BLOCK;
+	for (; at < committed && record_check(image + at, committed - at, s->id_seed, generation,
+					      (h->ext_off + at) / FORMAT_UNIT, &rec) == RECORD_GOOD;
+	     at += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT) {
+		uint64_t loc = loc_of(&s->path[h->path], h->seg, (h->ext_off + at) / FORMAT_UNIT);
+		uint64_t hash =
+		    XXH3_64bits_withSeed(image + at + sizeof rec, rec.key_len, s->hash_secret);
+		uint32_t units = record_units(rec.value_off, rec.value_len);
+		struct index_ref ref;
+
+		if (rec.type == FORMAT_FLUSH)
+			*flush = true;
+		else if (rec.type == FORMAT_TOMBSTONE)
+			index_remove(s->index, hash, rec.content[0]);
+		else if (rec.type == FORMAT_VALUE && !index_get(s->index, hash, loc, &ref)) {
+			doubt(r, hash);
+			index_insert(s->index, hash, loc, units, 0, &ref);
+			if (ref.loc != 0)
+				drop_later(s, &ref);
+		}
+	}
+}
+
+/*
+ * [AT-6] A long value whose first page got to the disk, which is written last, is whole; it gets its slot
+ * like one of a write buffer.
+ */
+static void redo_large(struct reading *r, const struct large_set *l)
+{
+	struct store *s = r->s;
+	uint32_t seg = l->seg, off = l->ext_off;
+	const struct path *p = l->path < s->npaths ? &s->path[l->path] : NULL;
+	struct format_record rec;
+	struct format_block b;
+	struct index_ref ref;
+	uint64_t generation, hash, loc;
+
+	if (p == NULL || seg >= p->nseg || off % FORMAT_ALIGN != 0 || off < FORMAT_ALIGN ||
+	    off > s->seg_size - 2 * FORMAT_ALIGN)
+		return;
+	generation = atomic_load(&p->seg[seg].generation);
+	for (size_t i = 0; i < r->n; i++)
+		if (r->found[i].path == p && r->found[i].seg == seg && !r->found[i].unwalked)
+			return;
+	if (read_at(r, &s->path[l->path], r->mem, FORMAT_ALIGN, seg_offset(p, seg) + off) < 0)
+		return;
+	memcpy(&b, r->mem, sizeof b);
+	if (!block_good(&b, s->id_seed, generation, off, s->seg_size - off) ||
+	    record_check(r->mem + FORMAT_BLOCK, FORMAT_ALIGN - FORMAT_BLOCK, s->id_seed, generation,
+			 (off + FORMAT_BLOCK) / FORMAT_UNIT, &rec) != RECORD_GOOD ||
+	    rec.type != FORMAT_VALUE)
+		return;
+	hash =
+	    XXH3_64bits_withSeed(r->mem + FORMAT_BLOCK + sizeof rec, rec.key_len, s->hash_secret);
+	loc = loc_of(p, seg, (off + FORMAT_BLOCK) / FORMAT_UNIT);
+	if (rec.seq < atomic_load(&s->live->flushed) || index_get(s->index, hash, loc, &ref))
+		return;
+	doubt(r, hash);
+	index_insert(s->index, hash, loc, record_units(rec.value_off, rec.value_len), 0, &ref);
+	if (ref.loc != 0)
+		drop_later(s, &ref);
+}
+
+/* Write buffer i of a process that is dead. */
+static const struct wbuf_shm *dead_wbuf(const struct reading *r, size_t i, uint8_t **image)
+{
+	*image = r->dead + r->ndead * FORMAT_ALIGN + i * WBUF_BYTES;
+	return (const struct wbuf_shm *)(const void *)(r->dead + i * FORMAT_ALIGN);
 }
 
 /* The old file of write buffers, if there is one, then the new one takes its name. */
@@ -182,20 +387,27 @@ static int replay(struct reading *r, char **cause)
 	struct store *s = r->s;
 	char tmp[sizeof s->shm_wbuf + 8];
 	uint64_t bytes = 0;
-	uint8_t *mem;
-	size_t len, n;
+	bool flush = false;
 
-	mem = s->cfg.fresh ? NULL : shm_attach(s->shm_wbuf, &len);
-	if (mem != NULL) {
-		n = len / (FORMAT_ALIGN + WBUF_BYTES);
-		for (size_t i = 0; i < n; i++) {
-			const struct wbuf_shm *h =
-			    (const struct wbuf_shm *)(const void *)(mem + i * FORMAT_ALIGN);
+	if (r->dead != NULL) {
+		for (unsigned redo = 0; redo < (r->attached ? 2u : 1u); redo++)
+			for (size_t i = 0; i < r->ndead; i++) {
+				uint8_t *image;
+				const struct wbuf_shm *h = dead_wbuf(r, i, &image);
 
-			if (h->magic == WBUF_MAGIC)
-				replay_one(r, h, mem + n * FORMAT_ALIGN + i * WBUF_BYTES, &bytes);
+				if (!wbuf_good(s, h, image))
+					continue;
+				if (redo)
+					redo_one(r, h, image, &flush);
+				else
+					replay_one(r, h, image, &bytes);
+			}
+		for (unsigned i = 0; r->attached && i < LARGE_SETS_MAX; i++) {
+			if (atomic_load(&s->large[i].state) != 0)
+				redo_large(r, &s->large[i]);
+			atomic_store(&s->large[i].state, 0);
 		}
-		munmap(mem, len);
+		/* also what it had written and not synced: it was answered a while ago */
 		for (unsigned i = 0; i < s->npaths; i++) {
 			struct io_op op = {0};
 
@@ -207,6 +419,10 @@ static int replay(struct reading *r, char **cause)
 				return op.res;
 			}
 		}
+		if (flush)
+			index_clear(s->index);
+		else
+			settle_doubts(r);
 		if (bytes > 0)
 			log_info("store: wrote %" PRIu64
 				 " KiB that a killed process had left in its write buffers",
@@ -229,7 +445,7 @@ static int replay(struct reading *r, char **cause)
 static int read_headers(struct reading *r, struct path *p, char **cause)
 {
 	struct store *s = r->s;
-	struct io_op op[DEPTH];
+	struct io_op op[DEPTH], *bad = NULL;
 
 	memset(op, 0, sizeof op);
 	for (uint32_t first = 0; first < p->nseg; first += DEPTH) {
@@ -238,20 +454,20 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 		for (uint32_t i = 0; i < n; i++)
 			io_read(r->io, &op[i], p->file, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
 				seg_offset(p, first + i), io_wait_done);
+		for (uint32_t i = 0; i < n; i++)
+			if (io_wait(r->io, &op[i]) != (int)FORMAT_ALIGN)
+				bad = &op[i];
+		if (bad != NULL) { /* now that none is in flight any more */
+			if (asprintf(cause, "cannot read %s: %s", p->file->info.path,
+				     bad->res < 0 ? strerror(-bad->res) : "short read") < 0)
+				*cause = NULL;
+			return -EIO;
+		}
 		for (uint32_t i = 0; i < n; i++) {
 			const struct format_segment *h =
 			    (const struct format_segment *)(const void *)(r->mem +
 									  i * FORMAT_ALIGN);
 
-			if (io_wait(r->io, &op[i]) != (int)FORMAT_ALIGN) {
-				if (asprintf(cause, "cannot read %s: %s", p->file->info.path,
-					     op[i].res < 0 ? strerror(-op[i].res) : "short read") <
-				    0)
-					*cause = NULL;
-				while (++i < n) /* the others are on this stack */
-					(void)io_wait(r->io, &op[i]);
-				return -EIO;
-			}
 			if (!segment_good(h, s->id_seed, s->id, first + i))
 				continue;
 			if (h->generation > r->gen_max)
@@ -356,6 +572,7 @@ static void scan(struct reading *r, struct found *f)
 		if (off < have_from || off + FORMAT_ALIGN > have_to) {
 			n = (uint32_t)(s->seg_size - off < want ? s->seg_size - off : want);
 			if (read_at(r, p, r->mem, n, seg_offset(p, f->seg) + off) < 0) {
+				r->torn++;
 				off += FORMAT_ALIGN;
 				continue;
 			}
@@ -439,77 +656,6 @@ static struct format_entry *load_table(struct reading *r, struct found *f)
 	return (struct format_entry *)(void *)mem;
 }
 
-/* ---- RC-4: two records of one key --------------------------------------------------------------- */
-
-/* Something with this tag is there already: the same key, or one in some thousand others. */
-static void doubt(struct reading *r, uint64_t hash)
-{
-	struct index_probe probe;
-
-	index_find(r->s->index, hash, &probe);
-	if (probe.n == 0)
-		return;
-	if (r->ndoubts == r->doubts_cap) {
-		r->doubts_cap = r->doubts_cap == 0 ? 256 : r->doubts_cap * 2;
-		r->doubts = realloc(r->doubts, r->doubts_cap * sizeof *r->doubts);
-		AN(r->doubts != NULL);
-	}
-	r->doubts[r->ndoubts++] = hash;
-}
-
-/* The head of the record at loc in mem; false: it is not sound, or of another key. */
-static bool head_of(struct reading *r, uint64_t hash, uint64_t loc, struct format_record *rec)
-{
-	struct store *s = r->s;
-	uint32_t seg, at, slop;
-	struct path *p = loc_path(s, loc, &seg, &at);
-	uint64_t off;
-
-	if (p == NULL)
-		return false;
-	off = seg_offset(p, seg) + (uint64_t)at * FORMAT_UNIT;
-	slop = (uint32_t)(off & (FORMAT_ALIGN - 1));
-	return read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
-	       record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
-			    atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
-	       rec->type == FORMAT_VALUE &&
-	       XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) ==
-		   hash;
-}
-
-/* Of several records of one key all but the newest are ended, so that none comes to light again. */
-static void settle_doubts(struct reading *r)
-{
-	struct store *s = r->s;
-
-	for (size_t i = 0; i < r->ndoubts; i++) {
-		struct index_ref best = {0};
-		struct format_record top = {0}, rec;
-		struct index_probe probe;
-
-		index_find(s->index, r->doubts[i], &probe);
-		for (unsigned k = 0; k < probe.n; k++) {
-			struct index_ref lower = probe.ref[k];
-
-			if (!head_of(r, r->doubts[i], probe.ref[k].loc, &rec))
-				continue;
-			if (best.loc == 0 || rec.seq > top.seq ||
-			    (rec.seq == top.seq && rec.generation > top.generation)) {
-				lower = best;
-				best = probe.ref[k];
-				top = rec;
-			}
-			if (lower.loc != 0) {
-				index_remove(s->index, r->doubts[i], lower.loc);
-				drop_later(s, &lower);
-				r->ended++;
-			}
-		}
-	}
-	free(r->doubts);
-	r->doubts = NULL;
-}
-
 /* ---- indexing ---------------------------------------------------------------------------------- */
 
 static void index_values(struct reading *r, const struct found *f, const struct format_entry *e)
@@ -544,29 +690,215 @@ static int newest_first(const void *a, const void *b)
 	return x->generation > y->generation ? -1 : x->generation < y->generation;
 }
 
+static int youngest_first(const void *a, const void *b)
+{
+	const struct found *x = a, *y = b;
+
+	return x->age > y->age ? -1 : x->age < y->age;
+}
+
+static struct live_seg *live_of(const struct found *f)
+{
+	return seg_live(f->path, f->seg);
+}
+
 /* Sets a recovered segment's state, and its place in the order of age (called oldest first). */
-static void adopt(struct found *f)
+static void adopt(struct reading *r, struct found *f, uint64_t age)
 {
 	struct path *p = f->path;
 	struct segment *g = &p->seg[f->seg];
+	struct live_seg *l = live_of(f);
 
 	g->used =
 	    FORMAT_ALIGN + (uint32_t)f->data_bytes; /* about: what it holds, not where it ends */
-	if (!f->sealed && f->entries == 0) {
+	if (!f->sealed && !f->unwalked && f->entries == 0) {
 		atomic_store(&g->state, SEG_CLEAN);
 		p->clean[p->nclean++] = f->seg;
 		return;
 	}
 	g->data_bytes = f->data_bytes;
 	g->stream = (uint8_t)f->stream;
+	g->unwalked = f->unwalked;
 	atomic_store(&g->state, f->sealed ? SEG_SEALED : SEG_FULL);
+	if (r->attached) {
+		/* a small number is one that the start before gave */
+		g->opened_ns = f->age >= NS_PER_S ? f->age : 0;
+	} else {
+		l->opened_ns = age;
+		l->stream = f->stream;
+		atomic_store(&l->begun, 0);
+		atomic_store(&l->opened, f->generation);
+	}
 	if (!f->sealed) {
 		/* the slow worker writes its table */
 		g->entries = f->scanned;
 		g->entries_cap = g->nentries = f->entries;
 		f->scanned = NULL;
 	}
-	segment_add_order(p, f->stream, f->seg);
+	segment_add_order(p, f->redo ? STREAM_MAIN : f->stream, f->seg);
+	p->redo += f->redo;
+}
+
+/* ---- the first layer: shared memory ------------------------------------------------------------ */
+
+/* [AT-2] What the segments' headers and footers say against what shared memory says of them. */
+static const char *segments_gate(struct reading *r)
+{
+	const struct store *s = r->s;
+
+	if (r->gen_max >= atomic_load(&s->live->generation))
+		return "generation counter";
+	if (r->seq_max >= atomic_load(&s->live->seq))
+		return "sequence counter";
+	/* what they hold has slots in the index: to lose one is to lose its segment */
+	if (r->dead == NULL && atomic_load(&s->live->clean) != 1)
+		return "existence of the write buffers";
+	for (size_t i = 0; i < r->ndead; i++) {
+		uint8_t *image;
+		const struct wbuf_shm *h = dead_wbuf(r, i, &image);
+
+		if (h->magic != WBUF_MAGIC ||
+		    (atomic_load(&h->generation) != 0 && !wbuf_good(s, h, image)))
+			return "write buffers";
+	}
+	for (size_t i = 0; i < r->n; i++)
+		if (r->found[i].sealed &&
+		    atomic_load(&live_of(&r->found[i])->opened) != r->found[i].generation)
+			return "segment generations";
+	return NULL;
+}
+
+/* Takes the segments as shared memory knows them, and drops slots that lead to none of them. */
+static int take_segments(struct reading *r, uint64_t *dropped)
+{
+	struct store *s = r->s;
+	const struct path *last = &s->path[s->npaths - 1];
+	unsigned shift = s->seg_shift - (unsigned)__builtin_ctz(FORMAT_UNIT);
+	uint64_t n = (last->unit_base >> shift) + last->nseg + 1;
+	uint8_t *keep = calloc(n, 1);
+
+	if (keep == NULL)
+		return -ENOMEM;
+	for (size_t i = 0; i < r->n; i++) {
+		struct found *f = &r->found[i];
+		const struct live_seg *l = live_of(f);
+
+		f->age = l->opened_ns;
+		f->redo = f->sealed && atomic_load(&l->begun) == f->generation; /* [AT-5] */
+		if (!f->sealed && atomic_load(&l->opened) == f->generation) {   /* [AT-4] */
+			f->unwalked = true;
+			f->stream = l->stream < STREAMS ? l->stream : STREAM_MAIN;
+		}
+		keep[(f->path->unit_base >> shift) + f->seg + 1] = f->sealed || f->unwalked;
+	}
+	*dropped = index_retain(s->index, keep, n, shift);
+	free(keep);
+	qsort(r->found, r->n, sizeof *r->found, youngest_first);
+	return 0;
+}
+
+/* True: attached. The log says why not, once. */
+static bool attach(struct reading *r)
+{
+	struct store *s = r->s;
+	uint64_t torn = 0, dropped = 0;
+	const char *why = live_attach(s, &torn);
+	struct index_stats ix;
+
+	if (why == NULL) {
+		why = segments_gate(r);
+		if (why == NULL && take_segments(r, &dropped) < 0)
+			why = "memory";
+		if (why != NULL)
+			live_close(s);
+	}
+	if (why != NULL) {
+		if (r->n > 0)
+			log_info("restart: from disk: shared memory does not pass the gate: %s",
+				 why);
+		return false;
+	}
+	index_stats(s->index, &ix);
+	log_info("restart: from shared memory: %" PRIu64 " items; %" PRIu64
+		 " torn lines repaired, %" PRIu64 " slots of recycled segments dropped",
+		 ix.items, torn, dropped);
+	return true;
+}
+
+void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct store *s = sw->s;
+	struct segment *g = &p->seg[seg];
+	struct reading r = {
+	    .s = s,
+	    .io = sw->io,
+	};
+	struct found f = {.path = p, .seg = seg, .generation = atomic_load(&g->generation)};
+
+	A(g->nentries == 0);
+	if (posix_memalign((void **)&r.mem, FORMAT_ALIGN, SCAN_BYTES + FORMAT_ALIGN) != 0)
+		A(false); /* a megabyte */
+	scan(&r, &f);
+	g->ragged = r.torn > 0; /* the index may know more, and it can be read */
+	pthread_mutex_lock(&p->lock);
+	g->used = FORMAT_ALIGN + (uint32_t)f.data_bytes;
+	g->entries = f.scanned;
+	g->entries_cap = g->nentries = f.entries;
+	g->unwalked = false;
+	pthread_mutex_unlock(&p->lock);
+	free(r.mem);
+}
+
+/* ---- the second: the disk ---------------------------------------------------------------------- */
+
+static void from_tables(struct reading *r)
+{
+	/* [RC-3]: unsealed ones are walked whole; of tables only those that hold such records */
+	for (size_t i = 0; i < r->n; i++) {
+		struct found *f = &r->found[i];
+		struct format_entry *e = NULL;
+
+		if (f->sealed && f->others == 0)
+			continue;
+		if (f->sealed) {
+			e = load_table(r, f);
+			if (e == NULL) {
+				f->sealed = false;
+				f->entries = 0;
+				f->data_bytes = 0;
+			}
+		}
+		if (!f->sealed)
+			scan(r, f);
+		for (uint32_t k = 0; k < f->entries; k++)
+			note(r, e != NULL ? &e[k] : &f->scanned[k]);
+		free(e);
+	}
+	for (size_t i = 0; i < r->n; i++) {
+		struct found *f = &r->found[i];
+
+		if (f->sealed) {
+			struct format_entry *e = load_table(r, f);
+
+			if (e == NULL) {
+				f->sealed = false;
+				f->entries = 0;
+				f->data_bytes = 0;
+				scan(r, f);
+				for (uint32_t k = 0; k < f->entries; k++)
+					note(r, &f->scanned[k]);
+				index_values(r, f, f->scanned);
+			} else {
+				index_values(r, f, e);
+			}
+			free(e);
+		} else {
+			index_values(r, f, f->scanned);
+		}
+	}
+	settle_doubts(r);
+	atomic_store(&r->s->live->seq, r->seq_max + 1);
+	atomic_store(&r->s->live->generation, r->gen_max + 1);
 }
 
 int recover(struct store *s, struct io *io, char **cause)
@@ -574,6 +906,7 @@ int recover(struct store *s, struct io *io, char **cause)
 	struct reading r = {.s = s, .io = io};
 	uint64_t began = clock_ns();
 	size_t all = 0, sealed = 0, unsealed = 0;
+	bool full = true;
 	int res;
 
 	for (unsigned i = 0; i < s->npaths; i++)
@@ -593,9 +926,6 @@ int recover(struct store *s, struct io *io, char **cause)
 	res = paths_forget_outdated(s, io, r.gen_max, cause);
 	if (res < 0)
 		goto out;
-	res = replay(&r, cause);
-	if (res < 0)
-		goto out;
 	for (unsigned i = 0; i < s->npaths; i++)
 		for (uint32_t k = 0; k < s->path[i].nseg; k++) {
 			uint64_t g = atomic_load(&s->path[i].seg[k].generation);
@@ -609,74 +939,48 @@ int recover(struct store *s, struct io *io, char **cause)
 		}
 	qsort(r.found, r.n, sizeof *r.found, newest_first);
 	read_footers(&r);
-	/* [RC-3]: unsealed ones are walked whole; of tables only those that hold such records */
-	for (size_t i = 0; i < r.n; i++) {
-		struct found *f = &r.found[i];
-		struct format_entry *e = NULL;
-
-		if (f->sealed && f->others == 0)
-			continue;
-		if (f->sealed) {
-			e = load_table(&r, f);
-			if (e == NULL) {
-				f->sealed = false;
-				f->entries = 0;
-				f->data_bytes = 0;
-			}
-		}
-		if (!f->sealed)
-			scan(&r, f);
-		for (uint32_t k = 0; k < f->entries; k++)
-			note(&r, e != NULL ? &e[k] : &f->scanned[k]);
-		free(e);
+	if (!s->cfg.fresh)
+		r.dead = shm_attach(s->shm_wbuf, &r.dead_len);
+	if (r.dead != NULL)
+		r.ndead = r.dead_len / (FORMAT_ALIGN + WBUF_BYTES);
+	r.attached = attach(&r);
+	if (!r.attached) {
+		res = live_make(s, cause);
+		if (res < 0)
+			goto out;
 	}
+	res = replay(&r, cause);
+	if (res < 0)
+		goto out;
+	if (!r.attached)
+		from_tables(&r);
+	/* what is recycled first lies in front of main's order */
+	for (int redo = 1; redo >= 0; redo--)
+		for (size_t i = r.n; i-- > 0;)
+			if (r.found[i].redo == (redo == 1))
+				adopt(&r, &r.found[i], r.n - i);
+	for (unsigned i = 0; i < s->npaths; i++)
+		full = full && s->path[i].virgins == 0;
 	for (size_t i = 0; i < r.n; i++) {
-		struct found *f = &r.found[i];
-
-		if (f->sealed) {
-			struct format_entry *e = load_table(&r, f);
-
-			if (e == NULL) {
-				f->sealed = false;
-				f->entries = 0;
-				f->data_bytes = 0;
-				scan(&r, f);
-				for (uint32_t k = 0; k < f->entries; k++)
-					note(&r, &f->scanned[k]);
-				index_values(&r, f, f->scanned);
-			} else {
-				index_values(&r, f, e);
-			}
-			free(e);
-		} else {
-			index_values(&r, f, f->scanned);
-		}
-		if (f->sealed)
-			sealed++;
-		else if (f->entries > 0)
-			unsealed++;
+		sealed += r.found[i].sealed;
+		unsealed += !r.found[i].sealed && (r.found[i].unwalked || r.found[i].entries > 0);
 	}
-	settle_doubts(&r);
-	for (size_t i = r.n; i-- > 0;)
-		adopt(&r.found[i]);
-	atomic_store(&s->seq, r.seq_max + 1);
-	atomic_store(&s->generation, r.gen_max + 1);
+	atomic_store(&s->full, full);
+	s->layer = r.attached ? "shm" : r.n > 0 ? "disk" : "empty";
+	atomic_store(&s->live->complete, 1);
 	atomic_store(&s->recovered, r.indexed);
 	atomic_store(&s->recover_ns, clock_ns() - began);
-	{
-		bool full = true;
-
-		for (unsigned i = 0; i < s->npaths; i++)
-			full = full && s->path[i].virgins == 0;
-		atomic_store(&s->full, full);
-	}
-	log_info("store: %" PRIu64 " values from %zu sealed and %zu unsealed segments in %.3f s%s",
-		 r.indexed, sealed, unsealed, (double)(clock_ns() - began) / 1e9,
-		 r.torn > 0 ? "; torn blocks were stepped over" : "");
+	if (!r.attached)
+		log_info("store: %" PRIu64
+			 " values from %zu sealed and %zu unsealed segments in %.3f s%s",
+			 r.indexed, sealed, unsealed, (double)(clock_ns() - began) / 1e9,
+			 r.torn > 0 ? "; torn blocks were stepped over" : "");
 	res = 0;
 out:
 	for (size_t i = 0; i < r.n; i++)
 		free(r.found[i].scanned);
+	if (r.dead != NULL)
+		munmap(r.dead, r.dead_len);
 	free(r.found);
 	free(r.mem);
 	free(r.ends.slot);

@@ -89,6 +89,13 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 			g->data_bytes = 0;
 			atomic_store_explicit(&g->close_wanted, false, memory_order_relaxed);
 			g->opened_ns = clock_ns();
+			seg_live(p, p->open[stream])->opened_ns = g->opened_ns;
+			seg_live(p, p->open[stream])->stream = (uint32_t)stream;
+			/* [AT-4] before the first extent */
+			atomic_store_explicit(
+			    &seg_live(p, p->open[stream])->opened,
+			    atomic_load_explicit(&g->generation, memory_order_relaxed),
+			    memory_order_release);
 			segment_add_order(p, stream, p->open[stream]);
 			call = p->nclean < CLEAN_AHEAD;
 		}
@@ -170,6 +177,7 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 	/* the segment, or all of the path? The slow worker looks */
 	if (!atomic_exchange(&p->probe, true))
 		slow_call(s);
+	atomic_store(&s->live->doubt, 1); /* [AT-8] */
 	if (atomic_exchange(&p->seg[seg].quarantined, true))
 		return;
 	atomic_fetch_add(&s->quarantines, 1);

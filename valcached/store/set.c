@@ -146,6 +146,7 @@ static bool publish(struct store_op *op, bool *again)
 		loc = wbuf_append(w, head, record_head_len(op->key_len, rec->value_len),
 				  head + rec->value_off, op->hash, false, &units);
 		index_insert(s->index, op->hash, loc, units, 0, &victim);
+		wbuf_published(w);
 	} else {
 		rec->seq = 0;
 		ghost_add(s->ghost, op->hash);

@@ -73,7 +73,7 @@ void *shm_attach(const char *name, size_t *len)
 		close(fd);
 		return NULL;
 	}
-	mem = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	mem = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	close(fd);
 	if (mem == MAP_FAILED)
 		return NULL;

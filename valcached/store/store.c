@@ -13,73 +13,8 @@
 #include "base/log.h"
 #include "valcached/store/store_int.h"
 
-#define HUGE_BYTES      (2u << 20)
 #define REINSERT_ALL    0.70
 #define REINSERT_SECOND 0.60
-#define GHOST_ALL       0.10 /* fingerprints, as a share of the items that fit */
-#define GHOST_SECOND    0.25
-
-/*
- * Whether the kernel gave huge pages to the mapping at mem, which is in a tmpfs: what it says in smaps.
- * The mount decides, and huge=advise is not enough: shm_map allocates before anybody can advise.
- */
-static bool on_huge_pages(const void *mem)
-{
-	FILE *f = fopen("/proc/self/smaps", "re");
-	unsigned long start, end, kib;
-	char line[512];
-	bool mine = false, huge = false;
-
-	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			mine = start == (uintptr_t)mem;
-		else if (mine && sscanf(line, "ShmemPmdMapped: %lu kB", &kib) == 1)
-			huge = kib > 0;
-	}
-	if (f != NULL)
-		(void)fclose(f);
-	return huge;
-}
-
-/* Once the store's id is known: shared memory is named by it, so a killed process's is replaced. */
-int index_make(struct store *s, char **cause)
-{
-	uint64_t items = s->cfg.size / (s->cfg.mean_value + 128) * s->npaths;
-	bool huge;
-	int res;
-
-	if (items < 4096 >> STORE_SHRINK)
-		items = 4096 >> STORE_SHRINK;
-	s->index_len = index_bytes(items);
-	snprintf(s->shm_index, sizeof s->shm_index,
-		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index", s->cfg.shm_dir,
-		 *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
-	s->index_mem =
-	    shm_map(s->shm_index, s->index_len, "index",
-		    "give a larger --mean-value (fewer items) or a smaller --size", cause);
-	if (s->index_mem == NULL)
-		return -ENOMEM;
-	(void)madvise(s->index_mem, s->index_len, MADV_HUGEPAGE);
-	res = index_open(s->index_mem, s->index_len, false, NULL, &s->index);
-	if (res < 0)
-		return res;
-	/* one walk over all mappings, not needed where there cannot be any */
-	huge = s->index_len >= HUGE_BYTES && on_huge_pages(s->index_mem);
-	log_info("index: %" PRIu64 " items of %" PRIu64
-		 " bytes on average (--mean-value), %zu MiB in %s, "
-		 "on %s pages",
-		 items, s->cfg.mean_value, (s->index_len >> 20) + 1, s->cfg.shm_dir,
-		 huge ? "huge" : "small");
-	if (s->index_len >= HUGE_BYTES && !huge)
-		log_info(
-		    "index: lookups are faster on huge pages: mount -o remount,huge=within_size %s",
-		    s->cfg.shm_dir);
-	return ghost_open(
-	    (uint64_t)((double)items *
-		       (s->cfg.admit == STORE_ADMIT_SECOND ? GHOST_SECOND : GHOST_ALL)) +
-		1024,
-	    &s->ghost);
-}
 
 int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **out,
 	       char **cause)
@@ -109,8 +44,6 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	s->engine = engine;
 	s->npaths = cfg->npaths;
 	s->opened_ns = clock_ns();
-	atomic_store(&s->seq, 1);
-	atomic_store(&s->generation, 1);
 	pthread_mutex_init(&s->drop_lock, NULL);
 	pthread_mutex_init(&s->base_lock, NULL);
 	for (unsigned i = 0; i < STRIPES; i++)
@@ -150,18 +83,14 @@ void store_close(struct store **sp)
 			pthread_mutex_destroy(&s->worker[i]->wake_lock);
 			free(s->worker[i]);
 		}
+	live_stopped(s);
 	wbufs_close(s, false);
 	paths_close(s);
 	if (s->ram != NULL)
 		ram_close(&s->ram);
 	if (s->ghost != NULL)
 		ghost_close(&s->ghost);
-	if (s->index != NULL)
-		index_close(&s->index);
-	if (s->index_mem != NULL)
-		munmap(s->index_mem, s->index_len);
-	if (s->shm_index[0] != '\0')
-		unlink(s->shm_index);
+	live_close(s);
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&s->stripe[i].m);
 	pthread_mutex_destroy(&s->drop_lock);
@@ -482,6 +411,7 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	emit(arg, "write_amplification", "%.3f",
 	     waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
 	emit(arg, "data_bytes", "%" PRIu64, bytes);
+	emit(arg, "restart_layer", "%s", s->layer);
 	emit(arg, "recovered_values", "%" PRIu64, atomic_load(&s->recovered));
 	emit(arg, "recovery_ms", "%.1f", (double)atomic_load(&s->recover_ns) / 1e6);
 #define X(n, t) emit(arg, #n, "%" PRIu64, c.n);

@@ -90,6 +90,7 @@ struct store_config {
 	    reinsert_all; /* share of a segment that is written again at recycling, at most; 0: */
 	double reinsert_second; /* the defaults, .70 and .60 (docs/decisions.md) */
 	bool fresh;             /* forget what the paths hold */
+	bool no_attach;         /* read it from the paths even if shared memory has it */
 	const char *shm_dir;    /* folder for named shared memory; NULL = /dev/shm */
 	uint64_t seed;          /* 0: from the kernel; tests: fixed */
 	/*

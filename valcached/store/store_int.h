@@ -72,6 +72,8 @@ struct segment {
 	uint8_t stream;            /* under the path's lock */
 	_Atomic bool close_wanted; /* the recycler waits for its last extents */
 	bool emptied;              /* slow worker: quarantined and out of the index */
+	bool ragged;               /* slow worker: its table may not have all that the index has */
+	bool unwalked; /* FULL, of the process before: seal() asks the disk what it holds */
 	/* under the path's lock, while OPEN or FULL: */
 	uint32_t used;    /* bytes given out, with the header */
 	uint32_t extents; /* given out and not finished */
@@ -102,7 +104,8 @@ struct path {
 	_Atomic uint64_t returns_asked, returns_done;
 	char outcome[PATH_WHY_MAX]; /* of the last try; under lock */
 	bool must_empty;            /* slow worker: memory has been emptied, the disk not yet */
-	_Atomic uint64_t dirty; /* bytes written since the last sync began */
+	uint64_t serial_found;      /* of the superblock, before this start; 0: there was none */
+	_Atomic uint64_t dirty;     /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
 	uint32_t open[STREAMS]; /* OPEN segment, or SEG_NONE */
@@ -112,6 +115,7 @@ struct path {
 		uint32_t *ring, head, n;
 	} order[STREAMS];
 	uint32_t virgins;
+	uint32_t redo; /* the oldest so many of main are recycled before anything else [AT-5] */
 	uint32_t since_main; /* young segments recycled since main's last */
 	bool main_dead;      /* slow worker: main's last recycled one was hardly used */
 	_Atomic uint64_t seg_recycled, seg_sealed;
@@ -127,6 +131,49 @@ struct wbuf_shm {
 	_Atomic uint32_t written;   /* bytes of the extent known to be on disk */
 	_Atomic uint32_t committed; /* bytes of the extent that hold whole records */
 	uint32_t block_off;         /* where the block that is being filled begins */
+	_Atomic uint32_t published; /* as committed was when all records were in the index [AT-3] */
+};
+
+/*
+ * What shared memory says of the store besides: one file that outlives the process, this and then
+ * the index. attach.c has the rules [AT-n].
+ */
+/* A long value that is being received: where, while state is not free. long.c */
+struct large_set {
+	_Atomic uint32_t state; /* long.c: free, receiving, writing, aborted */
+	uint32_t path, seg, ext_off, ext_len;
+};
+
+struct live_seg {
+	_Atomic uint64_t opened; /* generation in which it was opened last */
+	_Atomic uint64_t begun;  /* generation whose recycling was begun last */
+	uint64_t opened_ns;
+	uint32_t stream, pad;
+};
+struct live {
+	uint64_t magic;
+	uint32_t version, layout;
+	uint8_t store_id[16];
+	char boot[40]; /* the kernel's boot_id */
+	uint64_t index_off, index_len;
+	uint32_t npaths, seg_shift;
+	struct {
+		uint64_t unit_base;
+		uint32_t nseg, first; /* of seg[] */
+	} path[STORE_PATHS_MAX];
+	uint64_t sum;                             /* of all above */
+	_Atomic uint64_t serial[STORE_PATHS_MAX]; /* of the superblocks as they are ... */
+	_Atomic uint64_t next[STORE_PATHS_MAX];   /* ... or, while one is written, will be */
+	_Atomic uint64_t complete;                /* the index knows everything */
+	_Atomic uint64_t
+	    doubt; /* a write or a read failed: the disk may hold what the index does not */
+	_Atomic uint64_t owed;    /* DROP records not appended yet */
+	_Atomic uint64_t clean;   /* stopped with nothing left in write buffers */
+	_Atomic uint64_t flushed; /* seq of the last FLUSH */
+	_Atomic uint64_t seq __attribute__((aligned(CACHE_LINE)));        /* next */
+	_Atomic uint64_t generation __attribute__((aligned(CACHE_LINE))); /* next */
+	struct large_set large[LARGE_SETS_MAX];
+	struct live_seg seg[] __attribute__((aligned(CACHE_LINE)));
 };
 
 /*
@@ -198,11 +245,6 @@ struct store_io {
 	size_t text_n, text_cap;
 };
 
-struct large_set {
-	_Atomic uint32_t state; /* long.c: free, receiving, writing, aborted */
-	uint32_t path, seg, ext_off, ext_len;
-};
-
 struct worker_count {
 #define X(n, s) _Atomic uint64_t n;
 	STORE_COUNTERS(X)
@@ -253,8 +295,10 @@ struct store {
 	unsigned npaths;
 	struct path path[STORE_PATHS_MAX];
 	struct index *index;
-	void *index_mem;
 	size_t index_len;
+	struct live *live; /* and the index behind it */
+	size_t live_len;
+	const char *layer; /* of the restart: shm, disk or empty */
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
@@ -270,17 +314,15 @@ struct store {
 	_Atomic uint64_t epoch; /* of deletes; in the superblock of every path that takes writes */
 	_Atomic bool epoch_wanted; /* somebody waits for the next one */
 	_Atomic uint64_t epochs_raised;
-	uint64_t epoch_tried;        /* slow worker: the highest ever written anywhere */
-	_Atomic uint64_t seq;        /* next */
-	_Atomic uint64_t generation; /* next */
-	_Atomic uint64_t grace;      /* epoch asked for */
-	_Atomic uint64_t files;      /* rises when a file was opened again: rings must be told */
-	_Atomic bool full;           /* every segment has been used once: admission begins */
-	_Atomic int64_t tokens;      /* write budget, bytes */
+	uint64_t epoch_tried;   /* slow worker: the highest ever written anywhere */
+	_Atomic uint64_t grace; /* epoch asked for */
+	_Atomic uint64_t files; /* rises when a file was opened again: rings must be told */
+	_Atomic bool full;      /* every segment has been used once: admission begins */
+	_Atomic int64_t tokens; /* write budget, bytes */
 	_Atomic uint64_t tokens_at;
 	_Atomic int64_t credit; /* bytes that may be written again, CREDIT */
 	uint64_t opened_ns;
-	struct large_set large[LARGE_SETS_MAX];
+	struct large_set *large; /* live->large */
 	pthread_mutex_t drop_lock;
 	struct {
 		uint64_t loc, generation;
@@ -339,6 +381,13 @@ static inline uint64_t seg_offset(const struct path *p, uint32_t seg)
 	return ((uint64_t)seg + 1) << p->store->seg_shift;
 }
 
+static inline struct live_seg *seg_live(const struct path *p, uint32_t seg)
+{
+	const struct live *l = p->store->live;
+
+	return &p->store->live->seg[l->path[p->index].first + seg];
+}
+
 /* What stands for a DROP record in a table: the place and the life of the segment it lies in. */
 static inline uint64_t drop_hash(uint64_t loc, uint64_t generation)
 {
@@ -383,6 +432,13 @@ struct wbuf *wbuf_reserve(struct store_worker *sw, struct path *p, enum stream s
  */
 uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uint8_t *value,
 		     uint64_t hash, bool keep_seq, uint32_t *units);
+/* Everything appended so far is in the index, or has left it, as it should [AT-3]. */
+static inline void wbuf_published(struct wbuf *w)
+{
+	atomic_store_explicit(&w->shm->published,
+			      atomic_load_explicit(&w->shm->committed, memory_order_relaxed),
+			      memory_order_release);
+}
 void wbuf_flush(struct wbuf *w);
 void wbufs_turn(struct store_worker *sw, uint64_t *deadline);
 bool wbufs_idle(const struct store_worker *sw);
@@ -500,10 +556,18 @@ void files_told(struct store_worker *sw);
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
 
-int index_make(struct store *s, char **cause);
+/* attach.c. An empty index; then what a process before has left, NULL or the gate that it does not pass. */
+int live_make(struct store *s, char **cause);
+const char *live_attach(struct store *s, uint64_t *torn);
+void live_serial(struct path *p, bool done);
+void live_started(struct store *s);
+void live_stopped(struct store *s); /* nothing is left in write buffers, if that is so */
+void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
 void paths_close(struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
+/* Slow worker: what an unwalked segment holds, into its entries. */
+void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg);
 /* One piece of the slow worker's duties; true if there is more to do at once. */
 uint64_t slow_turn(struct store_worker *sw);
 void slow_finish(struct store_worker *sw);

@@ -178,6 +178,7 @@ static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stre
 	w->shm->block_off = 0;
 	atomic_store_explicit(&w->shm->written, 0, memory_order_relaxed);
 	atomic_store_explicit(&w->shm->committed, 0, memory_order_relaxed);
+	atomic_store_explicit(&w->shm->published, 0, memory_order_relaxed);
 	atomic_store_explicit(&w->shm->generation, w->generation, memory_order_release); /* [W-5] */
 	atomic_store(&w->ext_units, w->ext_len / FORMAT_UNIT);
 	atomic_store(&w->base, loc_of(p, w->seg, w->ext_off / FORMAT_UNIT));
@@ -211,6 +212,8 @@ static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum str
 	struct wbuf *w = sw->cur[p->index][stream];
 
 	if (w != NULL) {
+		/* [AT-3] whoever appended has published */
+		A(w->shm->published == w->shm->committed);
 		if (w->fill + bytes <= w->ext_len && allow(w))
 			return w;
 		wbuf_close(w);
@@ -261,7 +264,7 @@ uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uin
 	A(end <= w->ext_len);
 	A(w->nentries < w->entries_cap);
 	if (!keep_seq)
-		r->seq = atomic_fetch_add(&s->seq, 1);
+		r->seq = atomic_fetch_add(&s->live->seq, 1);
 	r->magic = FORMAT_RECORD_MAGIC;
 	r->generation = w->generation;
 	r->units_at = at;
@@ -540,6 +543,7 @@ void drop_later(struct store *s, const struct index_ref *victim)
 	/* now: the slot was there in this loop turn, so the segment has not begun its next life */
 	s->drops[s->ndrops].generation = atomic_load(&p->seg[seg].generation);
 	s->ndrops++;
+	atomic_store(&s->live->owed, s->ndrops); /* [AT-8] */
 	total = ++s->drops_total;
 	pthread_mutex_unlock(&s->drop_lock);
 	index_is_full(s, total);
