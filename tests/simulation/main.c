@@ -21,7 +21,7 @@
 #define JOBS_MAX       16u
 #define OPS            2000u
 #define CHILD_SECONDS  60u
-#define SHRINK_SECONDS 90u
+#define SHRINK_SECONDS 30u
 #define TEXT           4096u
 
 struct shared {

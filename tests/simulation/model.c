@@ -92,7 +92,7 @@ static void add(struct mkey *k, const struct conf *c)
 }
 
 /* Everything that may happen without an answer. */
-static void close_over(struct mkey *k)
+static void close_over(const struct model *m, struct mkey *k)
 {
 	for (unsigned i = 0; i < k->n; i++) {
 		struct conf c = k->conf[i];
@@ -117,6 +117,9 @@ static void close_over(struct mkey *k)
 			case ASK_ADD:
 				if (val == 0) {
 					e.val = k->pend[p].epoch;
+					/* in RAM alone, until it is seen on disk */
+					if (m->setup->admit == STORE_ADMIT_SECOND)
+						e.val |= EVICTABLE;
 					e.res[p] = DONE_OK;
 				} else if (val == k->pend[p].epoch) {
 					e.res[p] =
@@ -217,7 +220,7 @@ unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch
 			k->pend[i].epoch = epoch;
 			k->npend++;
 			if (!k->damaged)
-				close_over(k);
+				close_over(m, k);
 			return i;
 		}
 	return SIM_PENDING;
@@ -253,7 +256,7 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 		k->npend--;
 		return;
 	}
-	close_over(k);
+	close_over(m, k);
 	if (res != NOT_YET) {
 		bool any = false;
 
@@ -280,7 +283,7 @@ void model_forget(struct model *m, unsigned key, unsigned nth, uint64_t now)
 	struct mkey *k = &m->key[key];
 
 	if (!k->damaged)
-		close_over(k);
+		close_over(m, k);
 	settle(k, nth, NOT_YET, now);
 }
 
@@ -290,7 +293,7 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 
 	if (k->damaged)
 		return;
-	close_over(k);
+	close_over(m, k);
 	for (unsigned i = 0; i < k->n; i++) {
 		uint32_t val = k->conf[i].val & ~EVICTABLE;
 		bool known = false;
@@ -303,10 +306,10 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 		if (revive && !known && k->nrevive < 4)
 			k->revive[k->nrevive++] = val;
 	}
-	close_over(k);
+	close_over(m, k);
 }
 
-void model_there(struct model *m, unsigned key, uint32_t epoch)
+void model_there(struct model *m, unsigned key, uint32_t epoch, uint64_t now)
 {
 	struct mkey *k = &m->key[key];
 
@@ -314,6 +317,9 @@ void model_there(struct model *m, unsigned key, uint32_t epoch)
 		return;
 	for (unsigned i = 0; i < k->n; i++)
 		if (k->conf[i].val == (epoch | EVICTABLE)) {
+			for (unsigned j = 0; j < k->n; j++)
+				if ((k->conf[j].val & ~EVICTABLE) != epoch)
+					past(k, k->conf[j].val & ~EVICTABLE, now);
 			k->n = 1;
 			memset(&k->conf[0], 0, sizeof k->conf[0]);
 			k->conf[0].val = epoch;
@@ -340,16 +346,16 @@ bool model_may(struct model *m, unsigned key, uint32_t epoch)
 {
 	if (m->key[key].damaged)
 		return true;
-	close_over(&m->key[key]);
+	close_over(m, &m->key[key]);
 	return possible(&m->key[key], epoch);
 }
 
-static void restart(struct mkey *k, bool power, uint64_t since, uint64_t now)
+static void restart(const struct model *m, struct mkey *k, bool power, uint64_t since, uint64_t now)
 {
 	uint32_t val[CONFS];
 	unsigned n = 0;
 
-	close_over(k);
+	close_over(m, k);
 	for (unsigned i = 0; i < k->n; i++)
 		val[n++] = k->conf[i].val & ~EVICTABLE;
 	for (unsigned i = 0; power && i < k->npast; i++)
@@ -374,7 +380,7 @@ static void restart(struct mkey *k, bool power, uint64_t since, uint64_t now)
 void model_died(struct model *m, bool power, uint64_t since, uint64_t now)
 {
 	for (unsigned i = 0; i < m->setup->keys; i++)
-		restart(&m->key[i], power, since, now);
+		restart(m, &m->key[i], power, since, now);
 }
 
 void model_ended(struct model *m)

@@ -152,7 +152,7 @@ void model_forget(struct model *m, unsigned key, unsigned nth, uint64_t now);
 /* This value may be missing from now on; revive: and be back after the next start. 0: any value. */
 void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive);
 /* The index has it, and its record is there: it may not be missing. */
-void model_there(struct model *m, unsigned key, uint32_t epoch);
+void model_there(struct model *m, unsigned key, uint32_t epoch, uint64_t now);
 /* Silent damage: any value that the key ever had may be there, or none. */
 void model_damaged(struct model *m, unsigned key);
 /* The process has died; after a power cut what was so at `since` or later may be. */

@@ -26,7 +26,7 @@
 #include "tests/simulation/simulation.h"
 
 #define SEG           ((uint64_t)FORMAT_SEG_MIN)
-#define STUCK         400000u /* turns without an end of anything */
+#define STUCK         100000u /* turns without an end of anything */
 #define IDLE_STEPS    2000u
 #define PIECE_MAX     (STORE_WHOLE_MAX + 65536u)
 #define HOLD_AT_START 3u
@@ -154,6 +154,7 @@ static void on_gone(void *arg, enum store_gone why, uint64_t hash, uint64_t loc)
 	if (why == STORE_GONE_SEGMENT) {
 		struct path *p = loc_path(w->s, loc, &seg, &at);
 
+		say("gone: path %u segment %u", p->index, seg);
 		if (!w->plan->setup.faults)
 			violation("segment %u is quarantined, and nothing was wrong with it", seg);
 		for (unsigned k = 0; k < w->plan->setup.keys; k++) {
@@ -670,8 +671,8 @@ static void judge(struct world *w, struct sop *o)
 	uint64_t now = sim_env_now(w->env);
 	uint32_t seen = 0;
 
-	say("w%u op %u key %u epoch %u: status %d, flags %u, %u bytes%s", o->worker, o->kind,
-	    o->key, o->epoch, st, o->op.flags, o->op.value_len, o->op.from_ram ? ", from RAM" : "");
+	say("w%u op %u key %u epoch %u: status %d, flags %u, %u bytes%s; the index has %u", o->worker, o->kind,
+	    o->key, o->epoch, st, o->op.flags, o->op.value_len, o->op.from_ram ? ", from RAM" : "", world->verbose ? world_where(o->key) : 0);
 	atomic_fetch_add_explicit(&cover->ops, 1, memory_order_relaxed);
 	w->digest =
 	    plan_mix(w->digest ^ now ^ (uint64_t)o->key << 32 ^ (uint64_t)st << 48 ^ o->op.flags);
@@ -726,7 +727,7 @@ static void judge(struct world *w, struct sop *o)
 	if ((o->kind == STEP_SET || o->kind == STEP_ADD) &&
 	    (st == STORE_OK || st == STORE_EXISTS)) {
 		if (world_where(o->key) == o->epoch) {
-			model_there(w->model, o->key, o->epoch);
+			model_there(w->model, o->key, o->epoch, now);
 		} else if (w->plan->setup.admit == STORE_ADMIT_SECOND) {
 			model_gone(w->model, o->key, o->epoch, false); /* in RAM alone */
 			cover->ram_only++;
@@ -1125,7 +1126,7 @@ static void verify(struct world *w)
 		uint32_t epoch = world_where(k);
 
 		if (epoch != 0)
-			model_there(w->model, k, epoch);
+			model_there(w->model, k, epoch, sim_env_now(w->env));
 	}
 }
 
