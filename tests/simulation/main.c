@@ -33,7 +33,7 @@ struct shared {
 static struct shared *shared;
 static uint64_t first = 1, last = 100;
 static unsigned jobs = 1, ops = OPS;
-static bool verbose, keep_going, must_cover, twice, shrink_it = true;
+static bool calm, verbose, keep_going, must_cover, twice, shrink_it = true;
 
 static double seconds(void)
 {
@@ -49,7 +49,7 @@ static void run_seed(uint64_t seed)
 {
 	struct plan p;
 
-	plan_make(&p, seed, ops);
+	plan_make(&p, seed, ops, calm);
 	world_run(&p, false);
 	if (twice) {
 		uint64_t digest = world_digest;
@@ -160,15 +160,17 @@ static void shrink(struct plan *p, const struct outcome *was)
 	fprintf(stderr, "shrunk to %u steps in %u runs\n", p->n, runs);
 }
 
-static void report(uint64_t seed)
+static void report(uint64_t seed, int status)
 {
 	struct outcome o;
 	struct plan p;
 
-	plan_make(&p, seed, ops);
+	plan_make(&p, seed, ops, calm);
 	run_child(&p, false, &o);
 	if (!o.failed) {
-		fprintf(stderr, "seed %" PRIu64 " failed, but not when it ran alone\n", seed);
+		fprintf(stderr,
+			"seed %" PRIu64 " failed with status %x, but not when it ran alone\n", seed,
+			(unsigned)status);
 		plan_free(&p);
 		return;
 	}
@@ -183,8 +185,8 @@ static void report(uint64_t seed)
 		if (verbose)
 			run_child(&p, true, &o);
 	}
-	fprintf(stderr, "again: tests/simulate --seed %" PRIu64 "%s --verbose\n", seed,
-		ops != OPS ? " with the same --ops" : "");
+	fprintf(stderr, "again: tests/simulate --seed %" PRIu64 "%s%s --verbose\n", seed,
+		calm ? " --calm" : "", ops != OPS ? " with the same --ops" : "");
 	plan_free(&p);
 }
 
@@ -252,7 +254,7 @@ static int many(void)
 			if (status == 0)
 				continue;
 			failures++;
-			report(atomic_load(&shared->at[i]));
+			report(atomic_load(&shared->at[i]), status);
 			if (keep_going && !stop) {
 				pid[i] = start_job(i);
 				running++;
@@ -274,11 +276,12 @@ static int usage(void)
 {
 	fprintf(
 	    stderr,
-	    "simulate [--seeds A-B] [--seed N] [--ops N] [--jobs N] [--cover] [--twice] [--keep-going] "
+	    "simulate [--seeds A-B] [--seed N] [--ops N] [--jobs N] [--calm] [--cover] [--twice] [--keep-going] "
 	    "[--no-shrink] [--verbose]\n"
 	    "  --seeds A-B   these schedules (1-100)\n"
 	    "  --seed N      this one; with --verbose all that happens in what is left after shrinking, "
 	    "or in the whole if it passes\n"
+	    "  --calm        deaths, and no other fault\n"
 	    "  --ops N       operations a schedule (%u)\n"
 	    "  --jobs N      processes\n"
 	    "  --cover       fail if a cell of the coverage table is empty\n"
@@ -297,6 +300,8 @@ int main(int argc, char **argv)
 			verbose = true;
 		else if (strcmp(a, "--cover") == 0)
 			must_cover = true;
+		else if (strcmp(a, "--calm") == 0)
+			calm = true;
 		else if (strcmp(a, "--twice") == 0)
 			twice = true;
 		else if (strcmp(a, "--keep-going") == 0)
@@ -329,7 +334,7 @@ int main(int argc, char **argv)
 		struct plan p;
 		struct outcome o;
 
-		plan_make(&p, first, ops);
+		plan_make(&p, first, ops, calm);
 		run_child(&p, false, &o);
 		if (!o.failed) {
 			plan_print_setup(stderr, &p.setup);

@@ -11,7 +11,7 @@
  *  [M-2] A process that dies leaves each operation under way done or not done.
  *  [M-3] After a power cut the key may be what it could have been at any time since the promise began.
  *  [M-4] What left because it could not be read or written, or because the index was full, may be back after
- *        a start, unless the key was deleted (answered so, not "not found") or set since.
+ *        a start, unless the key was deleted (answered so, not "not found") since.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -249,7 +249,7 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 	default:
 		break; /* unavailable, broken: it may have taken effect or not */
 	}
-	if (st == STORE_OK && ask != ASK_GET)
+	if (st == STORE_OK && (ask == ASK_DELETE || ask == ASK_FLUSH))
 		k->nrevive = 0; /* [M-4] */
 	if (k->damaged) {
 		k->pend[nth].used = false;

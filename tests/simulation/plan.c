@@ -217,13 +217,15 @@ static void add_fault(struct maker *m)
 	st->n = rnd(&m->d, rnd(&m->d, 3) == 0 ? 3 : 60);
 }
 
-void plan_make(struct plan *p, uint64_t seed, unsigned ops)
+void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
 {
 	struct maker m = {.p = p, .d = {.x = plan_mix(seed)}};
 	unsigned faults, crash, did = 0;
 
 	memset(p, 0, sizeof *p);
 	make_setup(&p->setup, &m.d, seed);
+	if (calm)
+		p->setup.faults = false;
 	faults = p->setup.faults ? (unsigned)between(&m.d, 1, 12) : 0;
 	crash = ops / (unsigned)between(&m.d, 3, 6);
 	while (did < ops) {

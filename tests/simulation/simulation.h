@@ -122,7 +122,8 @@ struct plan {
 	unsigned n;
 };
 
-void plan_make(struct plan *p, uint64_t seed, unsigned ops);
+/* calm: deaths, and no other fault. */
+void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm);
 void plan_free(struct plan *p);
 void plan_print_setup(FILE *f, const struct setup *s);
 void plan_print_step(FILE *f, const struct setup *s, unsigned i, const struct step *st);
@@ -289,7 +290,8 @@ struct world {
 	unsigned nstart_gone;
 	uint64_t digest;
 	uint64_t died_at, delays, turns, idle_turns;
-	enum place last_slow; /* what the slow worker did last */
+	uint32_t header_of[SIM_PATHS]; /* segment whose next header has been submitted last */
+	enum place last_slow;          /* what the slow worker did last */
 	struct corpse {
 		char name[8][200];
 		void *mem[8];

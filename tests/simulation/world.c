@@ -279,6 +279,27 @@ static void hurt_again(struct world *w)
 				walk_damage(w, i, k * SEG, SEG);
 }
 
+/* Between the write of a segment's next header and its sync, the old life is over or not. */
+static void recycled_or_not(struct world *w)
+{
+	char name[SIM_KEY_MAX + 1];
+	struct index_probe probe;
+	uint32_t seg, at;
+
+	for (unsigned k = 0; w->s != NULL && !w->starting && k < w->plan->setup.keys; k++) {
+		unsigned n = key_name(name, k);
+
+		index_find(w->s->index, XXH3_64bits_withSeed(name, n, w->s->hash_secret), &probe);
+		for (unsigned i = 0; i < probe.n; i++) {
+			struct path *p = loc_path(w->s, probe.ref[i].loc, &seg, &at);
+
+			if (p != NULL && atomic_load(&p->seg[seg].state) == SEG_RECYCLING &&
+			    w->header_of[p->index] == seg)
+				model_gone(w->model, k, 0, true);
+		}
+	}
+}
+
 static void note_moments(struct world *w, enum fault f)
 {
 	struct store *s = w->s;
@@ -338,6 +359,7 @@ static void die(struct world *w, bool power)
 	if (w->dead)
 		return;
 	hurt_again(w);
+	recycled_or_not(w);
 	note_moments(w, power ? FAULT_POWER : FAULT_KILL);
 	w->dead = true;
 	w->power = power;
@@ -590,6 +612,8 @@ static void on_submit(void *arg, struct io *io, const struct io_op *op, struct s
 	if (w->dead)
 		return;
 	atomic_fetch_add_explicit(&cover->all[place], 1, memory_order_relaxed);
+	if (place == PLACE_HEADER)
+		w->header_of[path_of(w, op)] = (uint32_t)(op->u.disk.off / SEG - 1);
 	if (w->away[path_of(w, op)])
 		cover_io(place, FAULT_GONE);
 	for (unsigned i = 0; i < sizeof w->arm / sizeof w->arm[0] && !w->checking; i++) {
@@ -671,8 +695,9 @@ static void judge(struct world *w, struct sop *o)
 	uint64_t now = sim_env_now(w->env);
 	uint32_t seen = 0;
 
-	say("w%u op %u key %u epoch %u: status %d, flags %u, %u bytes%s; the index has %u", o->worker, o->kind,
-	    o->key, o->epoch, st, o->op.flags, o->op.value_len, o->op.from_ram ? ", from RAM" : "", world->verbose ? world_where(o->key) : 0);
+	say("w%u op %u key %u epoch %u: status %d, flags %u, %u bytes%s; the index has %u",
+	    o->worker, o->kind, o->key, o->epoch, st, o->op.flags, o->op.value_len,
+	    o->op.from_ram ? ", from RAM" : "", world->verbose ? world_where(o->key) : 0);
 	atomic_fetch_add_explicit(&cover->ops, 1, memory_order_relaxed);
 	w->digest =
 	    plan_mix(w->digest ^ now ^ (uint64_t)o->key << 32 ^ (uint64_t)st << 48 ^ o->op.flags);
@@ -934,6 +959,8 @@ static void on_yield(void *arg)
 		die(w, f == FAULT_POWER);
 	}
 	turn_others(w);
+	for (unsigned i = 0; i < w->plan->setup.workers && w->dead; i++)
+		turn_worker(w, i); /* shades must end, too */
 	sim_env_advance(w->env, 2000);
 	if (++w->idle_turns > STUCK)
 		violation("the slow worker waits for ever");
@@ -1223,11 +1250,14 @@ static bool step(struct world *w, const struct step *st)
 	case STEP_PASS: {
 		uint64_t end = sim_env_now(w->env) + st->n;
 
-		sim_env_advance(w->env, st->n / 2);
-		turn(w);
-		if (sim_env_now(w->env) < end)
-			sim_env_advance(w->env, end - sim_env_now(w->env));
-		turn(w);
+		/* nobody sleeps for long: timers are kept */
+		while (!w->dead && sim_env_now(w->env) < end) {
+			uint64_t left = end - sim_env_now(w->env), nap = w->cfg.sync_ns / 16;
+
+			sim_env_advance(w->env, left < nap ? left : nap);
+			turn(w);
+		}
+		w->idle_turns = 0;
 		break;
 	}
 	case STEP_SETTLE:

@@ -458,6 +458,11 @@ static bool publish(struct store_op *op)
 		COUNT(op->sw, sets_stored);
 		return set_finish(op, STORE_OK);
 	}
+	if (atomic_load(&lv->path->offline)) {
+		/* it may come back empty [PS-2]: nobody shall rely on what is new there */
+		pthread_mutex_unlock(lock);
+		return set_finish(op, STORE_UNAVAILABLE);
+	}
 	if (!atomic_compare_exchange_strong(&s->large[lv->slot].state, &receiving, LARGE_WRITING)) {
 		/* given up by the recycler [L-1]: the segment's table will not have it */
 		pthread_mutex_unlock(lock);
@@ -491,6 +496,8 @@ bool long_set_step(struct store_op *op)
 				return false;
 			lv->exists = run->found;
 			lv->have = run->rec;
+			/* who waits for a chunk holds no memory that those before it may wait for */
+			find_restart(op);
 			sum_reset(lv->hash);
 			lv->step = SET_EXTENT;
 			break;
