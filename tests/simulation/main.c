@@ -172,6 +172,8 @@ static void report(uint64_t seed, int status, int said)
 		fprintf(stderr,
 			"seed %" PRIu64 " failed with status %x, but not when it ran alone\n", seed,
 			(unsigned)status);
+		if (pread(said, o.text, TEXT - 1, 0) > 0)
+			fprintf(stderr, "%s", o.text);
 		plan_free(&p);
 		return;
 	}
