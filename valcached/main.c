@@ -228,6 +228,8 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 	    .sync_ns = o->sync_ns,
 	    .admit = o->admit == OPTIONS_ADMIT_SECOND ? STORE_ADMIT_SECOND : STORE_ADMIT_ALL,
 	    .write_budget = o->write_budget,
+	    .fresh = o->restart == OPTIONS_RESTART_EMPTY,
+	    .no_attach = o->restart == OPTIONS_RESTART_DISK,
 	};
 	char *cause = NULL;
 	int rc;

@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING };
+enum options_restart { OPTIONS_RESTART_AUTO, OPTIONS_RESTART_DISK, OPTIONS_RESTART_EMPTY };
 enum options_admit { OPTIONS_ADMIT_ALL, OPTIONS_ADMIT_SECOND };
 
 /* A TCP address as written: a name, an IPv4 or an IPv6 address (without brackets), or "*" = any. */
@@ -42,6 +43,7 @@ struct options {
 	uint64_t sync_ns;      /* 0: after each flush */
 	uint64_t write_budget; /* bytes a second; 0: no limit */
 	enum options_admit admit;
+	enum options_restart restart;
 	enum options_io io;
 	bool allow_flush;
 

@@ -28,6 +28,7 @@
 
 static const char *const io_choices[] = {"auto", "uring", NULL};
 static const char *const admit_choices[] = {"all", "second", NULL};
+static const char *const restart_choices[] = {"auto", "disk", "empty", NULL};
 
 /* clang-format off */
 const struct option_def options__table[] = {
@@ -89,6 +90,11 @@ const struct option_def options__table[] = {
 	{.name = "write-budget", .kind = OPTION_SIZE, .offset = AT(write_budget), .arg = "SIZE",
 	 .initial = "0", .max = 1 * TIB, .allowed = "bytes a second as a size up to 1t, such as 50m, or 0 for no limit,",
 	 .help = "Bytes a second written to the devices, at most; 0 is no limit."},
+	{.name = "restart", .kind = OPTION_CHOICE, .offset = AT(restart), .arg = "auto|disk|empty",
+	 .initial = "auto", .choices = restart_choices, .allowed = "auto, disk or empty",
+	 .help = "What a start is built from: auto takes the index that a daemon before left in "
+	         "shared memory, if it passes every check, else the disk; disk reads the disk; empty "
+	         "forgets all values."},
 	{.name = "allow-flush", .kind = OPTION_BOOL, .offset = AT(allow_flush),
 	 .help = "Let flush_all empty the store; it is refused otherwise."},
 	{.name = "io", .kind = OPTION_CHOICE, .offset = AT(io), .arg = "auto|uring",

@@ -245,6 +245,21 @@ void live_started(struct store *s)
 	atomic_store(&s->live->clean, 0);
 }
 
+void live_forget(const struct store *s, const uint8_t id[16])
+{
+	static const char *const what[] = {"index", "writes"};
+	char name[200];
+	uint64_t hi, lo;
+
+	memcpy(&hi, id, 8);
+	memcpy(&lo, id + 8, 8);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(name, sizeof name, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-%s",
+			 s->cfg.shm_dir, hi, lo, what[i]);
+		unlink(name);
+	}
+}
+
 /* Everything is idle. */
 void live_stopped(struct store *s)
 {

@@ -222,12 +222,16 @@ int paths_open(struct store *s, char **cause)
 			fail(cause, res, "cannot use %s: %s", s->cfg.paths[i], strerror(-res));
 			goto out;
 		}
-		if (s->cfg.fresh)
-			res = 0;
-		else if (p->file->info.size < 2 * FORMAT_ALIGN)
+		if (p->file->info.size < 2 * FORMAT_ALIGN)
 			res = -EINVAL;
 		else
 			res = super_read(io, p, &p->super);
+		if (s->cfg.fresh && res == 1) {
+			/* what the old store has in shared memory is nobody's any more */
+			live_forget(s, p->super.store_id);
+			memset(&p->super, 0, sizeof p->super);
+			res = 0;
+		}
 		if (res == -EINVAL) {
 			fail(
 			    cause, res,

@@ -562,6 +562,8 @@ const char *live_attach(struct store *s, uint64_t *torn);
 void live_serial(struct path *p, bool done);
 void live_started(struct store *s);
 void live_stopped(struct store *s); /* nothing is left in write buffers, if that is so */
+/* Removes what a store that is given up has in shared memory. */
+void live_forget(const struct store *s, const uint8_t id[16]);
 void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
 void paths_close(struct store *s);
