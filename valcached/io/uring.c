@@ -131,18 +131,16 @@ static bool patient(const struct uring *u)
 
 /*
  * Sends run inside the enter that submits them, one after another, and copy: 10 us for 32 KiB. Meanwhile a
- * device that has finished its reads waits for the next. So file operations go first, by an enter of their own
- * (the kernel holds them back behind the sends of the same enter otherwise: it plugs the queue),
- * and of the sends only so many go per turn as the device has work for. Whoever asks meanwhile is served in the
- * next turn, before the rest of the sends.
+ * device that has finished its reads waits for the next. So file operations go first, by an enter of
+ * their own (behind sends of the same enter the kernel holds them back: it plugs the queue), and
+ * while any are under way the sends go SEND_SHARE a turn: who asks meanwhile is served before the rest.
  */
-#define SEND_SHARE (16u << 10)
+#define SEND_SHARE (48u << 10)
 
 static void send_some(struct uring *u)
 {
-	uint32_t share = u->disk_now > 0 ? SEND_SHARE * (1 + u->disk_now / 8) : 3 * SEND_SHARE;
+	uint32_t share = u->disk_now > 0 ? SEND_SHARE : UINT32_MAX, n = 0;
 	struct io_op *op;
-	uint32_t n = 0;
 
 	if (u->disk_queued)
 		(void)uring_enter(u, false, 0, NULL); /* refused: the next enter says why */
