@@ -120,7 +120,6 @@ int ram_open(const struct ram_config *cfg, struct ram **out, char **cause)
 	if (ret != 0)
 		goto fail_memory;
 	open_chunks(r, (uint32_t)chunks);
-	r->chunks_steady = (uint32_t)chunks;
 	atomic_store(&r->shape, (uint64_t)(LINES_FIRST - 1) << 32 | LINES_FIRST);
 	*out = r;
 	return 0;
@@ -165,14 +164,11 @@ void ram_arena(const struct ram *r, void **base, size_t *len)
 	*len = (size_t)atomic_load_explicit(&r->nchunks, memory_order_relaxed) * RAM_CHUNK;
 }
 
-size_t ram_arena_steady(struct ram *r)
+void ram_arena_pinned(struct ram *r)
 {
-	size_t len;
-
 	ram_lock(&r->lock);
-	len = (size_t)r->chunks_steady * RAM_CHUNK;
+	r->chunks_pinned = atomic_load_explicit(&r->nchunks, memory_order_relaxed);
 	ram_unlock(&r->lock);
-	return len;
 }
 
 /* Lets others have the lock in the middle of long work. */
@@ -210,8 +206,6 @@ int ram_resize(struct ram *r, uint64_t ram_bytes)
 		goto out;
 	}
 	atomic_store_explicit(&r->nchunks, chunks, memory_order_relaxed);
-	if (r->chunks_steady > chunks)
-		r->chunks_steady = chunks;
 	ram__chunks_close(r);
 	for (uint32_t i = chunks + 1; i <= r->chunks_top; i++) {
 		if (r->chunks[i].assigned)

@@ -68,12 +68,14 @@ void ram_close(struct ram **r);
 /* The arena, for io_add_memory(): base and the length in use now (ram + buffers). */
 void ram_arena(const struct ram *r, void **base, size_t *len);
 /*
- * Bytes from the arena's base whose pages have been the same since ram_open(). Above it a
- * ram_resize() to less gave pages back, so a registration (io_add_memory) made before that points
- * to pages which are no longer the arena's: I/O there must not use it.
+ * What ram_arena() says is registered with the kernel, which has pinned its pages: it is never given
+ * back. The kernel would keep the old pages and go on reading into them, and we would see new ones.
  */
-size_t ram_arena_steady(struct ram *r);
-/* New budget. 0, -EINVAL above ram_bytes_max. Evicts at once; memory goes back to the system. */
+void ram_arena_pinned(struct ram *r);
+/*
+ * New budget. 0, -EINVAL above ram_bytes_max. Evicts at once; memory goes back to the system, but for
+ * what is pinned.
+ */
 int ram_resize(struct ram *r, uint64_t ram_bytes);
 
 /*

@@ -135,8 +135,8 @@ struct ram {
 	_Alignas(64) struct ram_lock lock;
 	/* Chunks 1 .. nchunks are in use; those above are on their way out, or gone. */
 	_Atomic uint32_t nchunks;
-	uint32_t chunks_top; /* 1 .. chunks_top have accessible memory behind them */
-	uint32_t chunks_steady;
+	uint32_t chunks_top;    /* 1 .. chunks_top have accessible memory behind them */
+	uint32_t chunks_pinned; /* 1 .. chunks_pinned keep their pages for ever */
 	uint32_t free_head;
 	uint64_t free_chunks;
 	struct ram_chunk *chunks;

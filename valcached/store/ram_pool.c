@@ -108,6 +108,12 @@ static void partial_add(struct ram *r, uint32_t chunk, bool at_head)
 	ch->partial = 1;
 }
 
+static void pages_back(struct ram *r, uint32_t chunk)
+{
+	if (chunk > r->chunks_pinned)
+		madvise(r->arena + (size_t)(chunk - 1) * RAM_CHUNK, RAM_CHUNK, MADV_DONTNEED);
+}
+
 static void chunk_release(struct ram *r, uint32_t chunk)
 {
 	struct ram_chunk *ch = &r->chunks[chunk];
@@ -119,7 +125,7 @@ static void chunk_release(struct ram *r, uint32_t chunk)
 		r->cls[ch->class_id].chunks--;
 	ch->assigned = 0;
 	if (chunk > atomic_load_explicit(&r->nchunks, memory_order_relaxed)) {
-		madvise(r->arena + (size_t)(chunk - 1) * RAM_CHUNK, RAM_CHUNK, MADV_DONTNEED);
+		pages_back(r, chunk);
 		return;
 	}
 	ch->closed = 0;
@@ -146,7 +152,7 @@ void ram__chunks_close(struct ram *r)
 
 	while (*at != 0) {
 		if (*at > n) {
-			madvise(r->arena + (size_t)(*at - 1) * RAM_CHUNK, RAM_CHUNK, MADV_DONTNEED);
+			pages_back(r, *at);
 			*at = r->chunks[*at].next;
 			r->free_chunks--;
 		} else {

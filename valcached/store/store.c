@@ -153,6 +153,7 @@ int store_worker_open(struct store *s, struct io *io, unsigned id, struct store_
 	if (id < s->cfg.workers) {
 		ram_arena(s->ram, &base, &len);
 		(void)io_add_memory(io, base, len);
+		ram_arena_pinned(s->ram);
 	}
 	s->worker[id] = sw;
 	*out = sw;
