@@ -57,7 +57,7 @@ static void sizes_everywhere(void **state)
 	assert_true(rig_counters(&r).get_hits_disk >= NSIZES);
 	rig_close(&r);
 	assert_int_equal(rig_files(r.shm), 1); /* the index, for the next start */
-	rig_open(&r); /* sealed tables */
+	rig_open(&r);                          /* sealed tables */
 	for (unsigned i = 0; i < NSIZES; i++)
 		assert_true(get_k(&r, i, 1000 + i, sizes[i]));
 	assert_int_equal(rig_counters(&r).get_misses, 0);
