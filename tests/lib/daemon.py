@@ -42,7 +42,7 @@ def version():
 def tmp():
     global _tmp
     if _tmp is None:
-        _tmp = tempfile.mkdtemp(prefix="valcached-test-")
+        _tmp = tempfile.mkdtemp(prefix="daemon-", dir=os.environ.get("TEST_TMP"))
         import atexit
         atexit.register(shutil.rmtree, _tmp, True)
     return _tmp

@@ -298,6 +298,22 @@ static int usage(void)
 	return 2;
 }
 
+/* A flag with its value. */
+static bool flag(const char *a, const char *v)
+{
+	if (strcmp(a, "--seeds") == 0)
+		return sscanf(v, "%" SCNu64 "-%" SCNu64, &first, &last) == 2;
+	if (strcmp(a, "--seed") == 0)
+		first = last = strtoull(v, NULL, 10);
+	else if (strcmp(a, "--ops") == 0)
+		ops = (unsigned)strtoul(v, NULL, 10);
+	else if (strcmp(a, "--jobs") == 0)
+		jobs = (unsigned)strtoul(v, NULL, 10);
+	else
+		return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	for (int i = 1; i < argc; i++) {
@@ -315,22 +331,12 @@ int main(int argc, char **argv)
 			keep_going = true;
 		else if (strcmp(a, "--no-shrink") == 0)
 			shrink_it = false;
-		else if (v == NULL)
+		else if (v == NULL || !flag(a, v))
 			return usage();
-		else if (i++, strcmp(a, "--seeds") == 0) {
-			if (sscanf(v, "%" SCNu64 "-%" SCNu64, &first, &last) != 2 || last < first)
-				return usage();
-		} else if (strcmp(a, "--seed") == 0) {
-			first = last = strtoull(v, NULL, 10);
-		} else if (strcmp(a, "--ops") == 0) {
-			ops = (unsigned)strtoul(v, NULL, 10);
-		} else if (strcmp(a, "--jobs") == 0) {
-			jobs = (unsigned)strtoul(v, NULL, 10);
-		} else {
-			return usage();
-		}
+		else
+			i++;
 	}
-	if (jobs < 1 || jobs > JOBS_MAX || ops < 1)
+	if (jobs < 1 || jobs > JOBS_MAX || ops < 1 || last < first)
 		return usage();
 	quiet();
 	shared =

@@ -270,7 +270,7 @@ struct world {
 	struct store_worker *w[SIM_WORKERS + 1];
 	bool busy[SIM_WORKERS + 1]; /* it is on the stack */
 	struct store_config cfg;
-	char shm[64], path[SIM_PATHS][16];
+	char shm[96], path[SIM_PATHS][16];
 	struct model *model;
 	struct sop slot[SIM_SLOTS];
 	unsigned next; /* step */

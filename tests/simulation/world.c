@@ -1309,6 +1309,7 @@ void world_run(const struct plan *p, bool verbose)
 {
 	struct world *w = calloc(1, sizeof *w);
 	const struct setup *c = &p->setup;
+	const char *dir = getenv("TEST_SHM");
 	uint64_t recycled = atomic_load(&cover->recycled);
 	bool open;
 
@@ -1318,7 +1319,7 @@ void world_run(const struct plan *p, bool verbose)
 	w->verbose = verbose;
 	w->env = sim_env_new(c->seed, &c->sim);
 	w->model = model_new(c);
-	snprintf(w->shm, sizeof w->shm, "/dev/shm/simulate-XXXXXX");
+	snprintf(w->shm, sizeof w->shm, "%.70s/simulate-XXXXXX", dir != NULL ? dir : "/dev/shm");
 	AN(mkdtemp(w->shm) != NULL);
 	w->cfg = (struct store_config){
 	    .npaths = c->paths,

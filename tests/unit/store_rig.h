@@ -48,7 +48,7 @@ struct rig {
 	struct io *io[RIG_WORKERS + 1];
 	struct store_worker *w[RIG_WORKERS + 1];
 	char *cause; /* of the last rig_try() that failed */
-	char shm[64], dir[64];
+	char shm[128], dir[64];
 	char path[RIG_PATHS][96];
 	void (*on_yield)(struct rig *r); /* while the slow worker waits for the others */
 	void *user;
@@ -137,13 +137,13 @@ static inline void rig_turn(struct rig *r)
 
 static inline void rig_init(struct rig *r, struct sim_env *env)
 {
-	const char *tmp = getenv("TEST_TMP");
+	const char *tmp = getenv("TEST_TMP"), *shm = getenv("TEST_SHM");
 
 	memset(r, 0, sizeof *r);
 	log_set_level(getenv("RIG_LOG") != NULL ? LOG_INFO : (enum log_level)2);
 	r->env = env;
 	r->engine = env != NULL ? sim_env_engine(env) : &io_uring_engine;
-	snprintf(r->shm, sizeof r->shm, "/dev/shm/store-rig-XXXXXX");
+	snprintf(r->shm, sizeof r->shm, "%.100s/store-rig-XXXXXX", shm != NULL ? shm : "/dev/shm");
 	assert_non_null(mkdtemp(r->shm));
 	snprintf(r->dir, sizeof r->dir, "%.40s/rig-XXXXXX", tmp != NULL ? tmp : "/tmp");
 	if (env == NULL)
