@@ -110,12 +110,32 @@ static bool port_holder(unsigned port, char *who, size_t room)
 	return found;
 }
 
-static int listen_failed(char **cause, int err, const char *where, unsigned port)
+/* Is it one of our own, given before, or one that stands for every address of the host? */
+static bool have_already(const struct net *net, const char *where, unsigned port)
+{
+	for (unsigned i = 0; i < net->listener_n; i++) {
+		const char *w = net->listener[i].where;
+
+		if (strcmp(w, where) == 0 || (net->listener[i].port == port &&
+					      (where[0] == '*' || strncmp(w, "0.0.0.0:", 8) == 0 ||
+					       strncmp(w, "[::]:", 5) == 0)))
+			return true;
+	}
+	return false;
+}
+
+static int listen_failed(const struct net *net, char **cause, int err, const char *where,
+			 unsigned port)
 {
 	char who[128];
 
 	switch (err) {
 	case EADDRINUSE:
+		if (have_already(net, where, port))
+			return say(
+			    cause, -err,
+			    "cannot listen on %s twice: give -l each address once, and * alone",
+			    where);
 		port_holder(port, who, sizeof who);
 		return say(
 		    cause, -err,
@@ -254,7 +274,7 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 		    (made > 0 || ai->ai_next != NULL))
 			continue;
 		if (fd < 0) {
-			rc = listen_failed(cause, -fd, where, addr->port);
+			rc = listen_failed(net, cause, -fd, where, addr->port);
 			break;
 		}
 		name_socket(fd, bound, sizeof bound, &port);
