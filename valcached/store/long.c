@@ -229,7 +229,7 @@ static bool broken(struct store_op *op)
 	COUNT(op->sw, broken_values);
 	log_limited(
 	    &limit, LOG_WARN,
-	    "store: the rest of the long value of key %.*s could not be read; its connection is closed",
+	    "store: the rest of the long value of key %.*s is gone or unreadable; its connection is closed",
 	    (int)op->key_len, op->key);
 	op->run->lv->want = false;
 	op->value_n = 0;
