@@ -122,6 +122,7 @@ static int common(struct store *s)
 {
 	bool huge;
 
+	index_owe(s->index, &s->live->owed);
 	s->index_len = s->live->index_len;
 	s->large = s->live->large;
 	(void)madvise(s->live, s->live_len, MADV_HUGEPAGE);

@@ -7,9 +7,9 @@
  *  [EV-1] Only the oldest of its path [S-3], and only when sealed.
  *  [EV-2] Its hottest records, up to a quota of its size, are written again on the same path, each
  *         under its key's lock, with their old seq; their clock is halved.
- *  [EV-3] Its tombstones and their like are written again while they are needed [F-6]. If one of them cannot
- *         be (it cannot be read, there is no room), the segment is left as it is, out of use until
- *         the next start: what it ends must not come back.
+ *  [EV-3] Its tombstones and their like are written again while they are needed [F-6], before any value.
+ *         If one of them cannot be (it cannot be read, there is no room), the segment is left as it
+ *         is, out of use until the next start: what it ends must not come back.
  *  [EV-4] The copies are on disk and synced before the header of the new generation is written and
  *         synced: from here on a restart knows nothing of the old life.
  *  [EV-5] Only then is everything else taken out of the index: so there is no moment at which a key
@@ -332,6 +332,8 @@ static bool still_needed(struct path *p, uint32_t seg, const struct format_recor
 {
 	uint32_t at, other;
 
+	if (p->keep_ends) /* a segment out of use may have older copies of anything [EV-3] */
+		return true;
 	if (rec->type == FORMAT_FLUSH) {
 		for (uint32_t k = 0; k < p->nseg; k++) {
 			uint64_t g = atomic_load(&p->seg[k].generation);
@@ -480,9 +482,10 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 				did = reinsert(sw, p, seg, f,
 					       r->mem +
 						   ((size_t)f->units_at * FORMAT_UNIT - r->from));
-			stop = stop || did == AGAIN_NO_ROOM;
+			/* what ends others comes first: without it no value is written again [EV-3] */
 			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
 				kept = false;
+			stop = stop || did == AGAIN_NO_ROOM || !kept;
 		}
 		head = (head + 1) % RUNS;
 		flying--;
@@ -609,7 +612,7 @@ static struct order *victim_stream(struct path *p)
 	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
 	uint64_t share = (uint64_t)((double)p->nseg * YOUNG_SHARE), bytes = 0;
 
-	if (p->redo > 0)
+	if (p->redo > 0 && main->n > 0)
 		return main; /* [AT-5] */
 	if (share < YOUNG_MIN)
 		share = YOUNG_MIN;
@@ -622,9 +625,14 @@ static struct order *victim_stream(struct path *p)
 	return main;
 }
 
-/* [EV-3] It stays SEG_RECYCLING, and on disk as it was: a restart finds everything in it. */
-static void out_of_use(const struct path *p, uint32_t seg, const char *why)
+/*
+ * [EV-3] It stays SEG_RECYCLING, and on disk as it was: a restart finds everything in it. copied: some of its
+ * values may have been written again by an earlier try; a tombstone of such a copy must outlive the
+ * original, so this path lets none go any more.
+ */
+static void out_of_use(struct path *p, uint32_t seg, bool copied, const char *why)
 {
+	p->keep_ends = p->keep_ends || copied;
 	log_warn("store: %s: segment %u is not used again before the next start: %s",
 		 p->file->info.path, seg, why);
 }
@@ -642,7 +650,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	struct segment *g;
 	uint64_t used = 0, total = 0;
 	uint32_t seg, n = 0, gone = 0;
-	bool kept;
+	bool kept, again;
 
 	pthread_mutex_lock(&p->lock);
 	o = victim_stream(p);
@@ -679,7 +687,8 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	o->head = (o->head + 1) % p->nseg;
 	o->n--;
-	p->redo -= p->redo > 0;
+	again = p->redo > 0;
+	p->redo -= again;
 	/* [AT-5] before the first of its records is written again */
 	atomic_store(&seg_live(p, seg)->begun, atomic_load(&g->generation));
 	p->since_main = g->stream == STREAM_MAIN ? 0 : p->since_main + 1;
@@ -689,7 +698,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 
 	e = read_table(sw, p, seg, &n);
 	if (e == NULL) {
-		out_of_use(p, seg, "its table cannot be read");
+		out_of_use(p, seg, again, "its table cannot be read");
 		return true;
 	}
 	pick = calloc(n > 0 ? n : 1, sizeof *pick);
@@ -704,7 +713,9 @@ static bool recycle(struct store_worker *sw, struct path *p)
 		p->main_dead = (double)used < (double)total * MAIN_DEAD;
 	flush_own(sw);
 	if (!kept || atomic_load(&p->offline)) {
-		out_of_use(p, seg, "not all that its tombstones say could be written again");
+		/* of a path that failed it is the first in line when that is back */
+		out_of_use(p, seg, again && !atomic_load(&p->offline),
+			   "not all that its tombstones say could be written again");
 		free(e);
 		return true;
 	}
@@ -804,7 +815,6 @@ static void write_drops(struct store_worker *sw)
 		pthread_mutex_lock(&s->drop_lock);
 		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
 		generation = s->ndrops > 0 ? s->drops[s->ndrops - 1].generation : 0;
-		atomic_store(&s->live->owed, s->ndrops); /* [AT-8] the one before is appended */
 		pthread_mutex_unlock(&s->drop_lock);
 		if (loc == 0)
 			return;
@@ -830,13 +840,17 @@ static void write_drops(struct store_worker *sw)
 				break;
 			}
 		pthread_mutex_unlock(&s->drop_lock);
-		if (w == NULL || atomic_load(&p->seg[seg].generation) != generation)
-			continue; /* it is gone anyway */
+		if (w == NULL || atomic_load(&p->seg[seg].generation) != generation) {
+			atomic_fetch_sub(&s->live->owed, 1); /* it is gone anyway */
+			continue;
+		}
 		rec.content[0] = loc;
 		rec.content[1] = generation;
 		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, drop_hash(loc, generation), false,
 			    &units);
 		wbuf_published(w);
+		AN(atomic_load(&s->live->owed)); /* [AT-8] */
+		atomic_fetch_sub(&s->live->owed, 1);
 	}
 }
 

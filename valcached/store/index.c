@@ -137,6 +137,12 @@ fail:
 	return err;
 }
 
+void index_owe(struct index *ix, _Atomic uint64_t *owed)
+{
+	MAGIC_OK(ix, HANDLE_MAGIC);
+	ix->owed = owed;
+}
+
 void index_close(struct index **ix)
 {
 	AN(ix);

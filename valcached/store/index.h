@@ -70,6 +70,8 @@ size_t index_bytes(uint64_t items);
  * be NULL). Nobody else may change the index meanwhile.
  */
 int index_open(void *mem, size_t bytes, bool attach, uint64_t *dropped, struct index **out);
+/* Who adds slots owes the end of each victim: *owed rises by one before the victim is overwritten. */
+void index_owe(struct index *ix, _Atomic uint64_t *owed);
 /* Frees the handle, not the memory. */
 void index_close(struct index **ix);
 

@@ -198,6 +198,8 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 		pair_victim(&p, hash, &k, &i);
 		old = slot_load(p.line[k], i);
 		*victim = slot_ref(old);
+		if (ix->owed != NULL)
+			atomic_fetch_add(ix->owed, 1);
 		index__count(ix, C_VICTIMS);
 	}
 	slot_store(p.line[k], i, s);

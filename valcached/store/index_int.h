@@ -75,8 +75,9 @@ struct index {
 	uint64_t half; /* lines / 2 */
 	uint64_t lines;
 	struct line *line;
-	struct lane *lane;   /* LANES of them */
-	uint64_t items_base; /* found by attach */
+	struct lane *lane;      /* LANES of them */
+	uint64_t items_base;    /* found by attach */
+	_Atomic uint64_t *owed; /* index_owe() */
 };
 
 #define SLOT_LEN_SHIFT 37

@@ -441,7 +441,7 @@ static bool publish(struct store_op *op)
 	if (run->found) {
 		bool eq = same_value(&run->rec, &lv->rec);
 
-		drop_later(s, &own);
+		drop_other(s, &own);
 		give_extent(run, true, &entry);
 		return set_verdict(op, eq);
 	}
@@ -466,7 +466,7 @@ static bool publish(struct store_op *op)
 	if (!atomic_compare_exchange_strong(&s->large[lv->slot].state, &receiving, LARGE_WRITING)) {
 		/* given up by the recycler [L-1]: the segment's table will not have it */
 		pthread_mutex_unlock(lock);
-		drop_later(s, &own);
+		drop_other(s, &own);
 		return set_finish(op, STORE_UNAVAILABLE);
 	}
 	if (unlikely(run->gone != 0))

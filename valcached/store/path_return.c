@@ -137,7 +137,8 @@ static void empty(struct store *s, struct path *p)
 	tell_gone(s, STORE_GONE_PATH, 0, loc_of(p, 0, 0));
 	forget_range(s, loc_of(p, 0, 0), loc_of(p, p->nseg, 0));
 	pthread_mutex_lock(&p->lock);
-	p->virgins = p->nclean = 0;
+	p->virgins = p->nclean = p->redo = 0;
+	p->keep_ends = false;
 	p->main_dead = true;
 	for (unsigned t = 0; t < STREAMS; t++) {
 		p->open[t] = SEG_NONE;
@@ -227,7 +228,7 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 	for (uint32_t k = 0; k < p->nseg; k++) {
 		struct segment *g = &p->seg[k];
 		uint32_t state = atomic_load(&g->state);
-		struct order *o = &p->order[g->stream];
+		struct order *o = &p->order[STREAM_MAIN]; /* [AT-5] */
 
 		if (state == SEG_VIRGIN)
 			continue;
@@ -237,6 +238,7 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 			o->head = (o->head + p->nseg - 1) % p->nseg;
 			o->ring[o->head] = k;
 			o->n++;
+			p->redo++;
 			atomic_store(&g->state, SEG_SEALED);
 		}
 	}

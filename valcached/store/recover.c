@@ -189,7 +189,7 @@ static void settle_doubts(struct reading *r)
 			}
 			if (lower.loc != 0) {
 				index_remove(s->index, r->doubts[i], lower.loc);
-				drop_later(s, &lower);
+				drop_other(s, &lower);
 				r->ended++;
 			}
 		}
@@ -228,34 +228,9 @@ static bool wbuf_good(const struct store *s, const struct wbuf_shm *h, const uin
 			     &rec) == RECORD_GOOD);
 }
 
-/* What of a buffer's image did not get to the disk leaves the index. */
-static void unwritten(struct reading *r, const struct wbuf_shm *h, const uint8_t *image,
-		      uint32_t end)
-{
-	struct store *s = r->s;
-	uint64_t generation = atomic_load(&h->generation);
-	uint32_t at = atomic_load(&h->written);
-	struct format_record rec;
-
-	while (at < end) {
-		uint64_t loc = loc_of(&s->path[h->path], h->seg, (h->ext_off + at) / FORMAT_UNIT);
-		uint64_t hash;
-
-		if (record_check(image + at, end - at, s->id_seed, generation,
-				 (h->ext_off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
-			at += FORMAT_UNIT; /* a block's header, or its padding */
-			continue;
-		}
-		hash = XXH3_64bits_withSeed(image + at + sizeof rec, rec.key_len, s->hash_secret);
-		if (rec.type == FORMAT_VALUE) {
-			tell_gone(s, STORE_GONE_UNWRITTEN, hash, loc);
-			index_remove(s->index, hash, loc);
-		}
-		at += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
-	}
-}
-
-static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *image, uint64_t *bytes)
+/* [RC-1] Nothing that was answered is given up: if the disk does not take it, there is no start. */
+static int replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *image, uint64_t *bytes,
+		      char **cause)
 {
 	struct store *s = r->s;
 	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
@@ -270,7 +245,7 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 		b = (struct format_block *)(void *)(image + h->block_off);
 		end = (committed + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1);
 		if (end > h->ext_len)
-			return;
+			return 0;
 		memset(image + committed, 0, end - committed);
 		memset(b, 0, sizeof *b);
 		b->magic = FORMAT_BLOCK_MAGIC;
@@ -281,7 +256,7 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 		block_seal(b, s->id_seed);
 	}
 	if (end <= written)
-		return;
+		return 0;
 	for (unsigned tries = 0; tries < WRITE_TRIES; tries++) {
 		io_write(r->io, &op, p->file, image + written, end - written,
 			 seg_offset(p, h->seg) + h->ext_off + written, io_wait_done);
@@ -289,14 +264,16 @@ static void replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *ima
 			break;
 	}
 	if (op.res < 0) {
-		log_error(
-		    "store: %s: a write buffer of the killed process could not be written: %s",
-		    p->file->info.path, strerror(-op.res));
-		if (r->attached)
-			unwritten(r, h, image, end);
-	} else {
-		*bytes += end - written;
+		if (asprintf(
+			cause,
+			"cannot write to %s what a killed process had left in its write buffers: %s: "
+			"repair the device, or start empty with --restart=empty",
+			p->file->info.path, strerror(-op.res)) < 0)
+			*cause = NULL;
+		return op.res;
 	}
+	*bytes += end - written;
+	return 0;
 }
 
 /*
@@ -388,6 +365,7 @@ static int replay(struct reading *r, char **cause)
 	char tmp[sizeof s->shm_wbuf + 8];
 	uint64_t bytes = 0;
 	bool flush = false;
+	int res;
 
 	if (r->dead != NULL) {
 		for (unsigned redo = 0; redo < (r->attached ? 2u : 1u); redo++)
@@ -397,10 +375,13 @@ static int replay(struct reading *r, char **cause)
 
 				if (!wbuf_good(s, h, image))
 					continue;
+				res = 0;
 				if (redo)
 					redo_one(r, h, image, &flush);
 				else
-					replay_one(r, h, image, &bytes);
+					res = replay_one(r, h, image, &bytes, cause);
+				if (res < 0)
+					return res;
 			}
 		for (unsigned i = 0; r->attached && i < LARGE_SETS_MAX; i++) {
 			if (atomic_load(&s->large[i].state) != 0)
@@ -966,6 +947,7 @@ int recover(struct store *s, struct io *io, char **cause)
 		unsealed += !r.found[i].sealed && (r.found[i].unwalked || r.found[i].entries > 0);
 	}
 	atomic_store(&s->full, full);
+	A(atomic_load(&s->live->owed) == s->ndrops); /* [AT-8] */
 	s->layer = r.attached ? "shm" : r.n > 0 ? "disk" : "empty";
 	atomic_store(&s->live->complete, 1);
 	atomic_store(&s->recovered, r.indexed);

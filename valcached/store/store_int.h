@@ -117,6 +117,7 @@ struct path {
 	uint32_t virgins;
 	uint32_t redo; /* the oldest so many of main are recycled before anything else [AT-5] */
 	uint32_t since_main; /* young segments recycled since main's last */
+	bool keep_ends;      /* slow worker: nothing that ends records is let go [EV-3] */
 	bool main_dead;      /* slow worker: main's last recycled one was hardly used */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
@@ -167,7 +168,8 @@ struct live {
 	_Atomic uint64_t complete;                /* the index knows everything */
 	_Atomic uint64_t
 	    doubt; /* a write or a read failed: the disk may hold what the index does not */
-	_Atomic uint64_t owed;    /* DROP records not appended yet */
+	_Atomic uint64_t
+	    owed; /* DROP records not appended yet; counted before a slot is overwritten */
 	_Atomic uint64_t clean;   /* stopped with nothing left in write buffers */
 	_Atomic uint64_t flushed; /* seq of the last FLUSH */
 	_Atomic uint64_t seq __attribute__((aligned(CACHE_LINE)));        /* next */
@@ -447,7 +449,9 @@ bool wbufs_budget(struct store_worker *sw);
 /* Copies up to len bytes of what lies at loc out of a write buffer. 0: it is in none. */
 uint32_t wbuf_copy(struct store *s, uint64_t loc, void *to, uint32_t len);
 void path_dirtied(struct path *p, uint64_t bytes);
+/* The record is to be ended on disk by a DROP: one that the index threw out, which counted it as owed; or another. */
 void drop_later(struct store *s, const struct index_ref *victim);
+void drop_other(struct store *s, const struct index_ref *ref);
 
 /* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */
 

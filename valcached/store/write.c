@@ -543,9 +543,14 @@ void drop_later(struct store *s, const struct index_ref *victim)
 	/* now: the slot was there in this loop turn, so the segment has not begun its next life */
 	s->drops[s->ndrops].generation = atomic_load(&p->seg[seg].generation);
 	s->ndrops++;
-	atomic_store(&s->live->owed, s->ndrops); /* [AT-8] */
 	total = ++s->drops_total;
 	pthread_mutex_unlock(&s->drop_lock);
 	index_is_full(s, total);
 	slow_call(s);
+}
+
+void drop_other(struct store *s, const struct index_ref *ref)
+{
+	atomic_fetch_add(&s->live->owed, 1);
+	drop_later(s, ref);
 }
