@@ -9,7 +9,7 @@
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
  * served after.
  *
- * Threads: main waits in sigwait(); SIGTERM, SIGINT and SIGHUP (tries paths that failed again) are blocked
+ * Threads: main waits in sigwait(), and while it stops another looks after it; SIGTERM, SIGINT and SIGHUP (tries paths that failed again) are blocked
  * everywhere else.
  */
 #include <errno.h>
@@ -23,6 +23,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -37,6 +38,7 @@
 
 #define STALL_NS (10 * NS_PER_S)
 #define DRAIN_NS (5 * NS_PER_S)
+#define STOP_NS  (1 * NS_PER_S) /* beyond that, if the device does not answer */
 /* Descriptors besides those of connections: listeners, rings, stores, logs, libraries'. */
 #define SPARE_FILES 128u
 
@@ -47,6 +49,8 @@ struct daemon {
 	struct store *store;
 	struct admin admin;
 	bool pidfile_made;
+	pthread_mutex_t guard_lock; /* the store is there until guard_over */
+	bool guard_over;
 	int ready_pipe; /* -d: the parent waits at the other end; -1: none */
 };
 
@@ -226,6 +230,7 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 	    .ram_bytes = o->ram_bytes,
 	    .buffer_bytes = o->buffers_bytes,
 	    .sync_ns = o->sync_ns,
+	    .io_timeout_ns = o->io_timeout_ns,
 	    .admit = o->admit == OPTIONS_ADMIT_SECOND ? STORE_ADMIT_SECOND : STORE_ADMIT_ALL,
 	    .write_budget = o->write_budget,
 	    .fresh = o->restart == OPTIONS_RESTART_EMPTY,
@@ -266,10 +271,51 @@ static int start(struct daemon *d, const struct io_engine *engine)
 	return 0;
 }
 
+/*
+ * A device that never gives back what it was asked for would keep the workers from ending. Then the process ends as
+ * if it was killed: nothing that was answered is lost by that, the next start finds it in shared memory.
+ */
+static void *guard_stop(void *arg)
+{
+	struct daemon *d = arg;
+	struct timespec ts = {.tv_nsec = 100 * 1000000};
+
+	for (uint64_t begin = clock_ns();; nanosleep(&ts, NULL)) {
+		pthread_mutex_lock(&d->guard_lock);
+		if (d->guard_over) {
+			pthread_mutex_unlock(&d->guard_lock);
+			return NULL;
+		}
+		if (clock_ns() - begin > DRAIN_NS + STOP_NS && store_late(d->store) > 0) {
+			log_error(
+			    "stopping without %u operations that the device has not done; what they "
+			    "would have written is in shared memory for the next start",
+			    store_late(d->store));
+			if (d->pidfile_made)
+				unlink(d->opt.pidfile);
+			_exit(1);
+		}
+		pthread_mutex_unlock(&d->guard_lock);
+	}
+}
+
+static void stop_workers(struct daemon *d)
+{
+	pthread_t guard;
+	bool guarded = d->store != NULL && pthread_create(&guard, NULL, guard_stop, d) == 0;
+
+	net_stop(d->net, DRAIN_NS);
+	pthread_mutex_lock(&d->guard_lock);
+	d->guard_over = true;
+	pthread_mutex_unlock(&d->guard_lock);
+	if (guarded)
+		pthread_join(guard, NULL);
+}
+
 static void undo(struct daemon *d)
 {
 	if (d->net != NULL)
-		net_stop(d->net, DRAIN_NS);
+		stop_workers(d);
 	if (d->store != NULL)
 		store_close(&d->store);
 	if (d->net != NULL)
@@ -282,7 +328,7 @@ static void undo(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-	struct daemon d = {.ready_pipe = -1};
+	struct daemon d = {.guard_lock = PTHREAD_MUTEX_INITIALIZER, .ready_pipe = -1};
 	char *cause = NULL;
 	sigset_t stop;
 	int rc, sig = 0;

@@ -40,8 +40,9 @@ struct options {
 	unsigned path_n; /* at least 1 */
 	uint64_t size;   /* bytes, each path */
 	uint64_t mean_value, item_max;
-	uint64_t sync_ns;      /* 0: after each flush */
-	uint64_t write_budget; /* bytes a second; 0: no limit */
+	uint64_t sync_ns;       /* 0: after each flush */
+	uint64_t io_timeout_ns; /* 0: no limit */
+	uint64_t write_budget;  /* bytes a second; 0: no limit */
 	enum options_admit admit;
 	enum options_restart restart;
 	enum options_io io;

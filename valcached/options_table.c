@@ -83,6 +83,10 @@ const struct option_def options__table[] = {
 	{.name = "sync", .kind = OPTION_DURATION, .offset = AT(sync_ns), .arg = "TIME",
 	 .initial = "1s", .max = 3600 * SECOND, .allowed = "a time from 0 to 1h, such as 500ms or 1s,",
 	 .help = "Longest time until what was stored is safe from a power cut; 0 syncs each flush."},
+	{.name = "io-timeout", .kind = OPTION_DURATION, .offset = AT(io_timeout_ns), .arg = "TIME",
+	 .initial = "10s", .max = 3600 * SECOND, .allowed = "a time from 0 to 1h, such as 500ms or 10s,",
+	 .help = "Longest time that a device may take for a read or a write: then a get is a miss, and a "
+	         "path that does not answer is offline until it does. 0 waits without a limit."},
 	{.name = "admit", .kind = OPTION_CHOICE, .offset = AT(admit), .arg = "all|second",
 	 .initial = "all", .choices = admit_choices, .allowed = "all or second",
 	 .help = "What goes to disk once the store is full: all, or what is asked for or stored a "

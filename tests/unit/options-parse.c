@@ -70,6 +70,7 @@ static void defaults(void **state)
 	assert_int_equal(o.mean_value, 40 * 1024);
 	assert_int_equal(o.item_max, 1 << 20);
 	assert_int_equal(o.sync_ns, 1000000000);
+	assert_int_equal(o.io_timeout_ns, 10000000000);
 	assert_int_equal(o.write_budget, 0);
 	assert_int_equal(o.admit, OPTIONS_ADMIT_ALL);
 	assert_int_equal(o.io, OPTIONS_IO_AUTO);

@@ -11,6 +11,15 @@ static void begin(struct rig *r, uint64_t seed)
 	rig_init(r, sim_env_new(seed, NULL));
 }
 
+/* A turn's end for everything that is in flight, with a limit of time instead of a count of turns. */
+static void pass_hung(struct rig *r, uint64_t ns)
+{
+	uint64_t end = sim_env_now(r->env) + ns;
+
+	while (sim_env_now(r->env) < end)
+		rig_turn(r);
+}
+
 static unsigned online(struct rig *r)
 {
 	unsigned n = 0;
@@ -683,6 +692,230 @@ static void queue(void **state)
 	free(o);
 }
 
+enum { SLOW_KEYS = 300 };
+
+static void slow_begin(struct rig *r, uint64_t seed, unsigned paths)
+{
+	begin(r, seed);
+	r->cfg.npaths = paths;
+	r->cfg.item_max = 2 * MIB;
+	r->cfg.io_timeout_ns = 200 * NS_PER_MS;
+	rig_open(r);
+	for (uint64_t k = 0; k < SLOW_KEYS; k++)
+		assert_int_equal(set_k(r, k, k, 40000), STORE_OK);
+	rig_settle(r);
+	ram_clear(r->s->ram);
+}
+
+static bool lies_on(struct rig *r, uint64_t k, unsigned path)
+{
+	struct index_probe probe;
+	struct store_op op;
+	char key[32];
+	uint32_t seg, at;
+
+	store_op_init(&op, r->w[0], key, (uint8_t)rig_key(key, k), rop_done, NULL);
+	index_find(r->s->index, op.hash, &probe);
+	return probe.n == 1 && loc_path(r->s, probe.ref[0].loc, &seg, &at) == &r->s->path[path];
+}
+
+/* Reads that take too long are misses, their memory and pins stay; the path comes back with its values. */
+static void slow_reads(void **state)
+{
+	struct rig r;
+	uint64_t began, k, on0 = 0;
+	unsigned there = 0, pins = 0;
+
+	(void)state;
+	slow_begin(&r, 90, 2);
+	sim_disk_hang(r.env, "disk0", true);
+	for (k = 0; on0 < PATH_LATE_MAX; k++) {
+		bool slow = lies_on(&r, k, 0);
+
+		began = sim_env_now(r.env);
+		assert_int_equal(get_k(&r, k, k, 40000), !slow);
+		if (slow) {
+			assert_true(sim_env_now(r.env) - began >= r.cfg.io_timeout_ns);
+			assert_true(sim_env_now(r.env) - began < 2 * r.cfg.io_timeout_ns);
+			on0++;
+			assert_int_equal(atomic_load(&r.s->path[0].gone), on0 == PATH_LATE_MAX);
+			assert_int_equal(store_late(r.s), on0);
+		}
+	}
+	assert_int_equal(rig_counters(&r).io_timeouts, PATH_LATE_MAX);
+	for (uint32_t i = 0; i < r.s->path[0].nseg; i++)
+		pins += atomic_load(&r.s->path[0].seg[i].pins);
+	assert_int_equal(pins, PATH_LATE_MAX);
+	assert_int_equal(r.w[0]->charged, 0);
+	assert_int_equal(r.w[0]->in_flight, PATH_LATE_MAX);
+	/* misses at once; the other path and RAM serve; sets go to the other path */
+	began = sim_env_now(r.env);
+	for (k = 0; k < SLOW_KEYS; k++)
+		if (lies_on(&r, k, 0))
+			assert_false(get_k(&r, k, k, 40000));
+		else
+			assert_true(get_k(&r, k, k, 40000) && get_k(&r, k, k, 40000));
+	assert_true(sim_env_now(r.env) - began < r.cfg.io_timeout_ns);
+	for (k = 1000; k < 1100; k++)
+		assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+	assert_false(atomic_load(&r.s->path[1].offline));
+	/* it cannot be brought back before the device has given back what it has */
+	store_paths_online(r.s);
+	pass_hung(&r, 100 * NS_PER_MS);
+	assert_true(atomic_load(&r.s->path[0].gone));
+	sim_disk_hang(r.env, "disk0", false);
+	RIG_UNTIL(&r, !atomic_load(&r.s->path[0].offline));
+	assert_int_equal(store_late(r.s), 0);
+	ram_clear(r.s->ram);
+	for (k = 0; k < SLOW_KEYS; k++)
+		there += get_k(&r, k, k, 40000);
+	assert_int_equal(there, SLOW_KEYS);
+	assert_int_equal(r.s->path[0].seg[0].quarantined, false);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* A few late reads do not take the path away, nor do they let their segments be recycled. */
+static void slow_reads_pin(void **state)
+{
+	struct rig r;
+	struct path *p;
+	struct segment *g = NULL;
+	uint64_t generation, k;
+
+	(void)state;
+	slow_begin(&r, 91, 1);
+	p = &r.s->path[0];
+	for (k = 1000; atomic_load(&p->seg_recycled) < 3; k++)
+		assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	for (k--; !lies_on(&r, k, 0); k--)
+		;
+	rig_pass(&r, NS_PER_S); /* nothing is left to be written */
+	sim_disk_hang(r.env, "disk0", true);
+	assert_false(get_k(&r, k, k, 40000));
+	for (uint32_t i = 0; i < p->nseg; i++)
+		if (atomic_load(&p->seg[i].pins) > 0)
+			g = &p->seg[i];
+	assert_non_null(g);
+	assert_false(atomic_load(&p->gone));
+	generation = atomic_load(&g->generation);
+	atomic_fetch_add(&g->pins, 1); /* as if another were late after the device came back */
+	sim_disk_hang(r.env, "disk0", false);
+	for (k = 5000; atomic_load(&p->seg_recycled) < 40; k++)
+		assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+	assert_int_equal(atomic_load(&g->generation), generation);
+	assert_int_equal(atomic_load(&g->state), SEG_RECYCLING);
+	assert_true(p->parked);
+	segment_unpin(r.s, g);
+	RIG_UNTIL(&r, atomic_load(&g->generation) > generation);
+	rig_pass(&r, 10 * NS_PER_MS);
+	assert_false(p->parked);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* Sets and deletes of keys that lie on a device that hangs are answered, and what they say holds. */
+static void slow_writers(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 6; how++) {
+		bool crash = how >= 3;
+		struct rig r;
+		uint64_t k = 0, other = 0;
+
+		slow_begin(&r, 92 + how, 2);
+		while (!lies_on(&r, k, 0))
+			k++;
+		while (lies_on(&r, other, 0))
+			other++;
+		sim_disk_hang(r.env, "disk0", true);
+		if (how % 3 == 0)
+			assert_int_equal(set_k(&r, k, 7777, 30000), STORE_OK);
+		else if (how % 3 == 1)
+			assert_true(del_k(&r, k) != STORE_UNAVAILABLE);
+		else /* a write buffer, and the sync of the slow worker */
+			for (uint64_t n = 1000; n < 1200; n++) {
+				assert_int_equal(set_k(&r, n, n, 40000), STORE_OK);
+				rig_turn(&r);
+			}
+		pass_hung(&r, 3 * r.cfg.io_timeout_ns);
+		assert_true(atomic_load(&r.s->path[0].gone));
+		assert_false(atomic_load(&r.s->path[1].offline));
+		assert_true(store_late(r.s) > 0);
+		assert_true(get_k(&r, other, other, 40000));
+		if (how % 3 != 2)
+			assert_int_equal(atomic_load(&r.s->epoch), 1);
+		if (crash) {
+			sim_disk_hang(r.env, "disk0", false);
+			rig_crash(&r, false);
+			rig_open(&r);
+		} else {
+			sim_disk_hang(r.env, "disk0", false);
+			RIG_UNTIL(&r, !atomic_load(&r.s->path[0].offline));
+			ram_clear(r.s->ram);
+		}
+		if (how % 3 == 0)
+			assert_true(get_k(&r, k, 7777, 30000));
+		else if (how % 3 == 1)
+			assert_false(get_k(&r, k, k, 40000));
+		else
+			for (uint64_t n = 1000; n < 1200; n++)
+				assert_true(get_k(&r, n, n, 40000));
+		assert_true(get_k(&r, other, other, 40000));
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+/* The only path hangs in the middle of everything: nothing of it waits for ever. */
+static void slow_only_path(void **state)
+{
+	struct rig r;
+	struct rop *o = malloc(sizeof *o);
+	unsigned refused = 0;
+
+	(void)state;
+	slow_begin(&r, 98, 1);
+	assert_int_equal(set_k(&r, 500, 500, 2 * MIB), STORE_OK);
+	for (uint64_t k = 600; atomic_load(&r.s->path[0].seg_recycled) < 2; k++)
+		assert_int_equal(set_k(&r, k, k, 40000), STORE_OK);
+	assert_int_equal(set_k(&r, 501, 501, 2 * MIB), STORE_OK);
+	assert_int_equal(set_k(&r, 9999, 9999, 1000), STORE_OK);
+	/* a long value is being sent when it happens */
+	o->done = false;
+	store_op_init(&o->op, r.w[0], "key-501", 7, rop_done, o);
+	if (!store_get(&o->op, false))
+		RIG_UNTIL(&r, o->done);
+	assert_int_equal(o->op.status, STORE_OK);
+	sim_disk_hang(r.env, "disk0", true);
+	for (unsigned i = 0; o->op.status == STORE_OK; i++) {
+		assert_true(i < 8);
+		o->done = false;
+		if (!store_get_next(&o->op))
+			RIG_UNTIL(&r, o->done);
+	}
+	assert_int_equal(o->op.status, STORE_BROKEN);
+	store_op_end(&o->op);
+	free(o);
+	for (uint64_t k = 3000; refused < 20; k++) {
+		enum store_status st = set_k(&r, k, k, k % 5 == 0 ? 2 * MIB : 40000);
+
+		assert_true(st == STORE_OK || st == STORE_UNAVAILABLE);
+		refused += st == STORE_UNAVAILABLE;
+	}
+	assert_true(get_k(&r, 9999, 9999, 1000)); /* RAM */
+	assert_true(atomic_load(&r.s->path[0].gone));
+	sim_disk_hang(r.env, "disk0", false);
+	RIG_UNTIL(&r, !atomic_load(&r.s->path[0].offline));
+	assert_int_equal(store_late(r.s), 0);
+	assert_int_equal(set_k(&r, 20000, 20000, 40000), STORE_OK);
+	assert_true(get_k(&r, 501, 501, 2 * MIB));
+	rig_close(&r);
+	rig_free(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -691,7 +924,9 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(everything_at_once),   cmocka_unit_test(queue),
 	    cmocka_unit_test(deletes_without_path), cmocka_unit_test(deletes_on_their_way),
 	    cmocka_unit_test(device_gone),          cmocka_unit_test(brought_back),
-	    cmocka_unit_test(back_under_load),
+	    cmocka_unit_test(back_under_load),      cmocka_unit_test(slow_reads),
+	    cmocka_unit_test(slow_reads_pin),       cmocka_unit_test(slow_writers),
+	    cmocka_unit_test(slow_only_path),
 	};
 
 	if (argc > 1)

@@ -20,7 +20,8 @@
  *     Before the last done() the engine sets op->kind = IO_NONE, so done() may reuse or free op.
  *  6. Nothing here is thread-safe except io_wake().
  *  7. At most disk_depth file operations are in the kernel at a time; more wait inside the engine
- *     in submit order. (A full device queue would block the submitting thread.)
+ *     in submit order. (A full device queue would block the submitting thread.) One that is cancelled
+ *     there gives its place to the next: a device that keeps it for ever must not stop the others.
  *  8. A write is one operation, but not one request of the device: an engine may hand it over piece by
  *     piece, in order of offset, so that reads do not wait behind it.
  */
@@ -87,6 +88,9 @@ static inline bool io_op_idle(const struct io_op *op)
 {
 	return op->kind == IO_NONE;
 }
+
+/* An operation under way: has the kernel got it, or does it wait for a place [IO-7]? */
+bool io_op_begun(const struct io_op *op);
 
 /* Counters of one io, written by its thread, read by any (relaxed). */
 #define IO_COUNTERS(X)                                                                             \

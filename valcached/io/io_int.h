@@ -22,9 +22,11 @@
 
 enum op_state { OP_IDLE, OP_KERNEL, OP_WAIT, OP_BACKLOG, OP_LOCAL };
 
-/* op->flags: two bits and a count of resubmissions */
-#define OP_CANCELLED   1u
-#define OP_DRAINED     2u /* uring: the op's last receive left its socket empty */
+/* op->flags: three bits and a count of resubmissions */
+#define OP_CANCELLED 1u
+#define OP_DRAINED   2u /* uring: the op's last receive left its socket empty */
+#define OP_PLACELESS                                                                               \
+	4u /* a file operation that was cancelled in the kernel; its place is another's */
 #define OP_RETRY_ONE   8u
 #define OP_RETRY_SPENT 0xf8u
 

@@ -46,6 +46,11 @@ void io_cause(char **cause, const char *fmt, ...)
 	va_end(ap);
 }
 
+bool io_op_begun(const struct io_op *op)
+{
+	return op->state == OP_KERNEL || op->state == OP_LOCAL;
+}
+
 bool io_disk_begin(struct io_op *op, int32_t *res)
 {
 	const struct io_file_info *info = &op->u.disk.file->info;

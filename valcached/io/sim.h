@@ -134,6 +134,9 @@ enum sim_fault { SIM_OK, SIM_READ_ERROR = 1, SIM_WRITE_ERROR = 2, SIM_DEAD = 3 }
 void sim_disk_fault(struct sim_env *env, const char *path, uint64_t off, uint64_t len,
 		    enum sim_fault fault);
 
+/* While it hangs no operation on the disk completes, neither those in flight nor new ones. */
+void sim_disk_hang(struct sim_env *env, const char *path, bool hangs);
+
 /* Looks at or changes what is on the disk, past every engine. The path must exist. */
 void sim_disk_peek(struct sim_env *env, const char *path, uint64_t off, void *buf, size_t len);
 void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const void *buf,

@@ -271,6 +271,11 @@ void sim_disk_fault(struct sim_env *env, const char *path, uint64_t off, uint64_
 	d->fault[d->faults++].fault = fault;
 }
 
+void sim_disk_hang(struct sim_env *env, const char *path, bool hangs)
+{
+	disk_must(env, path)->hangs = hangs;
+}
+
 void sim_disk_peek(struct sim_env *env, const char *path, uint64_t off, void *buf, size_t len)
 {
 	struct sim_disk *d = disk_must(env, path);

@@ -39,6 +39,7 @@ struct sim_disk {
 		enum sim_fault fault;
 	} fault[SIM_FAULTS];
 	unsigned faults;
+	bool hangs;
 };
 
 struct sim_file {

@@ -123,7 +123,8 @@ static unsigned land(struct sim_io *s, struct sim_flight *f)
 		launch(s, op);
 		return 0;
 	}
-	disk_next(s);
+	if (!(op->flags & OP_PLACELESS))
+		disk_next(s);
 	op_finish(op, res);
 	return 1;
 }
@@ -131,6 +132,8 @@ static unsigned land(struct sim_io *s, struct sim_flight *f)
 /* When f can land, if nothing else happens; UINT64_MAX: somebody else must act first. */
 static uint64_t due(const struct sim_io *s, const struct sim_flight *f)
 {
+	if (!f->dead && f->op->kind <= IO_DISCARD && sim_file_of(f->op)->disk->hangs)
+		return UINT64_MAX;
 	if (f->dead || f->op->kind <= IO_DISCARD || f->op->flags & OP_CANCELLED ||
 	    sim_net_ready(s->env, f->op))
 		return f->due;
@@ -256,9 +259,13 @@ static void sim_cancel(struct io *io, struct io_op *op)
 {
 	struct sim_io *s = sim_of(io);
 
-	if (op->state == OP_LOCAL)
+	if (op->state == OP_LOCAL || op->flags & OP_CANCELLED)
 		return;
 	op->flags |= OP_CANCELLED;
+	if (op->state == OP_KERNEL && op->kind <= IO_DISCARD) {
+		op->flags |= OP_PLACELESS;
+		disk_next(s);
+	}
 	if (op->state == OP_WAIT) {
 		A(op_list_remove(&s->wait, op));
 		op_local(&s->local, op, -ECANCELED);

@@ -221,6 +221,10 @@ static void uring_cancel(struct io *io, struct io_op *op)
 	switch (op->state) {
 	case OP_KERNEL:
 		uring_send_cancel(u, op);
+		if (op->kind <= IO_DISCARD) {
+			op->flags |= OP_PLACELESS;
+			uring_disk_next(u);
+		}
 		break;
 	case OP_WAIT:
 		A(op_list_remove(op->kind == IO_SEND ? &u->sends : &u->disk_wait, op));

@@ -138,7 +138,8 @@ unsigned uring_disk_done(struct uring *u, struct io_op *op, int32_t res)
 	}
 	if (unlikely(u->memcheck) && op->kind == IO_READ && res > 0)
 		memcheck_filled(op->u.disk.buf, (size_t)res);
-	uring_disk_next(u);
+	if (likely(!(op->flags & OP_PLACELESS)))
+		uring_disk_next(u);
 	op_finish(op, res);
 	return 1;
 }

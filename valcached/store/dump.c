@@ -110,11 +110,16 @@ static void dump_read_done(struct io_op *io)
 {
 	struct store_io *run = container_of(io, struct store_io, io);
 	struct store_op *op = run->op;
-	struct store *s = op->sw->s;
+	struct store *s = run->sw->s;
 	uint32_t pi = (uint32_t)(run->cursor >> 40), seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
 	uint32_t off = (uint32_t)(run->cursor & 0xffff) * FORMAT_ALIGN, n;
 
-	op->sw->in_flight--;
+	(void)watch_end(run->sw, &run->watch);
+	run->sw->in_flight--;
+	if (unlikely(op == NULL)) {
+		run_late_over(run);
+		return;
+	}
 	n = io->res > 0 ? (uint32_t)io->res : 0;
 	if (n > 0)
 		n = walk(op, &s->path[pi], seg, atomic_load(&run->pinned->generation), run->rd->mem,
@@ -125,6 +130,18 @@ static void dump_read_done(struct io_op *io)
 	run->rd = NULL;
 	run->cursor = n == 0 || off + n >= s->seg_size ? cursor_make(pi, seg + 1, 0)
 						       : cursor_make(pi, seg, off + n);
+	op_step(op);
+}
+
+/* The rest of this segment is not listed. */
+static void dump_expired(struct watch *w)
+{
+	struct store_op *op = container_of(w, struct store_io, watch)->op;
+	uint64_t at = op->run->cursor;
+
+	run_leave(op, "a read for a list of keys", false);
+	op->run->cursor =
+	    cursor_make((uint32_t)(at >> 40), ((uint32_t)(at >> 16) & 0xffffff) + 1, 0);
 	op_step(op);
 }
 
@@ -162,6 +179,7 @@ bool dump_step(struct store_op *op)
 		op->sw->in_flight++;
 		io_read(op->sw->io, &run->io, p->file, run->rd->mem, len, seg_offset(p, seg) + off,
 			dump_read_done);
+		watch_begin(op->sw, &run->watch, p, &run->io, dump_expired);
 		return false;
 	}
 	*run->cursor_out = run->cursor;

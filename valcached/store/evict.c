@@ -54,25 +54,30 @@ void slow_call(struct store *s)
 		worker_wake(s->worker[s->cfg.workers]);
 }
 
-static int do_write(struct store_worker *sw, struct path *p, const void *buf, uint32_t len,
-		    uint64_t off)
+/* Writes what d holds, and gives it back. */
+static int do_write(struct store_worker *sw, struct disk_io *d, uint32_t len, uint64_t off)
 {
-	struct io_op op = {0};
+	int res;
 
 	COUNT_N(sw, disk_write_bytes, len);
-	io_write(sw->io, &op, p->file, buf, len, off, io_wait_done);
-	return io_wait(sw->io, &op);
+	disk_write(d, len, off);
+	res = disk_wait(&d);
+	disk_io_free(&d);
+	return res;
 }
 
 static int do_sync(struct store_worker *sw, struct path *p)
 {
 	uint64_t ends = path_ends_before_sync(p);
-	struct io_op op = {0};
-	int res;
+	struct disk_io *d = disk_io_new(sw->io, p, 0);
+	int res = -ENOMEM;
 
 	atomic_store(&p->dirty, 0);
-	io_sync(sw->io, &op, p->file, io_wait_done);
-	res = io_wait(sw->io, &op);
+	if (d != NULL) {
+		disk_sync(d);
+		res = disk_wait(&d);
+		disk_io_free(&d);
+	}
 	if (res < 0) {
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&p->write_errors, 1);
@@ -100,12 +105,13 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 {
 	struct store *s = p->store;
 	uint64_t bytes = table_bytes(n);
+	struct disk_io *d = disk_io_new(sw->io, p, bytes + FORMAT_ALIGN);
 	struct format_footer *f;
 	uint8_t *mem;
-	int res;
 
-	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes + FORMAT_ALIGN) != 0)
+	if (d == NULL)
 		return -ENOMEM;
+	mem = d->mem;
 	memset(mem, 0, bytes + FORMAT_ALIGN);
 	if (n > 0) {
 		qsort(entries, n, sizeof *entries, by_place);
@@ -125,10 +131,7 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 		f->others += entries[i].type != FORMAT_VALUE;
 	}
 	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
-	res = do_write(sw, p, mem, (uint32_t)(bytes + FORMAT_ALIGN),
-		       seg_offset(p, seg) + f->table_off);
-	free(mem);
-	return res;
+	return do_write(sw, d, (uint32_t)(bytes + FORMAT_ALIGN), seg_offset(p, seg) + f->table_off);
 }
 
 static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
@@ -211,33 +214,37 @@ static struct format_entry *read_table(struct store_worker *sw, struct path *p, 
 {
 	struct store *s = p->store;
 	struct format_footer f;
-	struct io_op op = {0};
+	struct disk_io *d = disk_io_new(sw->io, p, FORMAT_ALIGN);
 	uint64_t end = seg_offset(p, seg) + s->seg_size, bytes;
 	uint8_t *mem;
 	bool good;
 
-	if (posix_memalign((void **)&mem, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+	if (d == NULL)
 		return NULL;
-	io_read(sw->io, &op, p->file, mem, FORMAT_ALIGN, end - FORMAT_ALIGN, io_wait_done);
-	good = io_wait(sw->io, &op) == (int)FORMAT_ALIGN;
-	memcpy(&f, mem, sizeof f);
-	free(mem);
+	disk_read(d, FORMAT_ALIGN, end - FORMAT_ALIGN);
+	good = disk_wait(&d) == (int)FORMAT_ALIGN;
+	if (good)
+		memcpy(&f, d->mem, sizeof f);
+	disk_io_free(&d);
 	if (!good ||
 	    !footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
 		return NULL;
 	bytes = table_bytes(f.entries);
 	*n = f.entries;
-	if (posix_memalign((void **)&mem, FORMAT_ALIGN, bytes > 0 ? bytes : FORMAT_ALIGN) != 0)
+	d = disk_io_new(sw->io, p, bytes > 0 ? bytes : FORMAT_ALIGN);
+	if (d == NULL)
 		return NULL;
 	if (bytes > 0) {
-		io_read(sw->io, &op, p->file, mem, (uint32_t)bytes, end - FORMAT_ALIGN - bytes,
-			io_wait_done);
-		good = io_wait(sw->io, &op) == (int)bytes;
+		disk_read(d, (uint32_t)bytes, end - FORMAT_ALIGN - bytes);
+		good = disk_wait(&d) == (int)bytes;
 	}
-	if (!good || !table_good(&f, (struct format_entry *)(void *)mem, s->id_seed)) {
-		free(mem);
+	if (!good || !table_good(&f, (struct format_entry *)(void *)d->mem, s->id_seed)) {
+		disk_io_free(&d);
 		return NULL;
 	}
+	mem = d->mem; /* the caller's now */
+	d->mem = NULL;
+	disk_io_free(&d);
 	return (struct format_entry *)(void *)mem;
 }
 
@@ -321,9 +328,9 @@ static struct wbuf *room(struct store_worker *sw, struct path *p, uint32_t bytes
 			return w;
 		for (unsigned i = 0; i < sw->nwbufs; i++)
 			busy = busy || sw->wbufs[i]->writing != 0;
-		if (!busy)
+		if (!busy || atomic_load(&p->offline))
 			return NULL;
-		A(io_turn(sw->io, -1) >= 0);
+		turn_waiting(sw);
 	}
 }
 
@@ -404,23 +411,22 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 }
 
 struct run {
-	struct io_op op;
-	uint8_t *mem;
+	struct disk_io *d;     /* NULL: no memory, or it has taken too long */
 	uint32_t first, count; /* of the picks */
 	uint32_t from, bytes;  /* in the segment */
 };
 
 /* A run that could not be read as a whole: its records one by one. */
-static bool read_alone(struct store_worker *sw, struct path *p, uint32_t seg,
-		       const struct format_entry *f, struct run *r)
+static bool read_alone(struct path *p, uint32_t seg, const struct format_entry *f, struct run *r)
 {
 	uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
 
 	r->from = f->units_at * FORMAT_UNIT & ~(FORMAT_ALIGN - 1);
 	r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
-	io_read(sw->io, &r->op, p->file, r->mem, r->bytes, seg_offset(p, seg) + r->from,
-		io_wait_done);
-	return io_wait(sw->io, &r->op) == (int)r->bytes;
+	if (r->d == NULL || atomic_load(&p->gone))
+		return false;
+	disk_read(r->d, r->bytes, seg_offset(p, seg) + r->from);
+	return disk_wait(&r->d) == (int)r->bytes;
 }
 
 /*
@@ -435,14 +441,12 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 	bool stop = false, kept = true;
 
 	for (unsigned i = 0; i < RUNS; i++)
-		if (posix_memalign((void **)&run[i].mem, FORMAT_ALIGN,
-				   RUN_BYTES + 2 * FORMAT_ALIGN) != 0)
-			run[i].mem = NULL;
+		run[i].d = disk_io_new(sw->io, p, RUN_BYTES + 2 * FORMAT_ALIGN);
 	while ((next < n && !stop) || flying > 0) {
 		struct run *r;
 
 		while (next < n && !stop && flying < RUNS &&
-		       run[(head + flying) % RUNS].mem != NULL) {
+		       run[(head + flying) % RUNS].d != NULL) {
 			const struct format_entry *f = &e[pick[next].entry];
 			uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
 
@@ -461,14 +465,13 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			}
 			r->count = next - r->first;
 			r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
-			io_read(sw->io, &r->op, p->file, r->mem, r->bytes,
-				seg_offset(p, seg) + r->from, io_wait_done);
+			disk_read(r->d, r->bytes, seg_offset(p, seg) + r->from);
 			flying++;
 		}
 		if (flying == 0)
 			break; /* no memory at all */
 		r = &run[head];
-		bool whole = io_wait(sw->io, &r->op) == (int)r->bytes;
+		bool whole = disk_wait(&r->d) == (int)r->bytes;
 
 		if (!whole)
 			COUNT(sw, read_errors);
@@ -476,11 +479,12 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			const struct format_entry *f = &e[pick[r->first + i].entry];
 			enum again did = AGAIN_LOST;
 
+			stop = stop || atomic_load(&p->gone);
 			if (stop)
 				did = AGAIN_NO_ROOM;
-			else if (whole || read_alone(sw, p, seg, f, r))
+			else if (whole || read_alone(p, seg, f, r))
 				did = reinsert(sw, p, seg, f,
-					       r->mem +
+					       r->d->mem +
 						   ((size_t)f->units_at * FORMAT_UNIT - r->from));
 			/* what ends others comes first: without it no value is written again [EV-3] */
 			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
@@ -494,7 +498,7 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 		if (e[pick[next].entry].type != FORMAT_VALUE)
 			kept = false;
 	for (unsigned i = 0; i < RUNS; i++)
-		free(run[i].mem);
+		disk_io_free(&run[i].d);
 	return kept;
 }
 
@@ -530,11 +534,12 @@ static void flush_own(struct store_worker *sw)
 	for (unsigned i = 0; i < sw->nwbufs; i++) {
 		struct wbuf *w = sw->wbufs[i];
 
-		while (w->active && (w->records > 0 || w->writing != 0)) {
+		while (w->active && (w->records > 0 || w->writing != 0) &&
+		       !atomic_load(&w->path->silent)) {
 			if (w->writing == 0)
 				wbuf_flush(w);
 			else
-				A(io_turn(sw->io, -1) >= 0);
+				turn_waiting(sw);
 		}
 	}
 }
@@ -542,13 +547,14 @@ static void flush_own(struct store_worker *sw)
 /* Block devices that like it are told that the old content is not needed; the new header stays. */
 static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 {
-	struct io_op op = {0};
+	struct disk_io *d;
 
-	if (!p->file->info.block_device)
+	if (!p->file->info.block_device || (d = disk_io_new(sw->io, p, 0)) == NULL)
 		return;
-	io_discard(sw->io, &op, p->file, seg_offset(p, seg) + FORMAT_ALIGN,
-		   (uint32_t)p->store->seg_size - FORMAT_ALIGN, io_wait_done);
-	(void)io_wait(sw->io, &op); /* a hint: refusal changes nothing */
+	disk_discard(d, seg_offset(p, seg) + FORMAT_ALIGN,
+		     (uint32_t)p->store->seg_size - FORMAT_ALIGN);
+	(void)disk_wait(&d); /* a hint: refusal changes nothing */
+	disk_io_free(&d);
 }
 
 /* Begins the segment's next life on disk; *generation is for memory, when the old one is over there. */
@@ -557,10 +563,12 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 	struct store *s = sw->s;
 	struct segment *g = &p->seg[seg];
 	struct format_segment *h;
+	struct disk_io *d = disk_io_new(sw->io, p, sizeof *h);
 	int res;
 
-	if (posix_memalign((void **)&h, FORMAT_ALIGN, sizeof *h) != 0)
+	if (d == NULL)
 		return -ENOMEM;
+	h = (struct format_segment *)(void *)d->mem;
 	memset(h, 0, sizeof *h);
 	h->magic = FORMAT_SEG_MAGIC;
 	h->version = FORMAT_VERSION;
@@ -570,7 +578,7 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 	memcpy(h->store_id, s->id, 16);
 	segment_seal(h, s->id_seed);
 	*generation = h->generation;
-	res = do_write(sw, p, h, sizeof *h, seg_offset(p, seg));
+	res = do_write(sw, d, sizeof *h, seg_offset(p, seg));
 	if (res < 0) {
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&p->write_errors, 1);
@@ -578,7 +586,6 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 	} else {
 		res = do_sync(sw, p);
 	}
-	free(h);
 	return res;
 }
 
@@ -635,6 +642,17 @@ static void out_of_use(struct path *p, uint32_t seg, bool copied, const char *wh
 	p->keep_ends = p->keep_ends || copied;
 	log_warn("store: %s: segment %u is not used again before the next start: %s",
 		 p->file->info.path, seg, why);
+}
+
+/* Nobody reads its old life any more. */
+static void recycled(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	uint64_t generation = p->seg[seg].pending;
+
+	discard(sw, p, seg);
+	p->seg[seg].pending = 0;
+	atomic_fetch_add(&p->seg_recycled, 1);
+	make_clean(sw, p, seg, generation);
 }
 
 /* False: nothing can be recycled yet. */
@@ -742,12 +760,24 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	if (g->opened_ns != 0 && g->stream == STREAM_MAIN)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
 	grace(sw); /* [EV-6] */
-	while (atomic_load(&g->pins) != 0)
+	g->pending = generation;
+	for (uint64_t t = io_now(sw->io); atomic_load(&g->pins) != 0;) {
+		if (s->cfg.io_timeout_ns != 0 && io_now(sw->io) - t >= s->cfg.io_timeout_ns)
+			return p->parked = true; /* until the read has come back */
 		wait_for_others(sw, 10 * NS_PER_MS);
-	discard(sw, p, seg);
-	atomic_fetch_add(&p->seg_recycled, 1);
-	make_clean(sw, p, seg, generation);
+	}
+	recycled(sw, p, seg);
 	return true;
+}
+
+static void pending_turn(struct store_worker *sw, struct path *p)
+{
+	p->parked = false;
+	for (uint32_t k = 0; k < p->nseg; k++)
+		if (p->seg[k].pending != 0 && atomic_load(&p->seg[k].pins) == 0)
+			recycled(sw, p, k);
+		else if (p->seg[k].pending != 0)
+			p->parked = true;
 }
 
 static void prepare_virgin(struct store_worker *sw, struct path *p)
@@ -879,6 +909,8 @@ uint64_t slow_turn(struct store_worker *sw)
 
 		if (atomic_load(&p->offline))
 			continue;
+		if (unlikely(p->parked))
+			pending_turn(sw, p);
 		seal_ready(sw, p, false);
 		if (nclean(p) < CLEAN_AHEAD) {
 			bool did = true;
@@ -924,6 +956,7 @@ void slow_finish(struct store_worker *sw)
 	while (!wbufs_idle(sw)) {
 		uint64_t d = UINT64_MAX;
 
+		watch_turn(sw, &d);
 		wbufs_turn(sw, &d);
 		if (!wbufs_idle(sw))
 			A(io_turn(sw->io, (int64_t)(10 * NS_PER_MS)) >= 0);

@@ -126,7 +126,7 @@ static bool from_ram(struct store_op *op, bool head)
 	return true;
 }
 
-static bool miss(struct store_op *op)
+bool get_miss(struct store_op *op)
 {
 	COUNT(op->sw, get_misses);
 	run_drop(op);
@@ -169,7 +169,7 @@ bool get_step(struct store_op *op)
 			}
 			return get_step(op);
 		}
-		return miss(op);
+		return get_miss(op);
 	}
 	fill_result(op, &run->rec);
 	index_touch(sw->s->index, op->hash, run->found_loc);
@@ -205,6 +205,6 @@ bool store_get(struct store_op *op, bool head)
 	index_find(s->index, op->hash, &op->run->probe);
 	op->run->probed = true;
 	if (op->run->probe.n == 0)
-		return miss(op);
+		return get_miss(op);
 	return get_step(op);
 }

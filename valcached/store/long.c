@@ -34,6 +34,7 @@ struct long_value {
 	struct path *path;
 	uint32_t seg;
 	bool want;  /* the caller waits for the next chunk */
+	bool late;  /* a chunk's read has taken too long */
 	bool ended; /* the caller has ended the op while I/O was in flight */
 	uint8_t ahead;
 	struct buf *buf; /* get: the chunk read ahead; set: the one being filled or written */
@@ -138,6 +139,7 @@ static void ahead_done(struct io_op *io)
 	struct segment *g = run->pinned;
 	bool good;
 
+	(void)watch_end(sw, &run->watch);
 	run->pinned = NULL;
 	sw->in_flight--;
 	good = io->res >= 0 && (uint32_t)io->res >= lv->n &&
@@ -150,15 +152,30 @@ static void ahead_done(struct io_op *io)
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(sw->s, lv->path, lv->seg, "a chunk has a bad checksum");
 		}
-	} else if (io->res < 0) {
+	} else if (io->res < 0 && io->res != -ECANCELED) {
 		COUNT(sw, read_errors);
 		atomic_fetch_add(&lv->path->read_errors, 1);
 		segment_quarantine(sw->s, lv->path, lv->seg, strerror(-io->res));
 	}
 	segment_unpin(sw->s, g);
 	lv->ahead = good ? AHEAD_READY : AHEAD_FAILED;
+	lv->late = false;
 	if (!orphan_done(run))
 		op_step(run->op);
+}
+
+static bool broken(struct store_op *op);
+
+static void ahead_expired(struct watch *w)
+{
+	struct store_io *run = container_of(w, struct store_io, watch);
+	struct long_value *lv = run->lv;
+
+	lv->late = true;
+	buf_uncharge(lv->sw, &lv->charge);
+	watch_late(lv->sw, w, "a read for a get", false);
+	if (run->op != NULL && lv->want && broken(run->op))
+		run->op->done(run->op);
 }
 
 /* False: no memory. must: see buf_take(); else it is a favour to the next call. */
@@ -190,6 +207,7 @@ static bool read_ahead(struct store_op *op, bool must)
 	op->sw->in_flight++;
 	COUNT(op->sw, disk_reads);
 	io_read(op->sw->io, &run->io, lv->path->file, lv->buf->mem, ROUND(lv->n), at, ahead_done);
+	watch_begin(op->sw, &run->watch, lv->path, &run->io, ahead_expired);
 	return true;
 }
 
@@ -253,7 +271,7 @@ bool long_get_step(struct store_op *op)
 		}
 		return lv->ahead == AHEAD_FAILED ? broken(op) : false;
 	case AHEAD_READING:
-		return false;
+		return lv->late ? broken(op) : false;
 	case AHEAD_FAILED:
 		return broken(op);
 	default:
@@ -290,6 +308,7 @@ static void write_done(struct io_op *io)
 	struct store_io *run = container_of(io, struct store_io, io);
 	struct long_value *lv = run->lv;
 
+	(void)watch_end(lv->sw, &run->watch);
 	lv->sw->in_flight--;
 	if (io->res < 0) {
 		COUNT(lv->sw, write_errors);
@@ -301,6 +320,21 @@ static void write_done(struct io_op *io)
 	atomic_store(&lv->sw->s->large[lv->slot].state, LARGE_RECEIVING);
 	if (!orphan_done(run))
 		op_step(run->op);
+}
+
+/* Refused; the extent is given back when the write is over. */
+static void write_expired(struct watch *w)
+{
+	struct store_io *run = container_of(w, struct store_io, watch);
+	struct store_op *op = run->op;
+
+	buf_uncharge(run->sw, &run->lv->charge);
+	watch_late(run->sw, w, "a write of a long value", true);
+	if (op == NULL)
+		return; /* its caller has left before */
+	A(long_orphan(op));
+	if (set_finish(op, STORE_UNAVAILABLE))
+		op->done(op);
 }
 
 static bool write_at(struct store_op *op, uint32_t ext_at, uint32_t len)
@@ -317,6 +351,7 @@ static bool write_at(struct store_op *op, uint32_t ext_at, uint32_t len)
 		atomic_fetch_sub(&op->sw->s->tokens, len);
 	io_write(op->sw->io, &op->run->io, lv->path->file, lv->buf->mem, len,
 		 seg_offset(lv->path, lv->seg) + lv->ext_off + ext_at, write_done);
+	watch_begin(op->sw, &op->run->watch, lv->path, &op->run->io, write_expired);
 	return true;
 }
 

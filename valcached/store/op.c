@@ -66,6 +66,16 @@ void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
 	buf_put(sw->s->ram, b);
 }
 
+void buf_uncharge(struct store_worker *sw, uint32_t *charge)
+{
+	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
+
+	A(charged >= *charge);
+	atomic_store_explicit(&sw->charged, charged - *charge, memory_order_relaxed);
+	*charge = 0;
+	sw->retry = true;
+}
+
 /* The body is there, or will never be. */
 void op_body_over(struct store_op *op)
 {
@@ -112,6 +122,7 @@ struct store_io *run_get(struct store_op *op)
 	run->text = NULL;
 	run->text_n = run->text_cap = 0;
 	run->op = op;
+	run->sw = sw;
 	op->run = run;
 	return run;
 }
@@ -143,6 +154,38 @@ void run_drop(struct store_op *op)
 	op->run = NULL;
 	run->free_next = op->sw->io_free;
 	op->sw->io_free = run;
+}
+
+void run_leave(struct store_op *op, const char *what, bool serious)
+{
+	struct store_io *late = op->run, *run;
+
+	drop_found(op);
+	op->run = NULL;
+	run = run_get(op);
+	run->lv = late->lv;
+	run->cursor = late->cursor;
+	run->cursor_out = late->cursor_out;
+	run->text = late->text;
+	run->text_n = late->text_n;
+	run->text_cap = late->text_cap;
+	late->lv = NULL;
+	late->text = NULL;
+	late->op = NULL;
+	buf_uncharge(op->sw, &late->rd_charge);
+	watch_late(op->sw, &late->watch, what, serious);
+}
+
+void run_late_over(struct store_io *run)
+{
+	struct store_worker *sw = run->sw;
+
+	segment_unpin(sw->s, run->pinned);
+	run->pinned = NULL;
+	buf_give(sw, run->rd, run->rd_charge);
+	run->rd = NULL;
+	run->free_next = sw->io_free;
+	sw->io_free = run;
 }
 
 /* ---- waiting ----------------------------------------------------------------------------------- */
@@ -329,13 +372,18 @@ static void find_read_done(struct io_op *io)
 {
 	struct store_io *run = container_of(io, struct store_io, io);
 	struct store_op *op = run->op;
-	struct store_worker *sw = op->sw;
+	struct store_worker *sw = run->sw;
 	struct store *s = sw->s;
 	struct segment *g = run->pinned;
 	uint32_t off = run->rd->rec_off;
 
-	run->pinned = NULL;
+	(void)watch_end(sw, &run->watch);
 	sw->in_flight--;
+	if (unlikely(op == NULL)) {
+		run_late_over(run);
+		return;
+	}
+	run->pinned = NULL;
 	if (io->res < 0 || (uint32_t)io->res < run->io.u.disk.len) {
 		uint32_t seg, at;
 		struct path *p = loc_path(s, run->loc, &seg, &at);
@@ -355,6 +403,23 @@ static void find_read_done(struct io_op *io)
 	segment_unpin(s, g);
 	run->at++;
 	op_step(op);
+}
+
+/* A get is a miss. Who wants to write must know what is there, or that nobody can: so the path is offline. */
+static void find_expired(struct watch *w)
+{
+	struct store_io *run = container_of(w, struct store_io, watch);
+	struct store_op *op = run->op;
+	struct store *s = run->sw->s;
+	bool get = op->kind == OP_GET;
+
+	if (get)
+		tell_gone(s, STORE_GONE_UNREADABLE, op->hash, run->loc);
+	run_leave(op, get ? "a read for a get" : "a read for a set or a delete", !get);
+	if (get && get_miss(op))
+		op->done(op);
+	else if (!get)
+		op_step(op);
 }
 
 enum find_result op_find(struct store_op *op, bool whole)
@@ -422,6 +487,7 @@ enum find_result op_find(struct store_op *op, bool whole)
 		COUNT(sw, disk_reads);
 		io_read(sw->io, &run->io, p->file, run->rd->mem + pad, len, off - slop,
 			find_read_done);
+		watch_begin(sw, &run->watch, p, &run->io, find_expired);
 		return FIND_PENDING;
 	}
 	return FIND_DONE;

@@ -116,6 +116,7 @@ static void make_virgin(struct path *p, struct segment *g)
 	g->entries_cap = g->nentries = g->extents = g->allowed = g->used = 0;
 	g->opened_ns = 0;
 	g->emptied = false;
+	g->pending = 0;
 	atomic_store(&g->data_bytes, 0);
 	atomic_store(&g->quarantined, false);
 	atomic_store(&g->close_wanted, false);
@@ -154,33 +155,33 @@ static uint64_t *read_generations(struct store_worker *sw, struct path *p)
 {
 	struct store *s = sw->s;
 	uint64_t *gen = calloc(p->nseg, sizeof *gen);
-	struct io_op op[DEPTH];
-	bool any = false;
-	uint8_t *mem;
+	struct disk_io *d[DEPTH] = {0};
+	bool any = false, late = false;
 
-	if (gen == NULL || posix_memalign((void **)&mem, FORMAT_ALIGN, DEPTH * FORMAT_ALIGN) != 0) {
-		free(gen);
-		return NULL;
-	}
-	memset(op, 0, sizeof op);
-	for (uint32_t first = 0; first < p->nseg; first += DEPTH) {
+	for (unsigned i = 0; i < DEPTH && gen != NULL; i++)
+		if ((d[i] = disk_io_new(sw->io, p, FORMAT_ALIGN)) == NULL)
+			late = true;
+	for (uint32_t first = 0; gen != NULL && !late && first < p->nseg; first += DEPTH) {
 		uint32_t n = p->nseg - first < DEPTH ? p->nseg - first : DEPTH;
 
 		for (uint32_t i = 0; i < n; i++)
-			io_read(sw->io, &op[i], p->file, mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
-				seg_offset(p, first + i), io_wait_done);
+			disk_read(d[i], FORMAT_ALIGN, seg_offset(p, first + i));
 		for (uint32_t i = 0; i < n; i++) {
-			const struct format_segment *h =
-			    (const struct format_segment *)(const void *)(mem + i * FORMAT_ALIGN);
-			bool got = io_wait(sw->io, &op[i]) == (int)FORMAT_ALIGN;
+			bool got = disk_wait(&d[i]) == (int)FORMAT_ALIGN;
+			const struct format_segment *h;
 
 			any = any || got;
-			if (got && segment_good(h, s->id_seed, s->id, first + i))
+			late = late || d[i] == NULL;
+			if (!got)
+				continue;
+			h = (const struct format_segment *)(const void *)d[i]->mem;
+			if (segment_good(h, s->id_seed, s->id, first + i))
 				gen[first + i] = h->generation;
 		}
 	}
-	free(mem);
-	if (any)
+	for (unsigned i = 0; i < DEPTH; i++)
+		disk_io_free(&d[i]);
+	if (any && !late)
 		return gen;
 	free(gen);
 	return NULL;
@@ -260,12 +261,18 @@ static bool same_store(const struct format_super *a, const struct format_super *
 static bool bring_back(struct store_worker *sw, struct path *p, char why[static PATH_WHY_MAX])
 {
 	struct store *s = sw->s;
-	bool was_gone = atomic_exchange(&p->gone, true), missed;
+	bool was_gone, missed;
 	uint64_t epoch = atomic_load(&s->epoch);
 	struct format_super disk = {0};
 	uint32_t dropped = 0;
 	int res;
 
+	if (atomic_load(&p->late) > 0) { /* [LT-4] */
+		snprintf(why, PATH_WHY_MAX, "the device still has %u operations of before",
+			 atomic_load(&p->late));
+		return false;
+	}
+	was_gone = atomic_exchange(&p->gone, true);
 	grace(sw);
 	if (!drain(sw, p)) {
 		atomic_store(&p->gone, was_gone);
@@ -304,6 +311,7 @@ static bool bring_back(struct store_worker *sw, struct path *p, char why[static 
 	p->must_empty = false;
 	atomic_store(&p->epoch, epoch);
 	atomic_store(&p->ends_safe, atomic_load(&p->ends_made));
+	atomic_store(&p->silent, false);
 	atomic_store(&p->gone, false);
 	atomic_store(&p->offline, false);
 	if (missed)

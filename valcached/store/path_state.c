@@ -57,18 +57,22 @@ void path_why(const struct path *p, char why[static PATH_WHY_MAX])
 
 int super_read(struct io *io, struct path *p, struct format_super *out)
 {
+	struct disk_io *d = disk_io_new(io, p, FORMAT_ALIGN);
 	bool blank = true, found = false;
 	int res = 0;
-	uint8_t *page;
 
-	if (posix_memalign((void **)&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+	if (d == NULL)
 		return -ENOMEM;
 	for (unsigned copy = 0; copy < 2; copy++) {
-		struct format_super *sb = (struct format_super *)(void *)page;
-		struct io_op op = {0};
+		struct format_super *sb;
+		const uint8_t *page;
 
-		io_read(io, &op, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN, io_wait_done);
-		res = io_wait(io, &op);
+		disk_read(d, FORMAT_ALIGN, copy * FORMAT_ALIGN);
+		res = disk_wait(&d);
+		if (d == NULL)
+			return res;
+		page = d->mem;
+		sb = (struct format_super *)(void *)d->mem;
 		if (res != (int)FORMAT_ALIGN) {
 			res = res < 0 ? res : -EIO;
 			break;
@@ -82,32 +86,29 @@ int super_read(struct io *io, struct path *p, struct format_super *out)
 			if (page[i] != 0)
 				blank = false;
 	}
-	free(page);
+	disk_io_free(&d);
 	return res < 0 ? res : found ? 1 : blank ? 0 : -EINVAL;
 }
 
 int super_write(struct io *io, struct path *p)
 {
-	struct io_op op = {0};
-	uint64_t off;
-	void *page;
+	struct disk_io *d = disk_io_new(io, p, FORMAT_ALIGN);
 	int res;
 
-	if (posix_memalign(&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+	if (d == NULL)
 		return -ENOMEM;
 	/* the two copies are written in turn, so that one is always whole */
 	p->super.serial++;
-	off = (p->super.serial & 1) * FORMAT_ALIGN;
 	live_serial(p, false);
 	super_seal(&p->super);
-	memcpy(page, &p->super, sizeof p->super);
-	io_write(io, &op, p->file, page, FORMAT_ALIGN, off, io_wait_done);
-	res = io_wait(io, &op);
+	memcpy(d->mem, &p->super, sizeof p->super);
+	disk_write(d, FORMAT_ALIGN, (p->super.serial & 1) * FORMAT_ALIGN);
+	res = disk_wait(&d);
 	if (res >= 0) {
-		io_sync(io, &op, p->file, io_wait_done);
-		res = io_wait(io, &op);
+		disk_sync(d);
+		res = disk_wait(&d);
 	}
-	free(page);
+	disk_io_free(&d);
 	if (res >= 0)
 		live_serial(p, true);
 	return res < 0 ? res : 0;
@@ -144,6 +145,20 @@ void path_fail(struct path *p, const char *what, int err)
 	slow_call(p->store);
 }
 
+void path_silent(struct path *p, const char *what)
+{
+	path_fail(p, what, -ETIMEDOUT);
+	if (atomic_exchange(&p->gone, true))
+		return;
+	atomic_store(&p->silent, true);
+	say_why(p, what, -ETIMEDOUT);
+	log_error(
+	    "store: %s does not answer: %s has taken longer than --io-timeout; its values are misses "
+	    "until what it has been asked for is done",
+	    p->file->info.path, what);
+	slow_call(p->store);
+}
+
 static void path_gone(struct path *p, int err)
 {
 	path_fail(p, "its superblock cannot be read", err);
@@ -162,21 +177,20 @@ static void path_gone(struct path *p, int err)
 
 bool path_answers(struct store_worker *sw, struct path *p)
 {
+	struct disk_io *d = disk_io_new(sw->io, p, FORMAT_ALIGN);
 	int res = -ENOMEM;
-	void *page;
 
+	for (unsigned copy = 0; d != NULL && copy < 2 && res != (int)FORMAT_ALIGN; copy++) {
+		if (atomic_load(&p->gone))
+			break;
+		disk_read(d, FORMAT_ALIGN, copy * FORMAT_ALIGN);
+		res = disk_wait(&d);
+	}
+	disk_io_free(&d);
 	if (atomic_load(&p->gone))
 		return false;
-	if (posix_memalign(&page, FORMAT_ALIGN, FORMAT_ALIGN) != 0)
+	if (res == -ENOMEM)
 		return true;
-	for (unsigned copy = 0; copy < 2 && res != (int)FORMAT_ALIGN; copy++) {
-		struct io_op op = {0};
-
-		io_read(sw->io, &op, p->file, page, FORMAT_ALIGN, copy * FORMAT_ALIGN,
-			io_wait_done);
-		res = io_wait(sw->io, &op);
-	}
-	free(page);
 	if (res == (int)FORMAT_ALIGN)
 		return true;
 	path_gone(p, res < 0 ? res : -EIO);

@@ -102,6 +102,8 @@ struct reading {
 	uint64_t seq_max, gen_max, torn, indexed, ended;
 	uint8_t *dead; /* write buffers of a dead process, or NULL */
 	size_t dead_len, ndead;
+	bool
+	    running; /* not at start: no memory of ours is given to an operation that may take too long */
 	bool attached; /* to the index of the process before, which this boot has seen */
 };
 
@@ -110,8 +112,20 @@ static int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, u
 	struct io_op op = {0};
 	int res;
 
-	io_read(r->io, &op, p->file, buf, len, off, io_wait_done);
-	res = io_wait(r->io, &op);
+	if (r->running) {
+		struct disk_io *d = disk_io_new(r->io, p, len);
+
+		if (d == NULL)
+			return -ENOMEM;
+		disk_read(d, len, off);
+		res = disk_wait(&d);
+		if (res > 0)
+			memcpy(buf, d->mem, (size_t)res);
+		disk_io_free(&d);
+	} else {
+		io_read(r->io, &op, p->file, buf, len, off, io_wait_done);
+		res = io_wait(r->io, &op);
+	}
 	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
 }
 
@@ -813,6 +827,7 @@ void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg)
 	struct reading r = {
 	    .s = s,
 	    .io = sw->io,
+	    .running = true,
 	};
 	struct found f = {.path = p, .seg = seg, .generation = atomic_load(&g->generation)};
 

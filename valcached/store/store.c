@@ -198,6 +198,7 @@ uint64_t store_worker_turn(struct store_worker *sw)
 	} else if (sw->retry_at == 0 && anyone_waits(sw)) {
 		sw->retry_at = now + 2 * NS_PER_MS;
 	}
+	watch_turn(sw, &next);
 	wbufs_turn(sw, &next);
 	if (sw->retry_at != 0 && sw->retry_at < next)
 		next = sw->retry_at;
@@ -356,6 +357,7 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 	P("state", "%s", path_state(p));
 	P("read_errors", "%" PRIu64, atomic_load(&p->read_errors));
 	P("write_errors", "%" PRIu64, atomic_load(&p->write_errors));
+	P("late", "%u", atomic_load(&p->late));
 	path_why(p, why);
 	P("reason", "%s", why);
 	P("direct_io", "%s", p->file->info.direct ? "yes" : "no");

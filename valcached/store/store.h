@@ -81,9 +81,10 @@ struct store_config {
 	uint64_t mean_value; /* bytes; sizes the index */
 	uint64_t item_max;   /* largest value */
 	unsigned workers; /* store_worker_open() with id 0 .. workers - 1; the slow one is extra */
-	uint64_t ram_bytes;    /* RAM tier */
-	uint64_t buffer_bytes; /* in-flight buffers, all workers together */
-	uint64_t sync_ns;      /* power-cut promise */
+	uint64_t ram_bytes;     /* RAM tier */
+	uint64_t buffer_bytes;  /* in-flight buffers, all workers together */
+	uint64_t sync_ns;       /* power-cut promise */
+	uint64_t io_timeout_ns; /* so long a disk operation is waited for; 0: without a limit */
 	enum store_admit admit;
 	uint64_t write_budget; /* bytes a second over all paths, 0 = no bound */
 	double
@@ -117,6 +118,8 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	       char **cause);
 /* All workers are closed. After a clean close the next open finds everything sealed. */
 void store_close(struct store **s);
+/* Disk operations that nobody waits for any more and the kernel still has. Any thread. */
+unsigned store_late(const struct store *s);
 
 /*
  * id < cfg.workers: a serving worker. id == cfg.workers: the slow thread's. io must outlive it.
@@ -273,6 +276,7 @@ void store_latency(const struct store *s, enum store_latency which, struct hist 
 	X(corrupt_reads, "records with a bad checksum")                                            \
 	X(read_errors, "disk reads that failed")                                                   \
 	X(write_errors, "disk writes that failed")                                                 \
+	X(io_timeouts, "disk operations that took longer than --io-timeout")                       \
 	X(offline_misses, "reads that were not tried: their path is offline")                      \
 	X(broken_values, "long values whose later chunk was bad; the connection was closed")       \
 	X(sets_stored, "sets that wrote a record")                                                 \

@@ -35,6 +35,7 @@
 #define SEG_NONE       UINT32_MAX
 #define PATH_WHY_MAX   160
 #define CACHE_LINE     64
+#define PATH_LATE_MAX  4u /* [LT-3] */
 
 /*
  * A segment's life, all transitions under its path's lock:
@@ -73,6 +74,8 @@ struct segment {
 	_Atomic bool close_wanted; /* the recycler waits for its last extents */
 	bool emptied;              /* slow worker: quarantined and out of the index */
 	bool ragged;               /* slow worker: its table may not have all that the index has */
+	uint64_t
+	    pending;   /* slow worker: RECYCLING, clean under this generation once it has no pins */
 	bool unwalked; /* FULL, of the process before: seal() asks the disk what it holds */
 	/* under the path's lock, while OPEN or FULL: */
 	uint32_t used;    /* bytes given out, with the header */
@@ -99,10 +102,13 @@ struct path {
 	_Atomic uint64_t epoch; /* the highest delete epoch that may stand in its superblock */
 	_Atomic uint64_t ends_open, ends_made, ends_safe; /* see path_end_made() */
 	_Atomic uint64_t read_errors, write_errors;
+	_Atomic uint32_t late;  /* operations that nobody waits for any more: late.c */
+	_Atomic bool silent;    /* that is why it is gone */
 	char why[PATH_WHY_MAX]; /* it is offline; under lock */
 	/* path_return.c: bringing it back */
 	_Atomic uint64_t returns_asked, returns_done;
 	char outcome[PATH_WHY_MAX]; /* of the last try; under lock */
+	bool parked;                /* slow worker: some segment is pending */
 	bool must_empty;            /* slow worker: memory has been emptied, the disk not yet */
 	uint64_t serial_found;      /* of the superblock, before this start; 0: there was none */
 	_Atomic uint64_t dirty;     /* bytes written since the last sync began */
@@ -178,6 +184,27 @@ struct live {
 	struct live_seg seg[] __attribute__((aligned(CACHE_LINE)));
 };
 
+/* A disk operation in flight of a worker, for as long as nobody has lost patience: late.c */
+struct watch {
+	struct watch *prev, *next;
+	uint64_t since;
+	struct path *path;
+	struct io_op *op;
+	void (*expired)(
+	    struct watch *w); /* must call watch_late(), or end the operation's wait otherwise */
+	bool late;
+};
+
+/* One of the slow worker, with its memory. */
+struct disk_io {
+	struct io_op op;
+	struct io *io;
+	struct path *path;
+	uint8_t *mem;
+	uint64_t since;
+	bool late; /* its own from now on */
+};
+
 /*
  * A write buffer: the image of one extent, filled by one worker, written block by block.
  *
@@ -208,6 +235,7 @@ struct wbuf {
 	uint32_t writing;     /* end of the block being written; 0: none */
 	uint64_t dirty_since; /* of the oldest byte not submitted; 0: clean */
 	struct io_op op;
+	struct watch watch; /* of op */
 	struct format_entry *entries;
 	uint32_t nentries, entries_cap, allowed;
 	uint32_t tries;
@@ -220,8 +248,10 @@ enum op_kind { OP_NONE, OP_GET, OP_SET, OP_DELETE, OP_FLUSH, OP_DUMP, OP_PATH };
 /* State of an op that is more than a RAM hit or a plain miss; taken from the worker's pool. */
 struct store_io {
 	struct store_io *free_next;
-	struct store_op *op;
+	struct store_op *op; /* NULL: nobody waits for io any more */
+	struct store_worker *sw;
 	struct io_op io;
+	struct watch watch; /* of io */
 	/* find: op.c */
 	struct index_probe probe;
 	bool probed;
@@ -268,9 +298,10 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[4];                  /* enum wait_for */
-	_Atomic bool extent_wanted; /* the slow worker wakes us when a segment is clean */
-	bool retry;                 /* something was given back: look at the queue */
+	} wait[4];                        /* enum wait_for */
+	_Atomic bool extent_wanted;       /* the slow worker wakes us when a segment is clean */
+	struct watch *watch, *watch_last; /* in flight, the oldest first */
+	bool retry;                       /* something was given back: look at the queue */
 	uint64_t retry_at;
 	bool stopping, finished;
 	_Atomic bool gone;                  /* closed: nobody waits for it or wakes it any more */
@@ -334,6 +365,7 @@ struct store {
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
+	_Atomic uint32_t late; /* of all paths */
 	pthread_mutex_t base_lock;
 	struct store_counters *base; /* counters at the last reset */
 	struct hist *lat_base;
@@ -478,6 +510,13 @@ void op_drop_buf(struct store_op *op);
 /* Sets the status and counts the time. */
 bool op_finish(struct store_op *op, enum store_status st, int lat);
 
+/* op's I/O has taken too long: it keeps what it needs, and op goes on without it. */
+void run_leave(struct store_op *op, const char *what, bool serious);
+/* It has come back. */
+void run_late_over(struct store_io *run);
+/* b is left to I/O that nobody waits for: it counts no more against the worker's share [LT-2]. */
+void buf_uncharge(struct store_worker *sw, uint32_t *charge);
+
 enum find_result { FIND_DONE, FIND_PENDING };
 /*
  * Reads what the index knows of op's key. FIND_DONE: run->found*, matches and suspects are set, and
@@ -488,6 +527,7 @@ enum find_result op_find(struct store_op *op, bool whole);
 void find_restart(struct store_op *op);
 
 bool get_step(struct store_op *op);
+bool get_miss(struct store_op *op);
 bool set_step(struct store_op *op);
 /* set.c, for long values as well: the set is over; how it ends when the key is there already. */
 bool set_finish(struct store_op *op, enum store_status st);
@@ -514,6 +554,8 @@ static inline bool same_value(const struct format_record *a, const struct format
 
 /* The path takes no more writes. Any thread, no lock held. */
 void path_fail(struct path *p, const char *what, int err);
+/* It answers nothing at all: offline at once [LT-3]. Any thread. */
+void path_silent(struct path *p, const char *what);
 /* False: no path accepts writes. */
 bool any_path_online(const struct store *s);
 /*
@@ -557,6 +599,32 @@ bool path_step(struct store_op *op);
 void paths_return(struct store_worker *sw);
 /* Any worker, in a turn of its own in which nothing of the old files is in flight. */
 void files_told(struct store_worker *sw);
+
+/* ---- late.c: operations that take too long ------------------------------------------------------ */
+
+/* Any thread: one more of the path is late, or one less. serious: one is enough [LT-3]. */
+void path_late(struct store_worker *sw, struct path *p, const char *what, bool serious);
+void path_late_over(struct path *p);
+/* Worker: op was submitted; expired(w) is called if it takes too long. */
+void watch_begin(struct store_worker *sw, struct watch *w, struct path *p, struct io_op *op,
+		 void (*expired)(struct watch *w));
+/* Its done() was called. True: it was late. */
+bool watch_end(struct store_worker *sw, struct watch *w);
+void watch_late(struct store_worker *sw, struct watch *w, const char *what, bool serious);
+void watch_turn(struct store_worker *sw, uint64_t *next);
+/*
+ * Slow worker: disk_io_new(), one of the four, disk_wait(): its result; or -ETIMEDOUT, and *d is NULL: it is
+ * the kernel's, with its memory. NULL: no memory.
+ */
+struct disk_io *disk_io_new(struct io *io, struct path *p, size_t bytes);
+void disk_io_free(struct disk_io **d);
+void disk_read(struct disk_io *d, uint32_t len, uint64_t off);
+void disk_write(struct disk_io *d, uint32_t len, uint64_t off);
+void disk_sync(struct disk_io *d);
+void disk_discard(struct disk_io *d, uint64_t off, uint32_t len);
+int disk_wait(struct disk_io **d);
+/* Slow worker: waits for something of its own to be done, or to be late. */
+void turn_waiting(struct store_worker *sw);
 
 /* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
 

@@ -28,6 +28,21 @@
 
 static void wbuf_done(struct io_op *op);
 
+/* What it holds can be read when the path is back; until then it stays as it is, in shared memory, too. */
+static void wbuf_expired(struct watch *w)
+{
+	struct wbuf *b = container_of(w, struct wbuf, watch);
+
+	watch_late(b->owner, w, "a write", true);
+}
+
+static void submit(struct wbuf *w, uint32_t from, uint32_t end)
+{
+	io_write(w->owner->io, &w->op, w->path->file, w->mem + from, end - from,
+		 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+	watch_begin(w->owner, &w->watch, w->path, &w->op, wbuf_expired);
+}
+
 /* The file of this store's write buffers is made anew; recovery has replayed the old one. */
 int wbufs_open(struct store *s, char **cause)
 {
@@ -327,8 +342,7 @@ void wbuf_flush(struct wbuf *w)
 	if (sw->s->cfg.write_budget != 0)
 		atomic_fetch_sub(&sw->s->tokens, end - from);
 	COUNT_N(sw, disk_write_bytes, end - from);
-	io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
-		 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+	submit(w, from, end);
 }
 
 /*
@@ -387,14 +401,15 @@ static void wbuf_done(struct io_op *op)
 	struct wbuf *w = container_of(op, struct wbuf, op);
 	struct store_worker *sw = w->owner;
 	uint32_t end = w->writing, from = atomic_load(&w->shm->written);
+	bool late;
 
 	AN(end);
+	late = watch_end(sw, &w->watch);
 	if (op->res < 0) {
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&w->path->write_errors, 1);
-		if (++w->tries < WRITE_TRIES && op->res != -EBADF) {
-			io_write(sw->io, &w->op, w->path->file, w->mem + from, end - from,
-				 seg_offset(w->path, w->seg) + w->ext_off + from, wbuf_done);
+		if (++w->tries < WRITE_TRIES && op->res != -EBADF && !late) {
+			submit(w, from, end);
 			return;
 		}
 		sw->in_flight--;
@@ -436,6 +451,9 @@ void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
 			held_turn(w);
 		if (!w->active || w->closing || w->writing != 0)
 			continue;
+		if (unlikely(atomic_load_explicit(&w->path->silent, memory_order_relaxed)) &&
+		    !sw->stopping && !atomic_load(&w->path->seg[w->seg].close_wanted))
+			continue; /* until the path is tried again */
 		if (sw->stopping || atomic_load_explicit(&w->path->seg[w->seg].close_wanted,
 							 memory_order_relaxed)) {
 			wbuf_close(w);
