@@ -322,14 +322,19 @@ static void drain(struct conn *c)
  */
 static bool parted(struct conn *c)
 {
-	if (c->drain == DRAIN_NOT || c->hung_up || c->rested || c->w->lingered)
+	if (c->drain == DRAIN_NOT || c->hung_up || c->rested)
+		return true;
+	if (c->drain == DRAIN_TOLD && c->w->lingered)
 		return true;
 	if (c->drain != DRAIN_TOLD) {
 		io_sock_finish(c->w->io, c->fd);
 		c->drain = DRAIN_TOLD;
+		c->told_unsent = io_sock_unsent(c->w->io, c->fd);
+		c->w->told_ns = io_now(c->w->io);
+		c->w->lingered = false;
 	}
 	if (io_op_idle(&c->rx))
-		io_recv_some(c->w->io, &c->rx, c->fd, HEAD_MAX, received);
+		io_recv_some(c->w->io, &c->rx, c->fd, LEFT_MAX, received);
 	return false;
 }
 

@@ -119,9 +119,10 @@ struct conn {
 	bool wait_gets;   /* IN_HOLD: cur begins its step when no read is pending */
 	uint8_t end_seen; /* IN_END: bytes of the "\r\n" seen */
 	bool end_bad;
-	uint8_t small_run; /* bulk: requests since the last bulk body */
-	uint32_t served;   /* requests in this turn */
-	uint32_t drain_in; /* DRAIN_IN: bytes that are still received */
+	uint8_t small_run;    /* bulk: requests since the last bulk body */
+	uint32_t served;      /* requests in this turn */
+	uint32_t drain_in;    /* DRAIN_IN: bytes that are still received */
+	uint32_t told_unsent; /* DRAIN_TOLD: bytes the client had not taken at the last look */
 	struct proto proto;
 	uint32_t left_at, left_n, left_room;
 	char *left; /* bytes received, not yet understood */
@@ -180,11 +181,13 @@ struct worker {
 	struct conn *watch, *watch_last; /* oldest first */
 	int64_t timeout_ns;              /* of the next turn */
 	bool draining, killed;
-	bool sated;           /* draining: nothing more is received */
-	bool lingered;        /* draining: clients have had the time to hang up */
-	uint64_t drain_ns;    /* when that began */
-	bool woken;           /* since this turn began */
-	bool gone;            /* under net.lock: no connection, no accept any more */
+	bool sated;        /* draining: nothing more is received */
+	bool lingered;     /* draining: clients have had the time to hang up */
+	uint64_t drain_ns; /* when that began */
+	uint64_t
+	    told_ns; /* when one was told the end of the stream, or seen to take output; 0: none */
+	bool woken;  /* since this turn began */
+	bool gone;   /* under net.lock: no connection, no accept any more */
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
 	struct req *flush;
 	uint64_t accept_at_ns;        /* worker 0: accepting is paused until then; 0: it is not */

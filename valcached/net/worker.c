@@ -24,11 +24,11 @@
 #define LEFT_KEPT_BYTES (1024u * 1024)
 #define LEFT_MIN_SHIFT  9u
 /*
- * While draining: so long what had arrived is still received, however much it is; so long clients that were
- * answered may see the end of the stream and hang up.
+ * While draining: so long what had arrived is still received, however much it is; and so long after
+ * any client that was told the end of the stream took output, they may all hang up.
  */
 #define INTAKE_NS (300 * NS_PER_MS)
-#define LINGER_NS (800 * NS_PER_MS)
+#define LINGER_NS (500 * NS_PER_MS)
 
 /* ---- free lists ------------------------------------------------------------------------------- */
 
@@ -264,20 +264,39 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
+/* Whether a client that was told the end of the stream has taken output since the last look. */
+static bool still_taking(struct worker *w)
+{
+	bool taking = false;
+
+	for (struct conn *c = w->conns; c != NULL; c = c->next)
+		if (c->drain == DRAIN_TOLD) {
+			uint32_t unsent = io_sock_unsent(w->io, c->fd);
+
+			taking = taking || unsent != c->told_unsent;
+			c->told_unsent = unsent;
+		}
+	return taking;
+}
+
 /* Ends the intake, then the patience of a drain. */
 static uint64_t drain_turn(struct worker *w, uint64_t now)
 {
-	uint64_t intake = w->drain_ns + INTAKE_NS, linger = w->drain_ns + LINGER_NS;
+	uint64_t intake = w->drain_ns + INTAKE_NS;
+	uint64_t linger = w->told_ns == 0 ? UINT64_MAX : w->told_ns + LINGER_NS;
 
 	if (now >= intake && !w->sated) {
 		w->sated = true;
 		mark_all(w);
 	}
 	if (now >= linger && !w->lingered) {
-		w->lingered = true;
-		mark_all(w);
+		w->lingered = !still_taking(w);
+		if (w->lingered)
+			mark_all(w);
+		else
+			linger = (w->told_ns = now) + LINGER_NS;
 	}
-	return now < intake ? intake : now < linger ? linger : UINT64_MAX;
+	return earlier(now < intake ? intake : UINT64_MAX, now < linger ? linger : UINT64_MAX);
 }
 
 static bool all_gone(const struct worker *w)
