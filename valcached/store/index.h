@@ -105,6 +105,9 @@ bool index_unchanged(const struct index *ix, uint64_t hash, const struct index_p
 void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
 		  struct index_ref *victim);
 
+/* The same, but nothing is overwritten: false if there is no room, and for good unless something is removed. */
+bool index_add(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock);
+
 /* Removes the slot of this key that points to exactly loc. False if there is none (any more). */
 bool index_remove(struct index *ix, uint64_t hash, uint64_t loc);
 

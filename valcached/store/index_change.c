@@ -160,8 +160,9 @@ static void guest_gone(struct index *ix, const struct pair *p, unsigned k, uint6
 	}
 }
 
-void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
-		  struct index_ref *victim)
+/* False, if there is no room and may be no victim: nothing has changed. */
+static bool insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
+		   struct index_ref *victim)
 {
 	uint64_t tag = hash_tag(hash), s = slot_make(tag, loc, units, clock), old = 0;
 	struct line *third = NULL;
@@ -169,8 +170,6 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 	unsigned i, k = 0, spins = 0;
 	struct pair p;
 
-	memset(victim, 0, sizeof(*victim));
-	index__count(ix, C_INSERTS);
 	p.l[0] = home_of(ix, hash);
 	p.line[0] = &ix->line[p.l[0]];
 	line_lock(p.line[0]);
@@ -178,7 +177,7 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 	if (likely(i != INDEX_SLOTS)) {
 		slot_store(p.line[0], i, s);
 		line_unlock_bump(p.line[0]);
-		return;
+		return true;
 	}
 	p.l[1] = other_of(ix, tag, p.l[0]);
 	p.line[1] = &ix->line[p.l[1]];
@@ -194,6 +193,10 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 	}
 	if (third != NULL) {
 		index__count(ix, C_DISPLACEMENTS);
+	} else if (r == NO_ROOM && victim == NULL) {
+		line_unlock(p.line[1]);
+		line_unlock(p.line[0]);
+		return false;
 	} else if (r == NO_ROOM) {
 		pair_victim(&p, hash, &k, &i);
 		old = slot_load(p.line[k], i);
@@ -211,6 +214,24 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 		line_unlock_bump(third);
 	line_unlock_bump(p.line[1]);
 	line_unlock_bump(p.line[0]);
+	return true;
+}
+
+void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
+		  struct index_ref *victim)
+{
+	memset(victim, 0, sizeof(*victim));
+	index__count(ix, C_INSERTS);
+	AN(insert(ix, hash, loc, units, clock, victim));
+}
+
+bool index_add(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock)
+{
+	bool added = insert(ix, hash, loc, units, clock, NULL);
+
+	if (added)
+		index__count(ix, C_INSERTS);
+	return added;
 }
 
 /*

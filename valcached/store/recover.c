@@ -659,7 +659,6 @@ static void index_values(struct reading *r, const struct found *f, const struct 
 
 	for (uint32_t i = 0; i < f->entries; i++) {
 		uint64_t loc = loc_of(f->path, f->seg, e[i].units_at);
-		struct index_ref victim = {0};
 
 		if (i + 8 < f->entries)
 			index_prefetch(s->index, e[i + 8].hash);
@@ -671,10 +670,14 @@ static void index_values(struct reading *r, const struct found *f, const struct 
 			continue;
 		}
 		doubt(r, e[i].hash);
-		index_insert(s->index, e[i].hash, loc, e[i].units, 0, &victim);
-		r->indexed++;
-		if (victim.loc != 0)
-			drop_later(s, &victim);
+		/*
+		 * The newest come first. One for which there is no room goes itself: to throw out a newer one
+		 * could bring an older record of that one's key to light.
+		 */
+		if (index_add(s->index, e[i].hash, loc, e[i].units, 0))
+			r->indexed++;
+		else
+			drop_other(s, &(struct index_ref){.loc = loc});
 	}
 }
 
