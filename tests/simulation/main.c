@@ -185,9 +185,9 @@ static void report(uint64_t seed, int status, int said)
 		for (unsigned i = 0; i < p.n && i < 200; i++)
 			plan_print_step(stderr, &p.setup, i, &p.step[i]);
 		fprintf(stderr, "%s", o.text);
-		if (verbose)
-			run_child(&p, true, &o);
 	}
+	if (verbose)
+		run_child(&p, true, &o);
 	fprintf(stderr, "again: tests/simulate --seed %" PRIu64 "%s%s --verbose\n", seed,
 		calm ? " --calm" : "", ops != OPS ? " with the same --ops" : "");
 	plan_free(&p);

@@ -3,7 +3,8 @@
  * Reads the simulated disks by itself, block by block, with no more of the store than the checks of
  * single headers, and compares with what the index says after a start:
  *
- *  [K-1] of each key the newest record that nothing ends is in the index, unless the hook named it;
+ *  [K-1] of each key the newest record that nothing ends is in the index, unless the hook named it; of
+ *        copies with one seq (a kill while it was written again) any, and no other;
  *  [K-2] each slot of the index leads to such a record;
  *  [K-3] what a table lists is there, and where it says.
  *
@@ -22,7 +23,12 @@
 struct rec {
 	uint64_t hash, seq, loc, generation;
 	uint8_t type;
-	bool dead;
+};
+
+/* A place at which a key may be; of places with the same number one is in the index. */
+struct lives {
+	uint64_t loc;
+	size_t key;
 };
 
 struct walk {
@@ -166,31 +172,62 @@ static int newest_of_key(const void *a, const void *b)
 
 static int by_loc(const void *a, const void *b)
 {
-	const uint64_t *x = a, *y = b;
+	const struct lives *x = a, *y = b;
 
-	return *x < *y ? -1 : *x > *y;
+	return x->loc < y->loc ? -1 : x->loc > y->loc;
 }
 
 struct slots {
-	const uint64_t *loc;
-	size_t n, seen;
+	const struct walk *walk;
+	const struct lives *lives;
+	size_t n;
+	bool *seen; /* by key */
 };
+
+/* Says what the disk has of the key of a slot, and of what ends the record. */
+static void explain(const struct walk *v, const struct index_ref *ref, unsigned key)
+{
+	struct store *s = v->w->s;
+	char name[SIM_KEY_MAX + 1];
+	uint64_t hash = 0;
+
+	if (key < SIM_KEYS)
+		hash = XXH3_64bits_withSeed(name, key_name(name, key), s->hash_secret);
+	fprintf(stderr, "    the last flush_all has seq %" PRIu64 "\n", v->flush);
+	for (size_t i = 0; i < v->n; i++) {
+		const struct rec *x = &v->rec[i];
+		uint32_t seg = 0, at = 0;
+		struct path *p = loc_path(s, x->loc, &seg, &at);
+		uint64_t drop =
+		    p != NULL ? drop_hash(ref->loc, atomic_load(&p->seg[seg].generation)) : 0;
+
+		if (p != NULL && (x->hash == hash || x->hash == drop || x->loc == ref->loc))
+			fprintf(stderr,
+				"    disk: type %u seq %" PRIu64 " generation %" PRIu64
+				" at path %u segment %u unit %u\n",
+				x->type, x->seq, x->generation, p->index, seg, at);
+	}
+}
 
 static bool slot(void *arg, const struct index_ref *ref)
 {
 	struct slots *a = arg;
+	struct lives want = {.loc = ref->loc};
+	const struct lives *is = bsearch(&want, a->lives, a->n, sizeof want, by_loc);
+	uint32_t seg = 0, at = 0, epoch = 0;
+	struct path *p = loc_path(world->s, ref->loc, &seg, &at);
+	unsigned key;
 
-	if (bsearch(&ref->loc, a->loc, a->n, sizeof *a->loc, by_loc) == NULL) {
-		uint32_t seg = 0, at = 0, epoch = 0;
-		struct path *p = loc_path(world->s, ref->loc, &seg, &at);
-		unsigned key = world_record(ref->loc, &epoch);
-
-		violation(
-		    "the index has path %d segment %u unit %u (key %u epoch %u), which is not the "
-		    "newest living record of a key", // [K-2]
-		    p != NULL ? (int)p->index : -1, seg, at, key, epoch);
+	if (is != NULL && !a->seen[is->key]) {
+		a->seen[is->key] = true;
+		return true;
 	}
-	a->seen++;
+	key = world_record(ref->loc, &epoch);
+	explain(a->walk, ref, key);
+	violation("the index has path %d segment %u unit %u (key %u epoch %u), which is not the "
+		  "newest living record of a key%s", // [K-2]
+		  p != NULL ? (int)p->index : -1, seg, at, key, epoch,
+		  is != NULL ? ", but its copy" : "");
 	return true;
 }
 
@@ -202,11 +239,29 @@ static bool was_named(const struct world *w, uint64_t loc)
 	return false;
 }
 
+static bool dropped(const struct walk *v, const struct rec *x)
+{
+	uint64_t hash = drop_hash(x->loc, x->generation);
+
+	for (size_t lo = 0, hi = v->n; lo < hi;) {
+		size_t mid = (lo + hi) / 2;
+
+		if (v->rec[mid].hash == hash)
+			return v->rec[mid].type == FORMAT_DROP;
+		if (v->rec[mid].hash < hash)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return false;
+}
+
 void walk_compare(struct world *w)
 {
 	struct walk v = {.w = w};
-	struct slots slots = {0};
-	uint64_t *loc;
+	struct slots slots = {.walk = &v};
+	struct lives *lives;
+	size_t keys = 0;
 
 	if (w->silent_damage || w->start_fault)
 		return;
@@ -215,64 +270,52 @@ void walk_compare(struct world *w)
 	for (unsigned i = 0; i < w->s->npaths; i++)
 		for (uint32_t k = 0; k < w->s->path[i].nseg; k++)
 			walk_segment(&v, &w->s->path[i], k);
-	loc = calloc(v.n + 1, sizeof *loc);
-	AN(loc != NULL);
+	lives = calloc(v.n + 1, sizeof *lives);
+	AN(lives != NULL);
 	if (v.n > 0)
 		qsort(v.rec, v.n, sizeof *v.rec, newest_of_key);
 	for (size_t i = 0, first; i < v.n; i = first) {
-		uint64_t ends = 0;
-		const struct rec *best = NULL;
+		uint64_t ends = v.flush, best = 0;
+		size_t had = slots.n;
 
 		for (first = i; first < v.n && v.rec[first].hash == v.rec[i].hash; first++)
 			if (v.rec[first].type == FORMAT_TOMBSTONE && v.rec[first].seq > ends)
 				ends = v.rec[first].seq;
-		for (size_t j = i; j < first && best == NULL; j++) {
-			struct rec *x = &v.rec[j];
-			struct rec drop = {.hash = drop_hash(x->loc, x->generation)};
-			bool dropped = false;
+		for (size_t j = i; j < first && (best == 0 || v.rec[j].seq == best); j++) {
+			const struct rec *x = &v.rec[j];
 
-			if (x->type != FORMAT_VALUE || x->seq < v.flush || x->seq < ends)
+			if (x->type != FORMAT_VALUE || x->seq < ends || dropped(&v, x))
 				continue;
-			/* drops have a hash of their own: look for it */
-			for (size_t lo = 0, hi = v.n; lo < hi && !dropped;) {
-				size_t mid = (lo + hi) / 2;
-
-				if (v.rec[mid].hash == drop.hash)
-					dropped = v.rec[mid].type == FORMAT_DROP;
-				if (v.rec[mid].hash < drop.hash)
-					lo = mid + 1;
-				else
-					hi = mid;
-			}
-			if (!dropped)
-				best = x;
+			best = x->seq;
+			if (was_named(w, x->loc))
+				continue;
+			lives[slots.n].loc = x->loc;
+			lives[slots.n++].key = keys;
 		}
-		if (best == NULL || was_named(w, best->loc))
-			continue;
-		loc[slots.n++] = best->loc;
+		keys += slots.n > had;
 	}
-	qsort(loc, slots.n, sizeof *loc, by_loc);
-	slots.loc = loc;
+	if (slots.n > 0)
+		qsort(lives, slots.n, sizeof *lives, by_loc);
+	slots.lives = lives;
+	slots.seen = calloc(keys + 1, sizeof *slots.seen);
+	AN(slots.seen != NULL);
 	index_walk(w->s->index, slot, &slots);
-	if (slots.seen != slots.n) {
-		for (size_t i = 0; i < v.n; i++) {
-			struct index_ref ref;
-			uint32_t epoch = 0;
+	for (size_t i = 0; i < v.n; i++) {
+		struct lives want = {.loc = v.rec[i].loc};
+		const struct lives *is = bsearch(&want, lives, slots.n, sizeof want, by_loc);
+		uint32_t epoch = 0;
 
-			if (v.rec[i].type == FORMAT_VALUE &&
-			    bsearch(&v.rec[i].loc, loc, slots.n, sizeof *loc, by_loc) != NULL &&
-			    !index_get(w->s->index, v.rec[i].hash, v.rec[i].loc, &ref)) {
-				unsigned key = world_record(v.rec[i].loc, &epoch);
+		if (v.rec[i].type == FORMAT_VALUE && is != NULL && !slots.seen[is->key]) {
+			unsigned key = world_record(v.rec[i].loc, &epoch);
 
-				violation("key %u epoch %u seq %" PRIu64
-					  " lives on disk, and the index does not know it", // [K-1]
-					  key, epoch, v.rec[i].seq);
-			}
+			violation("key %u epoch %u seq %" PRIu64
+				  " lives on disk, and the index does not know it", // [K-1]
+				  key, epoch, v.rec[i].seq);
 		}
-		violation("the index has %zu slots for %zu records", slots.seen, slots.n);
 	}
 	cover->walked++;
-	free(loc);
+	free(slots.seen);
+	free(lives);
 	free(v.mem);
 	free(v.rec);
 }
