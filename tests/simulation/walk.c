@@ -284,11 +284,10 @@ void walk_compare(struct world *w)
 		for (size_t j = i; j < first && (best == 0 || v.rec[j].seq == best); j++) {
 			const struct rec *x = &v.rec[j];
 
-			if (x->type != FORMAT_VALUE || x->seq < ends || dropped(&v, x))
+			if (x->type != FORMAT_VALUE || x->seq < ends || dropped(&v, x) ||
+			    was_named(w, x->loc))
 				continue;
 			best = x->seq;
-			if (was_named(w, x->loc))
-				continue;
 			lives[slots.n].loc = x->loc;
 			lives[slots.n++].key = keys;
 		}

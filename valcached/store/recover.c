@@ -28,14 +28,17 @@
 #include "valcached/store/store_int.h"
 
 #define DEPTH      16u /* pages in flight */
+#define READ_TRIES 2u  /* of what makes no sense: it may have been the read */
+#define DROPPED    UINT64_MAX
 #define SCAN_BYTES (WBUF_BYTES > DEPTH * FORMAT_ALIGN ? WBUF_BYTES : DEPTH * FORMAT_ALIGN)
 
 /* ---- what ends records: hash -> highest seq ---------------------------------------------------- */
 
 struct ends {
-	struct {
+	struct end {
 		uint64_t hash, seq;
-	} * slot; /* seq 0: free */
+		uint64_t loc; /* the first value that it ended; 0: none */
+	} * slot;             /* seq 0: free */
 	size_t cap, n;
 	uint64_t flush; /* every record with a lower seq is ended */
 };
@@ -66,14 +69,14 @@ static void ends_put(struct ends *t, uint64_t hash, uint64_t seq)
 	t->n++;
 }
 
-static uint64_t ends_get(const struct ends *t, uint64_t hash)
+static struct end *ends_get(const struct ends *t, uint64_t hash)
 {
 	if (t->n == 0)
-		return 0;
+		return NULL;
 	for (size_t i = hash & (t->cap - 1); t->slot[i].seq != 0; i = (i + 1) & (t->cap - 1))
 		if (t->slot[i].hash == hash)
-			return t->slot[i].seq;
-	return 0;
+			return &t->slot[i];
+	return NULL;
 }
 
 /* ---- reading ----------------------------------------------------------------------------------- */
@@ -171,12 +174,14 @@ static bool head_of(struct reading *r, uint64_t hash, uint64_t loc, struct forma
 		return false;
 	off = seg_offset(p, seg) + (uint64_t)at * FORMAT_UNIT;
 	slop = (uint32_t)(off & (FORMAT_ALIGN - 1));
-	return read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
-	       record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
-			    atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD &&
-	       rec->type == FORMAT_VALUE &&
-	       XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len, s->hash_secret) ==
-		   hash;
+	for (unsigned tries = 0; tries < READ_TRIES; tries++)
+		if (read_at(r, p, r->mem, 2 * FORMAT_ALIGN, off - slop) == 0 &&
+		    record_check(r->mem + slop, 2 * FORMAT_ALIGN - slop, s->id_seed,
+				 atomic_load(&p->seg[seg].generation), at, rec) == RECORD_GOOD)
+			return rec->type == FORMAT_VALUE &&
+			       XXH3_64bits_withSeed(r->mem + slop + sizeof *rec, rec->key_len,
+						    s->hash_secret) == hash;
+	return false;
 }
 
 /* Of several records of one key all but the newest are ended, so that none comes to light again. */
@@ -463,7 +468,12 @@ static int read_headers(struct reading *r, struct path *p, char **cause)
 			    (const struct format_segment *)(const void *)(r->mem +
 									  i * FORMAT_ALIGN);
 
-			if (!segment_good(h, s->id_seed, s->id, first + i))
+			/* what was never written is zeros; else a read may have gone wrong */
+			if (!segment_good(h, s->id_seed, s->id, first + i) &&
+			    ((h->magic == 0 && h->generation == 0) ||
+			     read_at(r, p, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
+				     seg_offset(p, first + i)) < 0 ||
+			     !segment_good(h, s->id_seed, s->id, first + i)))
 				continue;
 			if (h->generation > r->gen_max)
 				r->gen_max = h->generation;
@@ -558,15 +568,18 @@ static void scan(struct reading *r, struct found *f)
 {
 	struct store *s = r->s;
 	struct path *p = f->path;
-	uint32_t off = FORMAT_ALIGN, have_from = 0, have_to = 0, cap = 0;
+	uint32_t off = FORMAT_ALIGN, have_from = 0, have_to = 0, cap = 0, again = 0;
 
 	while (off + FORMAT_ALIGN <= s->seg_size - FORMAT_ALIGN) {
+		uint64_t torn = r->torn, data = f->data_bytes;
+		uint32_t want = WBUF_BYTES, n, entries = f->entries;
 		struct format_block b;
-		uint32_t want = WBUF_BYTES, n;
 
 		if (off < have_from || off + FORMAT_ALIGN > have_to) {
 			n = (uint32_t)(s->seg_size - off < want ? s->seg_size - off : want);
-			if (read_at(r, p, r->mem, n, seg_offset(p, f->seg) + off) < 0) {
+			if (read_at(r, p, r->mem, n, seg_offset(p, f->seg) + off) < 0 &&
+			    (again == off ||
+			     read_at(r, p, r->mem, n, seg_offset(p, f->seg) + off) < 0)) {
 				r->torn++;
 				off += FORMAT_ALIGN;
 				continue;
@@ -575,22 +588,37 @@ static void scan(struct reading *r, struct found *f)
 			have_to = off + n;
 		}
 		memcpy(&b, r->mem + (off - have_from), sizeof b);
-		if (!block_good(&b, s->id_seed, f->generation, off, s->seg_size - off)) {
-			off += FORMAT_ALIGN;
-			continue;
-		}
-		if (off + b.bytes > have_to && have_from != off) {
-			have_to = 0; /* read again from here */
+		if (block_good(&b, s->id_seed, f->generation, off, s->seg_size - off)) {
+			if (off + b.bytes > have_to && have_from != off) {
+				have_to = 0; /* read again from here */
+				continue;
+			}
+			if (walk_block(r, f, r->mem + (off - have_from),
+				       b.used <= have_to - off ? b.used : have_to - off, off,
+				       &cap)) {
+				off += b.bytes;
+				continue;
+			}
+		} else if (b.generation != f->generation &&
+			   (b.magic != FORMAT_BLOCK_MAGIC ||
+			    block_good(&b, s->id_seed, b.generation, off, s->seg_size - off))) {
+			off += FORMAT_ALIGN; /* noise, of another life or a value's */
 			continue;
 		}
 		/*
-		 * The rest of a torn block may have been given to others since, in the same generation: an empty
-		 * segment is used again as it is, and so is the extent of a long set that was given up.
+		 * Torn, or read badly: once more. Then it is stepped over by a page: the rest of a torn
+		 * block may have been given to others since, in the same generation, for an empty segment
+		 * is used again as it is, and so is the extent of a long set that was given up.
 		 */
-		off += walk_block(r, f, r->mem + (off - have_from),
-				  b.used <= have_to - off ? b.used : have_to - off, off, &cap)
-			   ? b.bytes
-			   : FORMAT_ALIGN;
+		if (again == off) {
+			off += FORMAT_ALIGN;
+			continue;
+		}
+		again = off;
+		have_to = 0;
+		r->torn = torn;
+		f->data_bytes = data;
+		f->entries = entries;
 	}
 }
 
@@ -653,20 +681,45 @@ static struct format_entry *load_table(struct reading *r, struct found *f)
 
 /* ---- indexing ---------------------------------------------------------------------------------- */
 
+/*
+ * A tombstone ends this value. It goes when the one place that it names is gone [F-6]; if there are
+ * more of the key (a record that was being written again when the power went), each gets a DROP [RC-4].
+ */
+static void ended(struct reading *r, struct end *end, uint64_t loc)
+{
+	struct index_ref ref = {.loc = loc}, first = {.loc = end->loc};
+
+	r->ended++;
+	if (end->loc == 0) {
+		end->loc = loc;
+		return;
+	}
+	if (first.loc != DROPPED)
+		drop_other(r->s, &first);
+	drop_other(r->s, &ref);
+	end->loc = DROPPED;
+}
+
 static void index_values(struct reading *r, const struct found *f, const struct format_entry *e)
 {
 	struct store *s = r->s;
 
 	for (uint32_t i = 0; i < f->entries; i++) {
 		uint64_t loc = loc_of(f->path, f->seg, e[i].units_at);
+		struct end *end;
 
 		if (i + 8 < f->entries)
 			index_prefetch(s->index, e[i + 8].hash);
 		if (e[i].type != FORMAT_VALUE)
 			continue;
-		if (e[i].seq < r->ends.flush || ends_get(&r->ends, e[i].hash) > e[i].seq ||
-		    ends_get(&r->ends, drop_hash(loc, f->generation)) != 0) {
+		end = ends_get(&r->ends, e[i].hash);
+		if (e[i].seq < r->ends.flush ||
+		    ends_get(&r->ends, drop_hash(loc, f->generation)) != NULL) {
 			r->ended++;
+			continue;
+		}
+		if (end != NULL && end->seq > e[i].seq) {
+			ended(r, end, loc);
 			continue;
 		}
 		doubt(r, e[i].hash);
@@ -789,6 +842,12 @@ static int take_segments(struct reading *r, uint64_t *dropped)
 		}
 		keep[(f->path->unit_base >> shift) + f->seg + 1] = f->sealed || f->unwalked;
 	}
+	/* [AT-8] a header that is damaged, or could not be read today */
+	for (unsigned i = 0; i < s->npaths; i++)
+		for (uint32_t k = 0; k < s->path[i].nseg; k++)
+			if (atomic_load(&s->path[i].seg[k].generation) == 0 &&
+			    atomic_load(&seg_live(&s->path[i], k)->opened) != 0)
+				atomic_store(&s->live->doubt, 1);
 	*dropped = index_retain(s->index, keep, n, shift);
 	free(keep);
 	qsort(r->found, r->n, sizeof *r->found, youngest_first);
