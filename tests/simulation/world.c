@@ -740,6 +740,9 @@ static void judge(struct world *w, struct sop *o)
 				violation("key %u: a set was refused, and every path is good",
 					  o->key);
 		}
+		if (st == STORE_UNAVAILABLE && o->len > STORE_WHOLE_MAX)
+			/* it may be on a path that has failed, and may come back empty */
+			model_damaged(w->model, o->key);
 		cover->conflicts += st == STORE_CONFLICT;
 		cover->same += st == STORE_EXISTS;
 		cover->stored += st == STORE_OK;

@@ -493,11 +493,6 @@ static bool publish(struct store_op *op)
 		COUNT(op->sw, sets_stored);
 		return set_finish(op, STORE_OK);
 	}
-	if (atomic_load(&lv->path->offline)) {
-		/* it may come back empty [PS-2]: nobody shall rely on what is new there */
-		pthread_mutex_unlock(lock);
-		return set_finish(op, STORE_UNAVAILABLE);
-	}
 	if (!atomic_compare_exchange_strong(&s->large[lv->slot].state, &receiving, LARGE_WRITING)) {
 		/* given up by the recycler [L-1]: the segment's table will not have it */
 		pthread_mutex_unlock(lock);
@@ -511,6 +506,12 @@ static bool publish(struct store_op *op)
 	if (victim.loc != 0)
 		drop_later(s, &victim);
 	give_extent(run, true, &entry);
+	/*
+	 * A path that has failed meanwhile may come back empty [PS-2], so nobody is told to rely on it. But
+	 * the record is there, and a start would find it: only what is in the index can be deleted.
+	 */
+	if (atomic_load(&lv->path->offline))
+		return set_finish(op, STORE_UNAVAILABLE);
 	COUNT(op->sw, sets_stored);
 	COUNT_N(op->sw, user_bytes, (uint64_t)entry.units * FORMAT_UNIT);
 	return set_finish(op, STORE_OK);
