@@ -141,10 +141,17 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
-/* Becomes -u's user; the files that were opened stay open. */
-static int become_user(const char *name)
+/*
+ * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
+ * the rings, which root has without asking.
+ */
+static int become_user(const struct daemon *d)
 {
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit most;
+	const char *name = d->opt.user, *what = d->opt.unix_path;
 	const struct passwd *pw;
+	int rc;
 
 	if (name == NULL)
 		return 0;
@@ -159,6 +166,20 @@ static int become_user(const char *name)
 			  "another",
 			  name, name);
 		return -1;
+	}
+	rc = net_give(d->net, pw->pw_uid, pw->pw_gid);
+	if (rc == 0)
+		rc = store_give(d->store, pw->pw_uid, pw->pw_gid, &what);
+	if (rc != 0) {
+		log_error(
+		    "cannot make %s belong to user \"%s\": %s; do it by hand, or start as that user",
+		    what, name, strerror(-rc));
+		return -1;
+	}
+	/* without CAP_SYS_RESOURCE as far as it goes; io/ says what is missing */
+	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
+		most.rlim_cur = most.rlim_max;
+		(void)setrlimit(RLIMIT_MEMLOCK, &most);
 	}
 	if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
 	    setuid(pw->pw_uid) != 0) {
@@ -258,7 +279,7 @@ static int start(struct daemon *d, const struct io_engine *engine)
 	int rc;
 
 	if (raise_files(&d->opt) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
-	    open_store(d, engine) != 0 || become_user(d->opt.user) != 0)
+	    open_store(d, engine) != 0 || become_user(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;

@@ -120,7 +120,7 @@ const struct option_def options__table[] = {
 	 .help = "Worker threads; auto is one a processor, at most 4."},
 	{.name = "user", .letter = 'u', .kind = OPTION_STRING, .offset = AT(user), .arg = "NAME",
 	 .max = 255, .allowed = "a user name",
-	 .help = "Become this user once ports and files are open (started as root)."},
+	 .help = "Become this user once ports and files are open (started as root); they are made its own."},
 	{.name = "daemon", .letter = 'd', .kind = OPTION_BOOL, .offset = AT(daemon),
 	 .help = "Run in the background."},
 	{.name = "pidfile", .letter = 'P', .kind = OPTION_STRING, .offset = AT(pidfile),

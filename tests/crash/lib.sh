@@ -9,11 +9,13 @@ seed=${MODEL_SEED:-$RANDOM}
 passed=0 failed=0 skipped=0
 
 crash_clean() {
-	local m f id
+	local m f id at
 	for f in "$tmp"/*/recycled "$tmp"/*/fits "$tmp"/*/store; do
 		[ -f "$f" ] || continue
-		id=$(od -An -tx8 -j40 -N16 "$f" | tr -d ' ')
-		[ -z "$id" ] || rm -f /dev/shm/valcached-"$id"-*
+		for at in 40 4136; do # of either superblock
+			id=$(od -An -tx8 -j$at -N16 "$f" | tr -d ' ')
+			[ -z "$id" ] || rm -f /dev/shm/valcached-"$id"-*
+		done
 	done
 	for m in "$tmp"/*/; do
 		if mountpoint -q "$m"; then

@@ -177,16 +177,22 @@ class Conn:
         self.close()
 
 
+def shm_names(path):
+    """Where the shared memory of the store at path is: format.h, store_id, in either superblock."""
+    with open(path, "rb") as f:
+        head = f.read(8192)
+    ident = next((x for x in (head[40:56], head[4136:4152]) if any(x)), None)
+    return ["/dev/shm/valcached-%016x%016x-%s" % (*struct.unpack("<QQ", ident), what)
+            for what in ("index", "writes", "writes.new")] if ident and len(ident) == 16 else []
+
+
 def forget_shm(path):
-    """Removes the shared memory that a killed daemon keeps for its next start: format.h, store_id."""
+    """Removes the shared memory that a daemon keeps for its next start."""
     try:
-        with open(path, "rb") as f:
-            ident = f.read(56)[40:]
-        name = "valcached-%016x%016x-" % struct.unpack("<QQ", ident)
-        for what in ("index", "writes", "writes.new"):
-            if os.path.exists("/dev/shm/" + name + what):
-                os.unlink("/dev/shm/" + name + what)
-    except (OSError, struct.error):
+        for name in shm_names(path):
+            if os.path.exists(name):
+                os.unlink(name)
+    except OSError:
         pass
 
 

@@ -381,6 +381,14 @@ int net__listen(struct net *net, char **cause)
 	return rc;
 }
 
+int net_give(const struct net *net, uid_t user, gid_t group)
+{
+	MAGIC_OK(net, NET_MAGIC);
+	if (!net->unix_made || lchown(net->cfg.unix_path, user, group) == 0)
+		return 0;
+	return -errno;
+}
+
 void net__unlisten(struct net *net)
 {
 	struct stat st;

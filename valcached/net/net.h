@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct io_engine;
 struct net;
@@ -48,6 +49,9 @@ struct net_config {
  * for the operator (malloc'd).
  */
 int net_open(const struct net_config *cfg, struct net **net, char **cause);
+
+/* Before the process becomes another user: gives that user the unix socket. -errno. */
+int net_give(const struct net *net, uid_t user, gid_t group);
 
 /* Starts the workers and the slow thread on a store that is open: from here on clients are served. */
 int net_start(struct net *net, const struct io_engine *engine, struct store *store, char **cause);

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -259,6 +260,21 @@ void live_forget(const struct store *s, const uint8_t id[16])
 			 s->cfg.shm_dir, hi, lo, what[i]);
 		unlink(name);
 	}
+}
+
+int store_give(const struct store *s, uid_t user, gid_t group, const char **what)
+{
+	struct stat st;
+
+	for (unsigned i = 0; i < s->npaths + 2; i++) {
+		*what = i == 0 ? s->shm_index : i == 1 ? s->shm_wbuf : s->cfg.paths[i - 2];
+		if (stat(*what, &st) != 0)
+			return -errno;
+		if (S_ISREG(st.st_mode) && (st.st_uid != user || st.st_gid != group) &&
+		    chown(*what, user, group) != 0)
+			return -errno;
+	}
+	return 0;
 }
 
 /* Everything is idle. */

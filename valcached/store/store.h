@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "valcached/io/io.h"
 #include "base/hist.h"
@@ -109,6 +110,13 @@ struct store_config {
 	void (*gone)(void *arg, enum store_gone why, uint64_t hash, uint64_t loc);
 	void *gone_arg;
 };
+
+/*
+ * After store_open() by root, before the process becomes another user: gives that user the shared
+ * memory, which it removes at the end, and the paths that are files, which it may have to open again.
+ * -errno, and the file that it was.
+ */
+int store_give(const struct store *s, uid_t user, gid_t group, const char **what);
 
 /*
  * Opens (or makes) the store and loads its index; blocking. *cause is one sentence for the operator
