@@ -23,6 +23,7 @@ help:
 	@echo '  crash          kills, power cuts, torn shared memory: the long sets of tests/crash'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
 	@echo '  simulate       schedules of the simulation (SIM_CI=1-500); simulate-long: a million'
+	@echo '  mutation       plants bugs, one at a time, and asks the checkers whether they see them'
 	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
 	@echo '  format         clang-format in place; format-check only looks'
@@ -64,6 +65,12 @@ valgrind:
 .PHONY: crash
 crash:
 	tests/run --build $(BUILD) --set long --kind crash $(TESTS)
+
+# --- planted bugs: tests/mutation ------------------------------------------------------------------
+
+.PHONY: mutation
+mutation:
+	tests/mutation/run
 
 # --- fuzzing: tests/fuzz/<library>-<what>.c with LLVMFuzzerTestOneInput, <what>.dict beside it -----
 

@@ -7,6 +7,7 @@
  * test: threads=yes limit=120
  */
 #include <pthread.h>
+#include <sched.h>
 
 #include "tests/unit/store_rig.h"
 
@@ -252,10 +253,122 @@ static void together(void **state)
 	}
 }
 
+/* ---- both add the same key at the same moment ---------------------------------------------------- */
+
+#define ROUNDS 30000u
+
+struct racer {
+	struct rig *r;
+	unsigned id;
+	pthread_t thread;
+};
+
+static _Atomic unsigned arrived;
+static _Atomic unsigned winners;
+
+/* A turn that does not sleep. */
+static void nudge(const struct racer *me)
+{
+	(void)store_worker_turn(me->r->w[me->id]);
+	assert_true(io_turn(me->r->io[me->id], 0) >= 0);
+}
+
+/* Until both are here for the nth time. */
+static void meet(struct racer *me, unsigned nth)
+{
+	atomic_fetch_add(&arrived, 1);
+	for (unsigned spins = 1; atomic_load(&arrived) < 2 * nth; spins++)
+		if (spins % 4096 == 0) {
+			nudge(me); /* the slow worker may wait for us */
+			sched_yield();
+		}
+}
+
+static void *racer(void *arg)
+{
+	struct racer *me = arg;
+	struct rop o;
+	char key[32];
+
+	for (unsigned n = 0; n < ROUNDS; n++) {
+		store_op_init(&o.op, me->r->w[me->id], key, (uint8_t)rig_key(key, n), rop_done, &o);
+		meet(me, 2 * n + 1);
+		o.done = store_set(&o.op, STORE_ADD, me->id, 8);
+		while (!o.done)
+			nudge(me);
+		while (o.op.body_n > 0) {
+			memset(o.op.body, 'a' + (int)me->id, o.op.body_n);
+			o.done = false;
+			o.done = store_set_body(&o.op) || o.done;
+			while (!o.done)
+				nudge(me);
+		}
+		if (o.op.status == STORE_OK)
+			atomic_fetch_add(&winners, 1);
+		store_op_end(&o.op);
+		meet(me, 2 * n + 2);
+		if (atomic_load(&winners) != n + 1)
+			return (void *)1; /* none, or both were told that theirs is stored */
+		if (n % 64 == 0)
+			nudge(me);
+	}
+	store_worker_stop(me->r->w[me->id]);
+	while (!store_worker_idle(me->r->w[me->id]))
+		nudge(me);
+	atomic_fetch_add(&finished, 1);
+	while (!atomic_load(&all_over))
+		turn(me->r, me->id);
+	return NULL;
+}
+
+static void one_winner(void **state)
+{
+	struct racer two[2];
+	struct work w = {.id = 2};
+	struct rig r;
+	bool bad = false;
+
+	(void)state;
+	rig_init(&r, NULL);
+	r.cfg.workers = 2;
+	r.threads = true;
+	w.r = &r;
+	rig_open(&r);
+	atomic_store(&stop_slow, false);
+	atomic_store(&all_over, false);
+	atomic_store(&finished, 0);
+	AZ(pthread_create(&w.thread, NULL, slow, &w));
+	for (unsigned i = 0; i < 2; i++) {
+		two[i] = (struct racer){.r = &r, .id = i};
+		AZ(pthread_create(&two[i].thread, NULL, racer, &two[i]));
+	}
+	/* one that gives up leaves its store as it is: there is nothing to close any more */
+	while (atomic_load(&finished) < 2 && !bad) {
+		usleep(1000);
+		bad = atomic_load(&arrived) % 2 == 0 &&
+		      atomic_load(&winners) > atomic_load(&arrived) / 4 + 1;
+	}
+	if (bad)
+		fail_msg("two adds of one key were both stored");
+	atomic_store(&stop_slow, true);
+	AZ(pthread_join(w.thread, NULL));
+	atomic_store(&all_over, true);
+	for (unsigned i = 0; i < 2; i++) {
+		void *res;
+
+		AZ(pthread_join(two[i].thread, &res));
+		assert_null(res);
+	}
+	assert_int_equal(atomic_load(&winners), ROUNDS);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(together),
+	    cmocka_unit_test(one_winner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

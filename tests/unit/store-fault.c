@@ -152,6 +152,44 @@ static void one_path_fails(void **state)
 	rig_free(&r);
 }
 
+/* Every fifth write fails once, in part perhaps: it is tried again, where it belongs. */
+static void fail_fifth(void *arg, struct io *io, const struct io_op *op, struct sim_fate *fate)
+{
+	unsigned *n = arg;
+
+	(void)io;
+	if (op->kind == IO_WRITE && op->u.disk.len < MIB / 2 && ++*n % 5 == 0) {
+		fate->what = SIM_FATE_ERROR;
+		fate->err = -EIO;
+	}
+}
+
+static void writes_tried_again(void **state)
+{
+	unsigned writes = 0;
+	struct rig r;
+
+	(void)state;
+	begin(&r, 14);
+	rig_open(&r);
+	rig_settle(&r); /* headers are not tried again */
+	sim_env_on_submit(r.env, fail_fifth, &writes);
+	for (uint64_t k = 0; k < 200; k++) {
+		assert_int_equal(set_k(&r, k, k, 5000), STORE_OK);
+		if (k % 10 == 0)
+			rig_pass(&r, 200 * NS_PER_MS); /* a block of its own */
+	}
+	rig_settle(&r);
+	sim_env_on_submit(r.env, NULL, NULL);
+	assert_true(writes >= 20);
+	assert_true(rig_counters(&r).write_errors >= 3);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 200; k++)
+		assert_true(get_k(&r, k, k, 5000));
+	rig_close(&r);
+	rig_free(&r);
+}
+
 static void only_path_fails(void **state)
 {
 	(void)state;
@@ -919,13 +957,21 @@ static void slow_only_path(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(unreadable),           cmocka_unit_test(tombstones_of_bad_segments),
-	    cmocka_unit_test(one_path_fails),       cmocka_unit_test(only_path_fails),
-	    cmocka_unit_test(everything_at_once),   cmocka_unit_test(queue),
-	    cmocka_unit_test(deletes_without_path), cmocka_unit_test(deletes_on_their_way),
-	    cmocka_unit_test(device_gone),          cmocka_unit_test(brought_back),
-	    cmocka_unit_test(back_under_load),      cmocka_unit_test(slow_reads),
-	    cmocka_unit_test(slow_reads_pin),       cmocka_unit_test(slow_writers),
+	    cmocka_unit_test(unreadable),
+	    cmocka_unit_test(tombstones_of_bad_segments),
+	    cmocka_unit_test(one_path_fails),
+	    cmocka_unit_test(writes_tried_again),
+	    cmocka_unit_test(only_path_fails),
+	    cmocka_unit_test(everything_at_once),
+	    cmocka_unit_test(queue),
+	    cmocka_unit_test(deletes_without_path),
+	    cmocka_unit_test(deletes_on_their_way),
+	    cmocka_unit_test(device_gone),
+	    cmocka_unit_test(brought_back),
+	    cmocka_unit_test(back_under_load),
+	    cmocka_unit_test(slow_reads),
+	    cmocka_unit_test(slow_reads_pin),
+	    cmocka_unit_test(slow_writers),
 	    cmocka_unit_test(slow_only_path),
 	};
 
