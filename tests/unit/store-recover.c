@@ -91,6 +91,20 @@ static void killed_then_bad_start(void **state)
 	sim_disk_fault(r.env, "disk0", seg_start(&r, 3), 4096, SIM_OK);
 	rig_open(&r);
 	assert_int_equal(count_keys(&r, 0, 100, 5000), 100);
+	/* [RC-1] nor one that cannot write it to the disk, with the index or without */
+	for (unsigned k = 0; k < 4; k++) {
+		r.cfg.no_attach = k % 2 != 0;
+		fill_keys(&r, 100 * (k + 1), 100 * (k + 2), 5000);
+		assert_int_equal(del_k(&r, k), STORE_OK);
+		rig_crash(&r, false);
+		sim_disk_fault(r.env, "disk0", seg_start(&r, 0), 15 * 4 * MIB, SIM_WRITE_ERROR);
+		assert_true(rig_try(&r) < 0);
+		assert_non_null(strstr(r.cause, "what a killed process had left"));
+		sim_disk_fault(r.env, "disk0", seg_start(&r, 0), 15 * 4 * MIB, SIM_OK);
+		rig_open(&r);
+		assert_string_equal(r.s->layer, k % 2 != 0 ? "disk" : "shm");
+		assert_int_equal(count_keys(&r, 0, 100 * (k + 2), 5000), 100 * (k + 2) - k - 1);
+	}
 	rig_close(&r);
 	assert_int_equal(rig_files(r.shm), 1); /* the index, for the next start */
 	rig_free(&r);
