@@ -17,14 +17,6 @@ void hist_merge(struct hist *into, const struct hist *from)
 		atomic_store_explicit(&into->max, get(&from->max), memory_order_relaxed);
 }
 
-void hist_subtract(struct hist *into, const struct hist *before)
-{
-	for (unsigned i = 0; i < HIST_BUCKETS; i++)
-		hist_bump_(&into->bucket[i], 0 - get(&before->bucket[i]));
-	hist_bump_(&into->count, 0 - get(&before->count));
-	hist_bump_(&into->sum, 0 - get(&before->sum));
-}
-
 static uint64_t bucket_top(unsigned i)
 {
 	unsigned oct = i / HIST_SUB + 3, sub = i % HIST_SUB;
@@ -32,6 +24,24 @@ static uint64_t bucket_top(unsigned i)
 	if (i < HIST_SUB)
 		return i;
 	return ((uint64_t)(HIST_SUB + sub + 1) << (oct - 4)) - 1;
+}
+
+void hist_subtract(struct hist *into, const struct hist *before)
+{
+	uint64_t top = 0;
+
+	for (unsigned i = 0; i < HIST_BUCKETS; i++)
+		hist_bump_(&into->bucket[i], 0 - get(&before->bucket[i]));
+	hist_bump_(&into->count, 0 - get(&before->count));
+	hist_bump_(&into->sum, 0 - get(&before->sum));
+	if (get(&into->max) > get(&before->max))
+		return; /* it came after */
+	/* else the last bucket that has any is all that is known */
+	for (unsigned i = HIST_BUCKETS; i-- > 0 && top == 0;)
+		if (get(&into->bucket[i]) != 0)
+			top = bucket_top(i);
+	if (top < get(&into->max))
+		atomic_store_explicit(&into->max, top, memory_order_relaxed);
 }
 
 uint64_t hist_quantile(const struct hist *h, double q)

@@ -48,7 +48,7 @@ static inline void hist_add(struct hist *h, uint64_t v)
 
 /* Adds all of from to the caller's own histogram into. */
 void hist_merge(struct hist *into, const struct hist *from);
-/* into := into - before, for intervals; max stays. */
+/* into := into - before, for intervals; max then has the bound of a quantile. */
 void hist_subtract(struct hist *into, const struct hist *before);
 /* Upper edge of the bucket that holds the q-quantile (0 < q <= 1), never above max; 0 if empty. */
 uint64_t hist_quantile(const struct hist *h, double q);

@@ -58,6 +58,10 @@ static void vline(enum log_level level, uint64_t held, const char *fmt, va_list 
 	if (held > 0)
 		used += (size_t)snprintf(line + used, 40, " (%llu more held back)",
 					 (unsigned long long)held);
+	/* what somebody gave us is in it: one event stays one line */
+	for (size_t i = 0; i < used; i++)
+		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
+			line[i] = '?';
 	line[used++] = '\n';
 	for (size_t done = 0; done < used;) {
 		ssize_t w = write(STDERR_FILENO, line + done, used - done);

@@ -293,6 +293,7 @@ void live_close(struct store *s)
 {
 	bool keep = s->live != NULL && atomic_load(&s->live->complete) == 1;
 
+	ghost_close(&s->ghost);
 	if (s->index != NULL)
 		index_close(&s->index);
 	if (s->live != NULL) {
