@@ -141,6 +141,9 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 				if (have != NULL && have->seq == r.seq && have->type == r.type) {
 					listed++;
 					take(v, p, seg, mem + off + at, &r);
+				} else {
+					/* torn by a power cut; its place was given out again */
+					whole = false;
 				}
 			} else if (r.type != FORMAT_VALUE ||
 				   value_whole(mem + off + at, &r, mem + SEG)) {
@@ -152,6 +155,9 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 		}
 		off += whole ? b.bytes : FORMAT_ALIGN;
 	}
+	for (uint32_t i = 0; e != NULL && listed != f->entries && i < f->entries; i++)
+		fprintf(stderr, "    its table: type %u seq %" PRIu64 " at unit %u, %u units\n",
+			e[i].type, e[i].seq, e[i].units_at, e[i].units);
 	if (e != NULL && listed != f->entries)
 		violation(
 		    "path %u segment %u: its table lists %u records, of which %u are there", // [K-3]

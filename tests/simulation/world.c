@@ -350,6 +350,8 @@ static void note_moments(struct world *w, enum fault f)
 		cover_crash(MOMENT_IDLE, f);
 }
 
+static void watch_paths(struct world *w);
+
 static void die(struct world *w, bool power)
 {
 	const struct setup *c = &w->plan->setup;
@@ -358,6 +360,8 @@ static void die(struct world *w, bool power)
 
 	if (w->dead)
 		return;
+	if (w->s != NULL && !w->starting)
+		watch_paths(w);
 	hurt_again(w);
 	recycled_or_not(w);
 	note_moments(w, power ? FAULT_POWER : FAULT_KILL);
@@ -1169,6 +1173,9 @@ static bool open_store(struct world *w)
 	for (unsigned tries = 0;; tries++) {
 		int res;
 
+		if (w->super_damaged) /* a path may have to come back empty */
+			for (unsigned k = 0; k < w->plan->setup.keys; k++)
+				model_damaged(w->model, k);
 		w->dead = false;
 		w->starting = true;
 		w->start_fault = false;

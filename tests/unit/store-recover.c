@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Opening a store again: after a clean stop, a kill, with damaged superblocks, headers, tables,
- * footers, values and blocks; with other options than it was made with, each refused in one
+ * footers, values and blocks; with other options than it was made with: taken, or refused in one
  * sentence. Simulated machine, one thread.
  */
 #include "tests/unit/store_rig.h"
@@ -289,18 +289,14 @@ static void other_options(void **state)
 	r.cfg.size = 64 * MIB;
 	r.cfg.npaths = 1;
 	refused(&r, "path 1 of a store of 2 paths");
-	r.cfg.npaths = 3;
-	refused(&r, "is path 1 of a store of 2 paths");
 	r.cfg.npaths = 2;
-	memcpy(one, r.path[0], sizeof one);
-	memcpy(r.path[0], r.path[1], sizeof one);
-	memcpy(r.path[1], one, sizeof one);
-	refused(&r, "same --path options in the same order");
-	memcpy(one, r.path[0], sizeof one);
-	memcpy(r.path[0], r.path[1], sizeof one);
+	memcpy(one, r.path[1], sizeof one);
 	memcpy(r.path[1], "disk9", 6);
 	refused(&r, "disk9 is empty");
+	memcpy(r.path[0], "disk8", 6);
 	memcpy(r.path[1], one, sizeof one);
+	refused(&r, "path 2 of a store of 2 paths");
+	memcpy(r.path[0], "disk0", 6);
 	r.cfg.item_max = 3 * MIB;
 	refused(&r, "-I of 3145728 bytes");
 	r.cfg.item_max = 2 * MIB; /* still fits segments of 4 MiB */
@@ -331,6 +327,68 @@ static void other_options(void **state)
 	r.cfg.item_max = MIB;
 	refused(&r, "larger than the space");
 	rig_free(&r);
+}
+
+/*
+ * The order of paths does not matter, neither to the index in shared memory nor to the disk; an empty path
+ * joins. What was deleted stays so, killed or not.
+ */
+static void other_paths(void **state)
+{
+	(void)state;
+	for (unsigned round = 0; round < 8; round++) {
+		char one[96];
+		struct rig r;
+
+		begin(&r, 50 + round);
+		r.cfg.npaths = 2;
+		r.cfg.no_attach = (round & 1) != 0;
+		rig_open(&r);
+		fill_keys(&r, 0, 1000, 9000);
+		for (uint64_t k = 0; k < 1000; k += 5)
+			assert_int_equal(del_k(&r, k), STORE_OK);
+		(round & 2) != 0 ? rig_crash(&r, false) : rig_close(&r);
+		memcpy(one, r.path[0], sizeof one);
+		memcpy(r.path[0], r.path[1], sizeof one);
+		memcpy(r.path[1], one, sizeof one);
+		rig_open(&r);
+		assert_string_equal(r.s->layer, (round & 1) != 0 ? "disk" : "shm");
+		assert_string_equal(r.s->path[0].file->info.path, one);
+		for (uint64_t k = 0; k < 1000; k++)
+			assert_int_equal(get_k(&r, k, k, 9000), k % 5 != 0);
+		for (uint64_t k = 1; k < 1000; k += 5)
+			assert_int_equal(del_k(&r, k), STORE_OK);
+		(round & 2) != 0 ? rig_crash(&r, false) : rig_close(&r);
+		/* the new one is named first */
+		memcpy(r.path[2], r.path[0], sizeof one);
+		memcpy(r.path[0], "disk7", 6);
+		r.cfg.npaths = 3;
+		for (unsigned k = 0; k < 3; k++) {
+			if (k == 1 && (round & 4) != 0) {
+				/* the others had not learned of the new path when it was killed */
+				for (unsigned i = 0; i < 2; i++) {
+					struct format_super sb;
+
+					sim_disk_peek(r.env, "disk0", i * 4096, &sb, sizeof sb);
+					sb.path_count = 2;
+					super_seal(&sb);
+					sim_disk_poke(r.env, "disk0", i * 4096, &sb, sizeof sb);
+				}
+			}
+			rig_open(&r);
+			if (k == 0)
+				assert_string_equal(r.s->layer, "disk");
+			assert_string_equal(r.s->path[2].file->info.path, "disk7");
+			for (uint64_t i = 0; i < 1000; i++)
+				assert_int_equal(get_k(&r, i, i, 9000), i % 5 > 1);
+			fill_keys(&r, 2000, 2600, 9000);
+			assert_int_equal(count_keys(&r, 2000, 2600, 9000), 600);
+			(round & 2) != 0 ? rig_crash(&r, false) : rig_close(&r);
+		}
+		r.cfg.npaths = 2;
+		refused(&r, "a store of 3 paths, and not all of them are given");
+		rig_free(&r);
+	}
 }
 
 /* A geometry that makes no sense, well summed: 121 and 64 would be shifts by more than a word. */
@@ -406,6 +464,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(superblocks),
 	    cmocka_unit_test(damaged),
 	    cmocka_unit_test(other_options),
+	    cmocka_unit_test(other_paths),
 	    cmocka_unit_test(senseless_geometry),
 	    cmocka_unit_test(smaller_items),
 	    cmocka_unit_test(in_use),

@@ -92,7 +92,9 @@ struct format_super {
 	uint64_t flags;        /* bit 0: clean */
 	uint64_t
 	    empty_below; /* segments of a lower generation are empty, whatever they hold [F-8] */
-	uint8_t reserved[4096 - 96 - 8];
+	/* the paths (bits) that delete_epoch was being written to, and the one before it [F-8] */
+	uint64_t epoch_paths, epoch_before;
+	uint8_t reserved[4096 - 112 - 8];
 	uint64_t sum; /* XXH3-64 of all before */
 };
 _Static_assert(sizeof(struct format_super) == 4096, "superblock");

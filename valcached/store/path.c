@@ -110,23 +110,24 @@ static int check_super(struct store *s, struct path *p, bool first, char **cause
 		return fail(
 		    cause, -EINVAL,
 		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
-		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or remove "
-		    "the file to start empty",
+		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or "
+		    "start empty with --restart=empty",
 		    name, sb->seg_count, (1u << sb->seg_shift) >> 20,
 		    (sb->seg_count + 1) << sb->seg_shift >> 20, p->nseg,
 		    (1u << s->seg_shift) >> 20);
-	if (sb->path_count != s->npaths || sb->path_index != p->index)
-		return fail(
-		    cause, -EINVAL,
-		    "%s is path %u of a store of %u paths, but is given as path %u of %u: give the same "
-		    "--path options in the same order, or remove the files to start empty",
-		    name, sb->path_index + 1, sb->path_count, p->index + 1, s->npaths);
 	if (!first && memcmp(sb->store_id, s->id, 16) != 0)
 		return fail(
 		    cause, -EINVAL,
 		    "%s belongs to another store than %s: give the paths of one store, or remove the "
 		    "files to start empty",
 		    name, s->path[0].file->info.path);
+	if (sb->path_count > s->npaths || sb->path_index != p->index)
+		return fail(
+		    cause, -EINVAL,
+		    "%s is path %u of a store of %u paths, and not all of them are given: give all "
+		    "its --path options, or start empty with --restart=empty",
+		    name, sb->path_index + 1, sb->path_count);
+	p->super.path_count = s->npaths;
 	return 0;
 }
 
@@ -174,6 +175,74 @@ static int same_path(struct store *s, char **cause)
 	return 0;
 }
 
+/* Opens the files and reads their superblocks. found: those that have one. */
+static int files_open(struct store *s, struct io *io, unsigned *found, char **cause)
+{
+	*found = 0;
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+		const char *name = s->cfg.paths[i];
+		int res;
+
+		p->store = s;
+		p->index = i;
+		pthread_mutex_init(&p->lock, NULL);
+		res = s->engine->file_open(s->engine, name, s->cfg.size, &p->file, cause);
+		if (res < 0)
+			return res;
+		res = io_add_file(io, p->file);
+		if (res < 0)
+			return fail(cause, res, "cannot use %s: %s", name, strerror(-res));
+		res =
+		    p->file->info.size < 2 * FORMAT_ALIGN ? -EINVAL : super_read(io, p, &p->super);
+		if (s->cfg.fresh && res == 1) {
+			/* what the old store has in shared memory is nobody's any more */
+			live_forget(s, p->super.store_id);
+			memset(&p->super, 0, sizeof p->super);
+			res = 0;
+		}
+		if (res == -EINVAL)
+			return fail(
+			    cause, res,
+			    "%s holds something that is not a valcached store: give another --path, or remove "
+			    "the file if it is not needed",
+			    name);
+		if (res < 0)
+			return fail(cause, res, "cannot read %s: %s", name, strerror(-res));
+		p->serial_found = res == 1 ? p->super.serial : 0;
+		*found += res == 1;
+	}
+	return 0;
+}
+
+/*
+ * A path's superblock says which one it is, so the order of --path options does not matter: locations in
+ * index and records depend on this one. New paths come last.
+ */
+static void files_sort(struct store *s)
+{
+	for (unsigned i = 1; i < s->npaths; i++)
+		for (unsigned k = i; k > 0; k--) {
+			struct path *a = &s->path[k - 1], *b = &s->path[k];
+			const char *name = s->cfg.paths[k - 1];
+			struct format_super super = a->super;
+			struct io_file *file = a->file;
+			uint64_t serial = a->serial_found;
+
+			if (b->serial_found == 0 ||
+			    (a->serial_found != 0 && a->super.path_index <= b->super.path_index))
+				break;
+			a->super = b->super;
+			b->super = super;
+			a->file = b->file;
+			b->file = file;
+			a->serial_found = b->serial_found;
+			b->serial_found = serial;
+			s->cfg.paths[k - 1] = s->cfg.paths[k];
+			s->cfg.paths[k] = name;
+		}
+}
+
 /*
  * Opens every path, makes or checks the superblocks, and reads what the segments hold. On failure
  * paths_close() cleans up.
@@ -183,7 +252,8 @@ int paths_open(struct store *s, char **cause)
 	struct io_config ic = {.entries = 128, .disk_depth = 64};
 	struct io *io = NULL;
 	uint64_t base = 0;
-	int res, found;
+	unsigned found, count;
+	int res;
 
 	res = same_path(s, cause);
 	if (res < 0)
@@ -207,47 +277,17 @@ int paths_open(struct store *s, char **cause)
 	res = io_open(s->engine, &ic, &io, cause);
 	if (res < 0)
 		goto out;
+	res = files_open(s, io, &found, cause);
+	if (res < 0)
+		goto out;
+	files_sort(s);
+	count = s->path[0].super.path_count; /* of the store as it was */
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct path *p = &s->path[i];
+		bool known = i < found;
 
-		p->store = s;
-		p->index = i;
-		pthread_mutex_init(&p->lock, NULL);
-		res =
-		    s->engine->file_open(s->engine, s->cfg.paths[i], s->cfg.size, &p->file, cause);
-		if (res < 0)
-			goto out;
-		res = io_add_file(io, p->file);
-		if (res < 0) {
-			fail(cause, res, "cannot use %s: %s", s->cfg.paths[i], strerror(-res));
-			goto out;
-		}
-		if (p->file->info.size < 2 * FORMAT_ALIGN)
-			res = -EINVAL;
-		else
-			res = super_read(io, p, &p->super);
-		if (s->cfg.fresh && res == 1) {
-			/* what the old store has in shared memory is nobody's any more */
-			live_forget(s, p->super.store_id);
-			memset(&p->super, 0, sizeof p->super);
-			res = 0;
-		}
-		if (res == -EINVAL) {
-			fail(
-			    cause, res,
-			    "%s holds something that is not a valcached store: give another --path, or remove "
-			    "the file if it is not needed",
-			    s->cfg.paths[i]);
-			goto out;
-		}
-		if (res < 0) {
-			fail(cause, res, "cannot read %s: %s", s->cfg.paths[i], strerror(-res));
-			goto out;
-		}
-		p->serial_found = res == 1 ? p->super.serial : 0;
-		if (i == 0 && res == 1)
+		if (i == 0 && known)
 			keep_geometry(s, &p->super);
-		found = res;
 		p->nseg = (uint32_t)(s->cfg.size / s->seg_size) - 1;
 		p->unit_base = base;
 		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
@@ -259,9 +299,8 @@ int paths_open(struct store *s, char **cause)
 		res = path_alloc(p);
 		if (res < 0)
 			goto out;
-		res = found;
 		if (i == 0) {
-			if (res == 1) {
+			if (known) {
 				memcpy(s->id, p->super.store_id, 16);
 				s->hash_secret = p->super.hash_secret;
 			} else if (s->cfg.seed != 0) {
@@ -274,16 +313,21 @@ int paths_open(struct store *s, char **cause)
 				goto out;
 			}
 		}
-		if (res == 1) {
+		if (known) {
 			res = check_super(s, p, i == 0, cause);
-		} else if (i > 0 && s->path[0].super.serial > 1) {
+		} else if (found > 0 && found < count && s->path[0].super.serial > 1) {
 			res = fail(
 			    cause, -EINVAL,
 			    "%s is empty, but %s belongs to a store of %u paths: give the paths that the "
-			    "store was made with, or remove the files to start empty",
-			    s->cfg.paths[i], s->cfg.paths[0], s->path[0].super.path_count);
+			    "store was made with, or start empty with --restart=empty",
+			    s->cfg.paths[i], s->cfg.paths[0], count);
 		} else if (p->file->info.size >= s->cfg.size) {
 			new_super(s, p);
+			if (found > 0 && found >= count) {
+				p->super.delete_epoch = s->path[0].super.delete_epoch;
+				log_info("store: %s joins the store of %s, which keeps its values",
+					 s->cfg.paths[i], s->cfg.paths[0]);
+			}
 			res = super_write(io, p);
 			if (res < 0)
 				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i],

@@ -301,6 +301,7 @@ static bool bring_back(struct store_worker *sw, struct path *p, char why[static 
 	if (disk.serial > p->super.serial)
 		p->super.serial = disk.serial;
 	p->super.delete_epoch = epoch;
+	p->super.epoch_paths = 0; /* others know [PS-5] */
 	res = super_write(sw->io, p);
 	if (res < 0) {
 		COUNT(sw, write_errors);

@@ -290,7 +290,11 @@ static void raise_epoch(struct store_worker *sw)
 	while (epoch_needed(s) && any_path_online(s)) {
 		uint64_t next = ++s->epoch_tried; /* [PS-4] */
 		bool failed = false;
+		uint64_t paths = 0;
 
+		for (unsigned i = 0; i < s->npaths; i++)
+			if (!atomic_load(&s->path[i].offline))
+				paths |= 1ull << i;
 		for (unsigned i = 0; i < s->npaths; i++) {
 			struct path *p = &s->path[i];
 			int res;
@@ -299,6 +303,8 @@ static void raise_epoch(struct store_worker *sw)
 				continue;
 			atomic_store(&p->epoch, next);
 			p->super.delete_epoch = next;
+			p->super.epoch_paths = paths;
+			p->super.epoch_before = atomic_load(&s->epoch);
 			res = super_write(sw->io, p);
 			if (res < 0) {
 				COUNT(sw, write_errors);
@@ -321,11 +327,15 @@ static void raise_epoch(struct store_worker *sw)
 
 int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause)
 {
-	uint64_t epoch = 0;
+	uint64_t epoch = 0, before = 0, paths = 0;
 
 	for (unsigned i = 0; i < s->npaths; i++)
-		if (s->path[i].super.delete_epoch > epoch)
+		if (s->path[i].super.delete_epoch > epoch ||
+		    (s->path[i].super.delete_epoch == epoch && paths == 0)) {
 			epoch = s->path[i].super.delete_epoch;
+			before = s->path[i].super.epoch_before;
+			paths = s->path[i].super.epoch_paths;
+		}
 	atomic_store(&s->epoch, epoch);
 	s->epoch_tried = epoch;
 	for (unsigned i = 0; i < s->npaths; i++) {
@@ -335,9 +345,17 @@ int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char
 		atomic_store(&p->epoch, epoch);
 		if (p->super.delete_epoch == epoch)
 			continue;
+		/* [PS-5] killed before it was told: nobody was answered, nothing was missed */
+		if ((paths >> i & 1) != 0 && p->super.delete_epoch >= before) {
+			p->super.delete_epoch = epoch;
+			p->super.epoch_paths = paths;
+			p->super.epoch_before = before;
+			continue;
+		}
 		for (uint32_t k = 0; k < p->nseg; k++)
 			atomic_store(&p->seg[k].generation, 0);
 		p->super.delete_epoch = epoch;
+		p->super.epoch_paths = 0;
 		p->super.empty_below = gen_max + 1;
 		res = super_write(io, p);
 		if (res < 0) {
