@@ -220,6 +220,7 @@ static int open_net(struct daemon *d)
 	    .turn_requests = o->requests_per_event,
 	    .workers = o->threads,
 	    .allow_flush = o->allow_flush,
+	    .spin_ns = o->spin_ns,
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,

@@ -53,6 +53,7 @@ struct options {
 
 	/* process */
 	unsigned threads;
+	uint64_t spin_ns; /* 0: none */
 	unsigned verbose;
 	char *user;    /* NULL: stay who we are */
 	char *pidfile; /* NULL: none */

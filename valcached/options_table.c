@@ -118,6 +118,10 @@ const struct option_def options__table[] = {
 	{.name = "threads", .letter = 't', .kind = OPTION_THREADS, .offset = AT(threads), .arg = "N",
 	 .initial = "auto", .min = 1, .max = 128, .allowed = "a number from 1 to 128, or auto,",
 	 .help = "Worker threads; auto is one a processor, at most 4."},
+	{.name = "spin", .kind = OPTION_DURATION, .offset = AT(spin_ns), .arg = "TIME",
+	 .initial = "0", .max = SECOND / 1000, .allowed = "a time from 0 to 1ms, such as 100us,",
+	 .help = "A worker whose waits are short looks so long for what comes next before it sleeps: "
+	         "latency for CPU time. For processors to spare."},
 	{.name = "user", .letter = 'u', .kind = OPTION_STRING, .offset = AT(user), .arg = "NAME",
 	 .max = 255, .allowed = "a user name",
 	 .help = "Become this user once ports and files are open (started as root); they are made its own."},

@@ -150,10 +150,44 @@ static void send_some(struct uring *u)
 	}
 }
 
+static int wait_asleep(struct uring *u, unsigned wait, int64_t timeout_ns)
+{
+	struct __kernel_timespec ts = {.tv_sec = timeout_ns / (int64_t)NS_PER_S,
+				       .tv_nsec = timeout_ns % (int64_t)NS_PER_S};
+
+	if (unlikely(u->memcheck))
+		return uring_wait_poll(u, timeout_ns);
+	return uring_enter(u, true, wait, timeout_ns < 0 ? NULL : &ts);
+}
+
+/*
+ * To wake a sleeping CPU takes longer than many waits do. So, if asked for, a wait that is likely to be short
+ * is spent looking: only after one that was, so that an idle loop sleeps. True: there is something to take.
+ */
+static bool wait_awake(struct uring *u, unsigned wait, int64_t timeout_ns)
+{
+	uint64_t until = clock_ns() + u->spin_ns;
+
+	if (!u->restless || !(u->ring.flags & IORING_SETUP_TASKRUN_FLAG) ||
+	    uring_enter(u, true, 0, NULL) < 0)
+		return false;
+	if (timeout_ns > 0 && clock_ns() + (uint64_t)timeout_ns < until)
+		until = clock_ns() + (uint64_t)timeout_ns;
+	do {
+		if (io_uring_cq_ready(&u->ring) >= wait ||
+		    IO_URING_READ_ONCE(*u->ring.sq.kflags) &
+			(IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW))
+			return true;
+#if defined(__x86_64__)
+		__builtin_ia32_pause();
+#endif
+	} while (clock_ns() < until);
+	return false;
+}
+
 static int uring_turn(struct io *io, int64_t timeout_ns)
 {
 	struct uring *u = uring_of(io);
-	struct __kernel_timespec ts;
 	unsigned sq_flags, wait = 1;
 	int r;
 
@@ -176,16 +210,18 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 			timeout_ns = IO_LAZY_NS;
 	}
 	u->lazy = 0;
-	if (timeout_ns == 0) {
+	if (u->spin_ns != 0 && timeout_ns != 0) {
+		uint64_t from = clock_ns();
+
+		if (wait_awake(u, wait, timeout_ns))
+			r = uring_enter(u, true, 0, NULL);
+		else
+			r = wait_asleep(u, wait, timeout_ns);
+		u->restless = clock_ns() - from < 2 * u->spin_ns;
+	} else if (timeout_ns == 0) {
 		r = idle(u) ? 0 : uring_enter(u, true, 0, NULL);
-	} else if (unlikely(u->memcheck)) {
-		r = uring_wait_poll(u, timeout_ns);
-	} else if (timeout_ns < 0) {
-		r = uring_enter(u, true, wait, NULL);
 	} else {
-		ts.tv_sec = timeout_ns / (int64_t)NS_PER_S;
-		ts.tv_nsec = timeout_ns % (int64_t)NS_PER_S;
-		r = uring_enter(u, true, wait, &ts);
+		r = wait_asleep(u, wait, timeout_ns);
 	}
 	io->now_ns = clock_ns();
 	/* EBUSY, EAGAIN: the kernel wants completions taken, or memory; the rest goes next turn. */

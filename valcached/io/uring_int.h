@@ -51,6 +51,8 @@ struct uring {
 	unsigned lazy;      /* lazy sends since the last turn */
 	unsigned disk_now, disk_depth;
 	uint64_t read_ns;     /* the last file read began in this turn */
+	uint64_t spin_ns;     /* 0: never; see wait_awake() in uring.c */
+	bool restless;        /* the last wait was a short one */
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	bool disk_queued;     /* file operations, since the last enter */
 	struct op_list disk_wait, backlog, local;

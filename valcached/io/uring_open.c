@@ -195,6 +195,7 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 	u->io.now_ns = clock_ns();
 	u->ring.ring_fd = -1;
 	u->disk_depth = c->disk_depth != 0 ? c->disk_depth : 128;
+	u->spin_ns = c->spin_ns;
 	op_list_init(&u->disk_wait);
 	op_list_init(&u->backlog);
 	op_list_init(&u->local);

@@ -393,6 +393,7 @@ int worker__open(struct worker *w, bool serves)
 	unsigned depth = DISK_DEPTH / (w->net->cfg.workers + 1);
 	const struct io_config cfg = {
 	    .net = serves,
+	    .spin_ns = serves ? w->net->cfg.spin_ns : 0,
 	    .disk_depth = depth > DISK_DEPTH_MIN ? depth : DISK_DEPTH_MIN,
 	};
 	int rc;
