@@ -45,6 +45,7 @@ struct long_value {
 	uint8_t step;
 	bool exists;
 	uint32_t ext_off, ext_len, slot;
+	bool headed; /* its head may be on disk */
 	bool has_extent;
 	int err;
 	struct sum_state *hash;
@@ -411,7 +412,10 @@ void long_sets_abort(struct store *s, struct path *p, uint32_t seg)
 	}
 }
 
-/* The page in front of the value: block header, record header, key, sums. */
+/*
+ * The page in front of the value: block header, record header, key, sums. [L-2] A head that may be written
+ * gets its seq under the key's lock, while the key is not there.
+ */
 static void fill_head(struct store_op *op)
 {
 	struct long_value *lv = op->run->lv;
@@ -456,6 +460,23 @@ static bool next_chunk(struct store_op *op)
 	return true;
 }
 
+/* Fills the head, if the key is still absent [L-2]. */
+static bool number(struct store_op *op)
+{
+	struct store *s = op->sw->s;
+	pthread_mutex_t *lock = key_lock(s, op->hash);
+	bool absent;
+
+	pthread_mutex_lock(lock);
+	absent = !atomic_load(&s->flushing) && index_unchanged(s->index, op->hash, &op->run->probe);
+	if (absent)
+		fill_head(op);
+	pthread_mutex_unlock(lock);
+	if (!absent)
+		find_restart(op);
+	return absent;
+}
+
 /* The record is on disk: publish it, or end it if somebody else has published the key meanwhile. */
 static bool publish(struct store_op *op)
 {
@@ -484,6 +505,7 @@ static bool publish(struct store_op *op)
 	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe)) {
 		pthread_mutex_unlock(lock);
 		find_restart(op);
+		lv->step = SET_CHECK;
 		return false;
 	}
 	if (lv->rec.seq < atomic_load(&s->flush_seq)) {
@@ -580,13 +602,6 @@ bool long_set_step(struct store_op *op)
 				return next_chunk(op);
 			fill_head(op);
 			op->cas = cas_of(lv->rec.content);
-			lv->step = SET_HEAD_WRITING;
-			if (!write_at(op, 0, FORMAT_ALIGN))
-				return set_finish(op, STORE_UNAVAILABLE);
-			return false;
-		case SET_HEAD_WRITING:
-			if (lv->err < 0)
-				return set_finish(op, STORE_UNAVAILABLE);
 			lv->step = SET_CHECK;
 			find_restart(op);
 			break;
@@ -612,6 +627,23 @@ bool long_set_step(struct store_op *op)
 					break;
 				}
 			}
+			if (run->found && !lv->headed)
+				return set_verdict(op, same_value(&run->rec, &lv->rec));
+			if (!run->found) {
+				if (!number(op))
+					break;
+				lv->step = SET_HEAD_WRITING;
+				lv->headed = true;
+				if (!write_at(op, 0, FORMAT_ALIGN))
+					return set_finish(op, STORE_UNAVAILABLE);
+				return false;
+			}
+			if (publish(op))
+				return true;
+			break;
+		case SET_HEAD_WRITING:
+			if (lv->err < 0)
+				return set_finish(op, STORE_UNAVAILABLE);
 			if (publish(op))
 				return true;
 			break;
