@@ -541,7 +541,7 @@ void store_op_init(struct store_op *op, struct store_worker *sw, const void *key
 	op->head = op->waits = op->placed = false;
 	op->place = NULL;
 	op->step = 1;
-	op->value_n = op->body_n = 0;
+	op->value_n = op->body_n = op->under_way = 0;
 	sw->open++;
 }
 
@@ -558,6 +558,16 @@ void store_op_end(struct store_op *op)
 	op->sw->open--;
 	if (op->sw->wait_head != NULL)
 		io_wake(op->sw->io); /* the next turn serves who waits */
+}
+
+uint64_t store_memory_wanted(const struct store_worker *sw)
+{
+	return sw->wait_head != NULL ? (uint64_t)sw->s->buffers * STORE_WHOLE_MAX : 0;
+}
+
+uint64_t store_op_held(const struct store_op *op)
+{
+	return op->charge ? op->value_len : 0;
 }
 
 bool store_get(struct store_op *op, bool head)

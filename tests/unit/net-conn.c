@@ -423,6 +423,93 @@ static void set_behind_starved_reads(void **state)
 	free(want.at);
 }
 
+/*
+ * There is one buffer. Who takes no output loses it soon when another waits, and only then; who takes a little at a
+ * time keeps it for as long as it needs.
+ */
+static void kept_memory(void **state)
+{
+	static const struct sim_config sc = {.sock_bytes = 20000};
+	struct bytes got = {0}, want = {0};
+	int deaf, steady, other;
+	struct rig *r;
+
+	(void)state;
+	setenv("STORE_MEM_BUFFERS", "1", 1);
+	r = rig_open(21, &sc, NULL);
+	store_value(r, "v", 'v', BIG);
+	store_value(r, "s", 's', 5000);
+	deaf = rig_connect(r);
+	rig_send(r, deaf, "get v\r\n", 7);
+	rig_pass(r, 5 * NS_PER_S);
+	assert_int_equal(rig_conns(r), 1); /* nobody waits */
+	other = rig_connect(r);
+	rig_send(r, other, "get s\r\n", 7);
+	rig_pass(r, 60 * NS_PER_MS);
+	assert_int_equal(rig_conns(r), 2);
+	rig_pass(r, 140 * NS_PER_MS);
+	assert_int_equal(rig_conns(r), 1);
+	assert_int_equal(atomic_load(&r->w->count.stalled_connections), 1);
+	want_value(&want, "s", 's', 5000);
+	assert_false(take_all(r, other, &got));
+	same(&got, &want);
+	steady = rig_connect(r);
+	rig_send(r, steady, "get v\r\n", 7);
+	rig_run(r);
+	rig_send(r, other, "get s\r\n", 7);
+	got.n = want.n = 0;
+	for (int i = 0; i < 60; i++) {
+		char some[1000];
+		int32_t n = rig_recv(r, steady, some, sizeof some);
+
+		assert_int_equal(n, sizeof some);
+		add(&got, some, (size_t)n);
+		rig_pass(r, 50 * NS_PER_MS);
+	}
+	assert_int_equal(rig_conns(r), 2);
+	assert_int_equal(rig_recv(r, other, &(char){0}, 1), -EAGAIN);
+	assert_false(take_all(r, steady, &got));
+	want_value(&want, "v", 'v', BIG);
+	same(&got, &want);
+	got.n = want.n = 0;
+	assert_false(take_all(r, other, &got));
+	want_value(&want, "s", 's', 5000);
+	same(&got, &want);
+	sim_sock_close(r->env, deaf, false);
+	sim_sock_close(r->env, steady, false);
+	sim_sock_close(r->env, other, false);
+	rig_close(&r);
+	unsetenv("STORE_MEM_BUFFERS");
+	free(got.at);
+	free(want.at);
+}
+
+/* A connection has little under way until its client has shown that it takes answers. */
+static void window_grows(void **state)
+{
+	static const struct sim_config sc = {.sock_bytes = 20000};
+	struct rig *r = rig_open(23, &sc, NULL);
+	struct bytes got = {0}, want = {0};
+	int fd;
+
+	(void)state;
+	store_value(r, "v", 'v', 50000);
+	fd = rig_connect(r);
+	for (int i = 0; i < 60; i++) {
+		rig_send_all(r, fd, "get v\r\n", 7);
+		want_value(&want, "v", 'v', 50000);
+	}
+	rig_run(r);
+	assert_true(r->w->conns->out_bytes + r->w->conns->held_bytes < WINDOW_FIRST + 60000);
+	assert_false(take_all(r, fd, &got));
+	same(&got, &want);
+	assert_int_equal(r->w->conns->window, WINDOW_BYTES);
+	sim_sock_close(r->env, fd, false);
+	rig_close(&r);
+	free(got.at);
+	free(want.at);
+}
+
 /* One too many is told so and closed; a place that becomes free is given. */
 static void limit(void **state)
 {
@@ -577,6 +664,8 @@ int main(void)
 	    cmocka_unit_test(limit),
 	    cmocka_unit_test(no_descriptors),
 	    cmocka_unit_test(set_behind_starved_reads),
+	    cmocka_unit_test(kept_memory),
+	    cmocka_unit_test(window_grows),
 	    cmocka_unit_test(half_closed),
 	    cmocka_unit_test(drained),
 	};

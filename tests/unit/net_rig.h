@@ -6,7 +6,7 @@
  *     struct rig *r = rig_open(seed, &sim_config, &net_config);
  *     int fd = rig_connect(r);            a client
  *     rig_send(r, fd, bytes, n);          what its socket takes
- *     rig_run(r);                         until nothing but timers of 100 ms and more is left
+ *     rig_run(r);                         until nothing but timers of 20 ms and more is left
  *     rig_recv(r, fd, buf, room);
  *     rig_close(&r);                      stops as the daemon does; nothing may be left
  */
@@ -22,7 +22,7 @@
 #include "valcached/io/sim_int.h"
 #include "valcached/net/net_int.h"
 
-#define RIG_SOON    (100 * (int64_t)NS_PER_MS)
+#define RIG_SOON    (20 * (int64_t)NS_PER_MS)
 #define RIG_TURNS   2000000u /* a run that takes more never ends */
 #define RIG_STALL_S 10u
 #ifndef RIG_ITEM_MAX

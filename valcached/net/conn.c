@@ -339,7 +339,7 @@ static bool parted(struct conn *c)
 }
 
 /* All input is understood that ever can be. */
-static bool input_over(const struct conn *c)
+static bool input_over(struct conn *c)
 {
 	if (!c->eof || c->closing)
 		return c->closing;
@@ -432,6 +432,7 @@ struct conn *conn__new(int fd)
 	c->magic = CONN_MAGIC;
 	c->fd = fd;
 	c->queue_end = &c->queue;
+	c->window = WINDOW_FIRST;
 	return c;
 }
 

@@ -40,6 +40,8 @@
 #define WINDOW_REQS 32u
 /* No further request is begun while so many bytes of answers wait, are sent or are expected. */
 #define WINDOW_BYTES (1024u * 1024)
+/* A connection begins with this and has twice as much after each send that its client has taken. */
+#define WINDOW_FIRST (64u * 1024)
 /* Received and not yet understood bytes: at this mark the connection is not read from any more. */
 #define LEFT_MAX (64u * 1024)
 /* A body with more than this to come is received straight into its place. */
@@ -68,6 +70,7 @@ struct req {
 	bool dumps;       /* holds net.dumping */
 	enum proto_rc rc; /* of a meta answer other than a hit */
 	uint32_t flags, body_len;
+	uint32_t counted; /* of its read, in conn.reading */
 	uint64_t cas, cursor;
 	char *placed; /* where the store copied the value to, behind the answer's head */
 	const struct proto_line *line; /* the whole answer, if it is a constant */
@@ -135,7 +138,9 @@ struct conn {
 	struct req *last_read; /* the latest that was begun, while it is pending */
 	struct req *deferred;  /* the first that was not */
 	uint32_t queue_n;
-	uint32_t mean; /* bytes of recent values */
+	uint32_t mean;    /* bytes of recent values */
+	uint32_t window;  /* WINDOW_FIRST to WINDOW_BYTES: rule 7 */
+	uint64_t reading; /* bytes of disk reads under way */
 	struct req *queue, **queue_end;
 	struct req *stream; /* == queue: a value that goes out in chunks */
 	/* output: output.c */
@@ -150,6 +155,7 @@ struct conn {
 	bool watched;
 	uint8_t watch_idle; /* looks without progress */
 	uint64_t watch_ns, watch_mark;
+	uint64_t still_ns, still_mark; /* its send has made no progress since then; 0: not known */
 };
 
 struct listener {
@@ -179,6 +185,7 @@ struct worker {
 	unsigned left_n[LEFT_CLASSES];
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
+	uint64_t press_ns;               /* the last look at who keeps memory */
 	int64_t timeout_ns;              /* of the next turn */
 	bool draining, killed;
 	bool sated;        /* draining: nothing more is received */
@@ -269,6 +276,9 @@ void worker__left_free(struct worker *w, char *left, uint32_t room);
 void worker__watch(struct worker *w, struct conn *c);
 void worker__unwatch(struct worker *w, struct conn *c);
 
+/* press.c: memory is short; clients that take no output do not keep it. When to look again. */
+uint64_t press__turn(struct worker *w, uint64_t now);
+
 /* conn.c */
 struct conn *conn__new(int fd);
 void conn__begin(struct worker *w, struct conn *c);
@@ -291,7 +301,7 @@ static inline void conn__dirty(struct conn *c)
 
 /* request.c */
 size_t request__input(struct conn *c, const char *bytes, size_t n);
-bool request__may_begin(const struct conn *c);
+bool request__may_begin(struct conn *c);
 /* The end of the stream inside a request: it is dropped. */
 void request__abort(struct conn *c);
 void request__resume(struct conn *c);

@@ -128,10 +128,13 @@ static void sent(struct io_op *op)
 	if (op->res >= 0) {
 		A((uint64_t)op->res == o->bytes);
 		count_add(&c->w->count.bytes_written, o->bytes);
+		if (c->window < WINDOW_BYTES)
+			c->window *= 2;
 	} else if (!c->dead) {
 		conn__die(c); /* the stream is lost, whatever the reason */
 	}
 	release(c, o);
+	c->still_ns = 0;
 	worker__unwatch(c->w, c); /* progress; settling watches again what is still due */
 	conn__dirty(c);
 }

@@ -54,6 +54,8 @@ static void read_came(struct req *r)
 	struct conn *c = r->conn;
 
 	c->pending--;
+	c->reading -= r->counted;
+	r->counted = 0;
 	if (c->last_read == r)
 		c->last_read = NULL;
 	read_known(c, r);
@@ -107,7 +109,9 @@ static void begin_read(struct conn *c, struct req *r)
 	r->busy = true;
 	c->busy++;
 	c->pending++;
+	request__count_last(c); /* before it is forgotten */
 	c->last_read = r;
+	request__count_last(c);
 	answer__enqueue(c, r);
 }
 
@@ -134,7 +138,7 @@ unsigned read__begin_ahead(struct conn *c)
 		for (unsigned i = n > stage * AHEAD_STEP ? n - stage * AHEAD_STEP : 0; i < n; i++)
 			store_prefetch(&w->ahead[i]->op, stage);
 	for (unsigned i = 0; i < n; i++)
-		if (request__starved(c))
+		if (c->deferred != NULL || request__starved(c) || request__crowded(c))
 			defer(c, w->ahead[i]);
 		else
 			begin_read(c, w->ahead[i]);
@@ -143,7 +147,7 @@ unsigned read__begin_ahead(struct conn *c)
 
 void read__resume(struct conn *c)
 {
-	while (c->deferred != NULL && !request__starved(c)) {
+	while (c->deferred != NULL && !request__starved(c) && !request__crowded(c)) {
 		struct req *r = c->deferred, *q = r->next;
 
 		while (q != NULL && !q->deferred)
@@ -155,7 +159,9 @@ void read__resume(struct conn *c)
 		} else {
 			r->busy = true;
 			c->busy++;
+			request__count_last(c);
 			c->last_read = r;
+			request__count_last(c);
 		}
 	}
 }

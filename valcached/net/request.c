@@ -17,6 +17,9 @@
  *  6. While a read waits for memory, nothing later is begun on its connection: what holds memory is never
  *     behind what waits for it, so those that wait are served in the end, and a pipeline has one place
  *     in the line, not many. Reads that were parsed already are in the queue, deferred.
+ *  7. A connection has WINDOW_FIRST bytes of disk reads and answers under way, and twice as much after each
+ *     send, up to WINDOW_BYTES; one longer value alone may exceed it. So who takes nothing has hardly more
+ *     than one value's memory. What is parsed beyond it is deferred, as in rule 6.
  *
  * Threads: the connection's worker.
  */
@@ -102,16 +105,16 @@ void request__hold_new(struct conn *c, const struct proto_request *rq, void (*be
 
 /* ---- input ------------------------------------------------------------------------------------ */
 
-bool request__may_begin(const struct conn *c)
+bool request__may_begin(struct conn *c)
 {
 	uint64_t due;
 
 	if (c->queue_n + c->w->ahead_n >= WINDOW_REQS)
 		return false;
-	if (c->deferred != NULL || request__starved(c))
+	if (c->deferred != NULL || request__starved(c) || request__crowded(c))
 		return false;
 	due = c->out_bytes + c->held_bytes + (uint64_t)(c->pending + c->w->ahead_n) * c->mean;
-	return due < WINDOW_BYTES || (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
+	return due < c->window || (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
 }
 
 static void refused(struct conn *c, const struct proto_request *rq)

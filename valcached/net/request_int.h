@@ -30,6 +30,7 @@ static inline struct req *request__take(struct conn *c, const struct proto_reque
 	r->has_cas = rq->has_cas;
 	r->flags = rq->flags;
 	r->body_len = rq->body_len;
+	r->counted = 0;
 	r->cas = rq->cas;
 	r->line = NULL;
 	if (rq->op >= PROTO_MG)
@@ -76,6 +77,24 @@ void request__hold_new(struct conn *c, const struct proto_request *rq, void (*be
 static inline bool request__starved(const struct conn *c)
 {
 	return c->last_read != NULL && c->last_read->op.waits;
+}
+
+/* The read that waited for memory may have it now. */
+static inline void request__count_last(struct conn *c)
+{
+	struct req *r = c->last_read;
+
+	if (r != NULL && r->counted == 0) {
+		r->counted = r->op.under_way;
+		c->reading += r->counted;
+	}
+}
+
+/* Rule 7. */
+static inline bool request__crowded(struct conn *c)
+{
+	request__count_last(c);
+	return c->reading + c->held_bytes + c->out_bytes >= c->window;
 }
 
 /* ---- answer.c --------------------------------------------------------------------------------- */

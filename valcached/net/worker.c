@@ -336,6 +336,7 @@ bool worker__turn(struct worker *w)
 		return false;
 	now = io_now(w->io);
 	due = earlier(due, watch_turn(w, now));
+	due = earlier(due, press__turn(w, now));
 	if (w->draining)
 		due = earlier(due, drain_turn(w, now));
 	if (w->id == 0)

@@ -97,6 +97,11 @@ static void lv_free(struct store_io *run)
 	run->lv = NULL;
 }
 
+uint32_t long_held(const struct long_value *lv)
+{
+	return lv->buf != NULL ? lv->charge & ~CHARGE_READ : 0;
+}
+
 /* From run_drop(): no I/O is in flight. */
 void long_drop(struct store_op *op)
 {
@@ -185,10 +190,11 @@ static bool read_ahead(struct store_op *op, bool must)
 	struct store_io *run = op->run;
 	struct long_value *lv = run->lv;
 	uint32_t left = lv->rec.value_len - lv->next;
+	enum wait_for line;
 	uint64_t at;
 
 	lv->n = left < FORMAT_CHUNK ? left : FORMAT_CHUNK;
-	lv->buf = buf_take(op->sw, FORMAT_CHUNK, must, &lv->charge);
+	lv->buf = buf_take_read(op->sw, FORMAT_CHUNK, must, &lv->charge, &line);
 	if (lv->buf == NULL)
 		return false;
 	lv->off = lv->next;

@@ -55,25 +55,63 @@ struct buf *buf_take(struct store_worker *sw, uint32_t size, bool must, uint32_t
 	return b;
 }
 
-void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
+struct buf *buf_take_read(struct store_worker *sw, uint32_t size, bool must, uint32_t *charge,
+			  enum wait_for *line)
 {
-	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
+	bool large = size > BODY_LARGE;
+	struct buf *b;
 
-	A(charged >= charge);
-	atomic_store_explicit(&sw->charged, charged - charge, memory_order_relaxed);
-	if (charge > 0 && sw->wait[WAIT_MEMORY].head != NULL)
-		sw->retry = true;
-	buf_put(sw->s->ram, b);
+	*line = WAIT_READ;
+	if (large && !must && sw->reads > 0 &&
+	    sw->reads + sw->bodies + ram_class_size(size) > large_share(sw))
+		return NULL;
+	*line = WAIT_MEMORY;
+	b = buf_take(sw, size, must, charge);
+	if (b != NULL && large) {
+		sw->reads += *charge;
+		*charge |= CHARGE_READ;
+	}
+	return b;
 }
 
 void buf_uncharge(struct store_worker *sw, uint32_t *charge)
 {
 	uint64_t charged = atomic_load_explicit(&sw->charged, memory_order_relaxed);
+	uint32_t bytes = *charge & ~CHARGE_READ;
 
-	A(charged >= *charge);
-	atomic_store_explicit(&sw->charged, charged - *charge, memory_order_relaxed);
+	A(charged >= bytes);
+	atomic_store_explicit(&sw->charged, charged - bytes, memory_order_relaxed);
+	if (*charge & CHARGE_READ) {
+		A(sw->reads >= bytes);
+		sw->reads -= bytes;
+	}
 	*charge = 0;
-	sw->retry = true;
+	sw->retry = sw->retry || store_memory_wanted(sw) > 0;
+}
+
+void buf_give(struct store_worker *sw, struct buf *b, uint32_t charge)
+{
+	if (charge > 0)
+		buf_uncharge(sw, &charge);
+	buf_put(sw->s->ram, b);
+}
+
+uint64_t store_memory_wanted(const struct store_worker *sw)
+{
+	return sw->wait[WAIT_MEMORY].head != NULL || sw->wait[WAIT_READ].head != NULL ||
+		       sw->wait[WAIT_BODY].head != NULL
+		   ? sw->budget
+		   : 0;
+}
+
+uint64_t store_op_held(const struct store_op *op)
+{
+	const struct store_io *run = op->run;
+	uint64_t n = op->buf != NULL ? op->charge & ~CHARGE_READ : 0;
+
+	if (run != NULL && run->lv != NULL)
+		n += long_held(run->lv);
+	return n;
 }
 
 /* The body is there, or will never be. */
@@ -197,7 +235,7 @@ void op_wait(struct store_op *op, enum wait_for what)
 	op->next = NULL;
 	*sw->wait[what].tail = op;
 	sw->wait[what].tail = &op->next;
-	op->waits = what == WAIT_MEMORY;
+	op->waits = what == WAIT_MEMORY || what == WAIT_READ;
 	if (what == WAIT_WRITE)
 		COUNT(sw, write_waits);
 	else if (what != WAIT_PATH)
@@ -427,6 +465,7 @@ enum find_result op_find(struct store_op *op, bool whole)
 	struct store_worker *sw = op->sw;
 	struct store *s = sw->s;
 	struct store_io *run = run_get(op);
+	enum wait_for line;
 
 	if (!run->probed) {
 		index_find(s->index, op->hash, &run->probe);
@@ -462,15 +501,16 @@ enum find_result op_find(struct store_op *op, bool whole)
 		off = seg_offset(p, seg) + (uint64_t)units_at * FORMAT_UNIT;
 		slop = (uint32_t)(off & (align - 1));
 		len = (slop + bytes + align - 1) & ~(align - 1);
-		run->rd = buf_take(sw, align > MEM_ALIGN ? len + align : len,
-				   op->tries > 0 || run->at > 0 ||
-				       (!whole && (op->buf != NULL || run->lv != NULL)),
-				   &run->rd_charge);
+		run->rd = buf_take_read(sw, align > MEM_ALIGN ? len + align : len,
+					op->tries > 0 || run->at > 0 ||
+					    (!whole && (op->buf != NULL || run->lv != NULL)),
+					&run->rd_charge, &line);
 		if (run->rd == NULL) {
 			find_restart(op); /* [OP-1] */
-			op_wait(op, WAIT_MEMORY);
+			op_wait(op, line);
 			return FIND_PENDING;
 		}
+		op->under_way = len;
 		pad = (uint32_t)(-(uintptr_t)run->rd->mem & (align - 1));
 		run->rd->rec_off = pad + slop;
 		if (atomic_load_explicit(&p->seg[seg].state, memory_order_acquire) != SEG_SEALED) {

@@ -188,7 +188,9 @@ bool set_step(struct store_op *op)
 		bool large = bytes > BODY_LARGE;
 		struct format_record *rec;
 
-		if (large && op->sw->bodies > 0 && op->sw->bodies + bytes > op->sw->budget / 2) {
+		if (large && ((op->sw->bodies > 0 && op->sw->bodies + bytes > op->sw->budget / 2) ||
+			      (op->sw->reads > 0 &&
+			       op->sw->reads + op->sw->bodies + bytes > large_share(op->sw)))) {
 			op_wait(op, WAIT_BODY);
 			return false;
 		}

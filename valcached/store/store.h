@@ -173,6 +173,7 @@ struct store_op {
 	uint8_t key_len;
 	bool waits;     /* under way: for memory; the caller begins nothing that would hold more */
 	uint32_t flags; /* memcached client flags */
+	uint32_t under_way;   /* get: bytes of memory that its read has taken; 0: none yet */
 	uint32_t value_len;   /* whole length */
 	uint64_t cas;         /* never 0 */
 	const uint8_t *value; /* get: value_n bytes of the value are here ... */
@@ -198,6 +199,13 @@ struct store_op {
 void store_op_init(struct store_op *op, struct store_worker *sw, const void *key, uint8_t key_len,
 		   store_done_fn *done, void *user);
 void store_op_end(struct store_op *op);
+
+/*
+ * While operations of this worker wait for memory: how much all of it is, in bytes; else 0. And what op, which
+ * is the caller's, has of it: a reference to what lives in RAM is not counted.
+ */
+uint64_t store_memory_wanted(const struct store_worker *sw);
+uint64_t store_op_held(const struct store_op *op);
 
 /*
  * Status OK or MISS. With head only flags, value_len and cas are wanted, and value_n is 0. A value of

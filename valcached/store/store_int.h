@@ -298,7 +298,7 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[4];                        /* enum wait_for */
+	} wait[5];                        /* enum wait_for */
 	_Atomic bool extent_wanted;       /* the slow worker wakes us when a segment is clean */
 	struct watch *watch, *watch_last; /* in flight, the oldest first */
 	bool retry;                       /* something was given back: look at the queue */
@@ -310,6 +310,7 @@ struct store_worker {
 	_Atomic uint64_t charged; /* in-flight bytes; written by the worker, read by stats */
 	uint64_t budget;
 	uint64_t bodies;    /* of charged: large bodies being received */
+	uint64_t reads;     /* of charged: what large reads brought, until it is sent */
 	uint64_t in_flight; /* ops and writes not done */
 	uint64_t gets;
 	struct store_io *io_free;
@@ -488,13 +489,24 @@ void drop_other(struct store *s, const struct index_ref *ref);
 /* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */
 
 /*
- * In which line: for memory; for the part of it that bodies may have; for room to write. A body is held for
- * as long as its client takes to send it, so large ones get at most half of the memory, and wait in a
- * line of their own: clients that dawdle with them stop nobody else. And for a path to be tried again.
+ * In which line: for memory; for the parts of it that large reads and large bodies may have; for room to
+ * write. A body is held for as long as its client takes to send it, so large ones get at most half of the
+ * memory; what was read is held until its client has taken it, so large bodies and reads together get
+ * at most 7/8. They wait in lines of their own: clients that dawdle with them stop no small request. And
+ * for a path to be tried again.
  */
-enum wait_for { WAIT_MEMORY, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAITS };
+enum wait_for { WAIT_MEMORY, WAIT_READ, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAITS };
 #define BODY_LARGE (64u * 1024 >> STORE_SHRINK)
+/* Of a charge: it counts among store_worker.reads. */
+#define CHARGE_READ 0x80000000u
+static inline uint64_t large_share(const struct store_worker *sw)
+{
+	return sw->budget - sw->budget / 8;
+}
 
+/* For what is read: NULL with *line, in which to wait for it. must: see buf_take(). */
+struct buf *buf_take_read(struct store_worker *sw, uint32_t size, bool must, uint32_t *charge,
+			  enum wait_for *line);
 struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
 void run_drop(struct store_op *op);            /* with all that it holds */
 /* Queues op: its step function runs again when there may be memory, or room to write. */
@@ -536,6 +548,7 @@ bool delete_step(struct store_op *op);
 bool flush_step(struct store_op *op);
 bool dump_step(struct store_op *op);
 /* long.c: values above STORE_WHOLE_MAX */
+uint32_t long_held(const struct long_value *lv);
 bool long_get_begin(struct store_op *op);
 bool long_get_step(struct store_op *op);
 bool long_set_step(struct store_op *op);
