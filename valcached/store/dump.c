@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A walk over all keys, for `lru_crawler metadump all`: the segments' blocks are read one buffer at a
- * time, and every record that the index still points to gives a line. What is in write buffers only
- * (at most half a sync interval) or in RAM only is not listed. Worker's own thread.
+ * A walk over all keys, for `lru_crawler metadump all`: first the write buffers, then the segments'
+ * blocks, one buffer at a time; every record that the index points to gives a line. What was listed out of
+ * a write buffer is skipped when it is met on disk. What is in RAM only is not listed. One walk at a time;
+ * its worker's own thread.
  *
- * The cursor is path:8 | segment:24 | offset in 4096s:16 and counts upwards, so segments that are recycled
- * meanwhile are met once or not at all; a value that is written again may be met twice.
+ * The cursor is 0:8 | write buffer:24 | 0:16, then path + 1:8 | segment:24 | offset in 4096s:16, and counts
+ * upwards, so segments that are recycled meanwhile are met once or not at all; a value that is
+ * written again may be met twice.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,7 +22,7 @@
 
 static uint64_t cursor_make(uint32_t path, uint32_t seg, uint32_t off)
 {
-	return (uint64_t)path << 40 | (uint64_t)seg << 16 | off / FORMAT_ALIGN;
+	return (uint64_t)(path + 1) << 40 | (uint64_t)seg << 16 | off / FORMAT_ALIGN;
 }
 
 /* Percent-encoding as memcached's metadump does it: everything but unreserved characters. */
@@ -67,6 +69,65 @@ static void add_line(struct store_op *op, const uint8_t *key, const struct forma
 				       cas_of(rec->content), rec->value_len);
 }
 
+/* A line, if it is the record at loc that the index has. */
+static void add_record(struct store_op *op, const uint8_t *mem, const struct format_record *rec,
+		       uint64_t loc)
+{
+	struct store *s = op->sw->s;
+	const uint8_t *key = mem + sizeof *rec;
+	struct index_ref ref;
+
+	if (rec->type == FORMAT_VALUE &&
+	    index_get(s->index, XXH3_64bits_withSeed(key, rec->key_len, s->hash_secret), loc, &ref))
+		add_line(op, key, rec);
+}
+
+/* What is in this write buffer and not known to be on disk. */
+static void walk_wbuf(struct store_op *op, struct wbuf *w)
+{
+	struct store *s = op->sw->s;
+	uint64_t base = atomic_load_explicit(&w->base, memory_order_acquire), generation;
+	uint32_t at, end;
+
+	w->dumped.generation = 0;
+	if (base == 0)
+		return;
+	atomic_fetch_add(&w->pins, 1); /* [W-3] */
+	if (atomic_load(&w->base) == base) {
+		generation = atomic_load(&w->shm->generation);
+		at = atomic_load(&w->shm->written) + FORMAT_BLOCK;
+		end = atomic_load_explicit(&w->shm->committed, memory_order_acquire);
+		w->dumped.from = base + at / FORMAT_UNIT;
+		w->dumped.to = base + end / FORMAT_UNIT;
+		w->dumped.generation = generation;
+		while (at < end) {
+			struct format_record rec;
+
+			if (record_check(w->mem + at, end - at, s->id_seed, generation,
+					 (w->ext_off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
+				/* the end of a block: the next one begins at a page */
+				at = ((at + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) + FORMAT_BLOCK;
+				continue;
+			}
+			add_record(op, w->mem + at, &rec, base + at / FORMAT_UNIT);
+			at += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
+		}
+	}
+	atomic_fetch_sub(&w->pins, 1);
+}
+
+static bool was_listed(const struct store *s, uint64_t loc, uint64_t generation)
+{
+	for (unsigned i = 0; i < s->nwbuf; i++) {
+		const struct wbuf *w = &s->wbuf[i];
+
+		if (w->dumped.generation == generation && loc >= w->dumped.from &&
+		    loc < w->dumped.to)
+			return true;
+	}
+	return false;
+}
+
 /* Lines for the records of whole blocks in mem; returns how far the walk came. */
 static uint32_t walk(struct store_op *op, struct path *p, uint32_t seg, uint64_t generation,
 		     const uint8_t *mem, uint32_t off, uint32_t n)
@@ -88,17 +149,14 @@ static uint32_t walk(struct store_op *op, struct path *p, uint32_t seg, uint64_t
 		used = b.used <= n - at ? b.used : n - at;
 		while (r + sizeof(struct format_record) <= used) {
 			struct format_record rec;
-			struct index_ref ref;
-			const uint8_t *key = mem + at + r + sizeof rec;
+			uint64_t loc;
 
 			if (record_check(mem + at + r, used - r, s->id_seed, generation,
 					 (off + at + r) / FORMAT_UNIT, &rec) != RECORD_GOOD)
 				break;
-			if (rec.type == FORMAT_VALUE &&
-			    index_get(s->index,
-				      XXH3_64bits_withSeed(key, rec.key_len, s->hash_secret),
-				      loc_of(p, seg, rec.units_at), &ref))
-				add_line(op, key, &rec);
+			loc = loc_of(p, seg, rec.units_at);
+			if (!was_listed(s, loc, generation))
+				add_record(op, mem + at + r, &rec, loc);
 			r += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT;
 		}
 		at += b.bytes;
@@ -111,7 +169,8 @@ static void dump_read_done(struct io_op *io)
 	struct store_io *run = container_of(io, struct store_io, io);
 	struct store_op *op = run->op;
 	struct store *s = run->sw->s;
-	uint32_t pi = (uint32_t)(run->cursor >> 40), seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
+	uint32_t pi = (uint32_t)(run->cursor >> 40) - 1,
+		 seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
 	uint32_t off = (uint32_t)(run->cursor & 0xffff) * FORMAT_ALIGN, n;
 
 	(void)watch_end(run->sw, &run->watch);
@@ -151,11 +210,18 @@ bool dump_step(struct store_op *op)
 	struct store *s = op->sw->s;
 
 	while (run->text_n == 0) {
-		uint32_t pi = (uint32_t)(run->cursor >> 40);
+		uint32_t pi = (uint32_t)(run->cursor >> 40) - 1;
 		uint32_t seg = (uint32_t)(run->cursor >> 16) & 0xffffff;
 		uint32_t off = (uint32_t)(run->cursor & 0xffff) * FORMAT_ALIGN, len, st;
 		struct path *p;
 
+		if (pi == UINT32_MAX) {
+			run->cursor =
+			    seg < s->nwbuf ? (uint64_t)(seg + 1) << 16 : cursor_make(0, 0, 0);
+			if (seg < s->nwbuf)
+				walk_wbuf(op, &s->wbuf[seg]);
+			continue;
+		}
 		if (pi >= s->npaths)
 			break;
 		p = &s->path[pi];

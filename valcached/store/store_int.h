@@ -240,6 +240,9 @@ struct wbuf {
 	uint32_t nentries, entries_cap, allowed;
 	uint32_t tries;
 	uint64_t idle_since; /* nothing to write since; 0: in use */
+	struct {
+		uint64_t from, to, generation;
+	} dumped; /* dump.c: locations that were listed out of the image */
 	enum stream stream;
 };
 
