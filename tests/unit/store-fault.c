@@ -70,6 +70,103 @@ static void unreadable(void **state)
 	rig_free(&r);
 }
 
+/*
+ * Values that cannot be read, then are deleted ("not found") or set to something else, do not come back when the
+ * process dies and the disk reads well again.
+ */
+static void unreadable_then_deleted(void **state)
+{
+	(void)state;
+	/* the reads fail, or bring other bytes; killed at once, after a while, or the power fails */
+	for (unsigned how = 0; how < 6; how++) {
+		struct rig r;
+		unsigned lost = 0;
+		uint64_t replaced = UINT64_MAX, deleted = UINT64_MAX;
+		static uint8_t was[65536], is[65536];
+
+		begin(&r, 100 + how);
+		rig_open(&r);
+		for (uint64_t k = 0; k < 600; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		rig_settle(&r);
+		ram_clear(r.s->ram);
+		if (how % 2)
+			sim_disk_fault(r.env, "disk0", 9 * MIB, 65536, SIM_READ_ERROR);
+		sim_disk_peek(r.env, "disk0", 9 * MIB, was, sizeof was);
+		for (unsigned i = 0; i < sizeof was; i++)
+			is[i] = (uint8_t)~was[i];
+		if (how % 2 == 0)
+			sim_disk_poke(r.env, "disk0", 9 * MIB, is, sizeof is);
+		for (uint64_t k = 0; k < 600 && lost < 2; k++) {
+			if (get_k(&r, k, k, 20000))
+				continue;
+			/* at once, before the slow worker has done anything about it */
+			if (lost++ == 0) {
+				assert_int_equal(del_k(&r, k), STORE_MISS);
+				deleted = k;
+			} else {
+				assert_int_equal(set_k(&r, k, k + 5000, 20000), STORE_OK);
+				replaced = k;
+			}
+		}
+		assert_int_equal(lost, 2);
+		assert_true(atomic_load(&r.s->quarantines) >= 1);
+		sim_disk_poke(r.env, "disk0", 9 * MIB, was, sizeof was);
+		sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+		if (how / 2 > 0)
+			rig_pass(&r, NS_PER_S);
+		if (how / 2 == 1) { /* and when what has ended it is gone, too */
+			assert_int_equal(del_k(&r, replaced), STORE_OK);
+			for (uint64_t k = 6000; atomic_load(&r.s->path[0].seg_recycled) < 40; k++)
+				assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		}
+		rig_crash(&r, how / 2 == 2);
+		rig_open(&r);
+		assert_false(get_k(&r, deleted, deleted, 20000));
+		if (how / 2 != 1)
+			assert_true(get_k(&r, replaced, replaced + 5000, 20000));
+		else
+			assert_false(get_k(&r, replaced, replaced, 20000));
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+/* What is used and can be read survives the quarantine of its segment, and soon the segment is in use again. */
+static void quarantine_keeps_used(void **state)
+{
+	struct rig r;
+	struct path *p;
+	unsigned there = 0;
+
+	(void)state;
+	begin(&r, 110);
+	rig_open(&r);
+	p = &r.s->path[0];
+	for (uint64_t k = 0; k < 600; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 600; k++) /* all are used once */
+		assert_true(get_k(&r, k, k, 20000));
+	ram_clear(r.s->ram);
+	sim_disk_fault(r.env, "disk0", 9 * MIB, 4096, SIM_READ_ERROR);
+	for (uint64_t k = 0; k < 600; k++)
+		there += get_k(&r, k, k, 20000);
+	assert_true(there >= 598);
+	assert_int_equal(atomic_load(&r.s->quarantines), 1);
+	RIG_UNTIL(&r, atomic_load(&p->seg_recycled) == 1);
+	assert_false(atomic_load(&p->seg[1].quarantined));
+	assert_false(atomic_load(&r.s->full));
+	there = 0;
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 600; k++)
+		there += get_k(&r, k, k, 20000);
+	assert_true(there >= 598);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 /* Tombstones in a segment of which parts cannot be read any more still hold after a restart. */
 static void tombstones_of_bad_segments(void **state)
 {
@@ -973,6 +1070,8 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(slow_reads_pin),
 	    cmocka_unit_test(slow_writers),
 	    cmocka_unit_test(slow_only_path),
+	    cmocka_unit_test(unreadable_then_deleted),
+	    cmocka_unit_test(quarantine_keeps_used),
 	};
 
 	if (argc > 1)

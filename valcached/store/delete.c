@@ -6,7 +6,9 @@
  *  [DEL-1] The tombstone goes to the path of the value and names its place [F-6]; it is committed
  *          before the slot is removed: a kill between the two leaves the
  *          key deleted or untouched, and the answer is not out yet.
- *  [DEL-2] A record that could not be read, but may be the key's, is ended as well.
+ *  [DEL-2] What was taken out of the index without having been deleted (it could not be read, or the index had
+ *          no place for it) is ended by a DROP record of the slow worker. Who finds nothing of a key to delete
+ *          waits until all that are owed are appended: "not found" holds over a restart, too.
  *          One that lies on a path which takes no writes is ended by the delete epoch [PS-2].
  *  [DEL-3] While a flush_all ends everything nothing is published: each publisher looks at `flushing` under
  *          its key's lock, and waits. So what has a higher seq than the FLUSH record is indexed after
@@ -63,6 +65,16 @@ static bool known_from_ram(struct store_op *op)
 	return true;
 }
 
+/* Are DROP records owed from before this delete? */
+static bool owed(struct store_io *run)
+{
+	struct store *s = run->sw->s;
+
+	if (run->ticket == 0 && atomic_load(&s->live->owed) > 0)
+		run->ticket = atomic_load(&s->drops_paid) + 1;
+	return run->ticket > atomic_load(&s->drops_paid);
+}
+
 bool delete_step(struct store_op *op)
 {
 	struct store_worker *sw = op->sw;
@@ -81,12 +93,17 @@ again:
 	if (!known_from_ram(op) && op_find(op, false) == FIND_PENDING)
 		return false;
 	run = op->run;
+	if (unlikely(run->matches == 0 && owed(run))) {
+		find_restart(op);
+		op_wait(op, WAIT_WRITE);
+		return false;
+	}
 	n = 0;
 	for (unsigned i = 0; i < run->probe.n; i++) {
 		uint32_t seg, at;
 		struct path *p;
 
-		if (((run->matches | run->suspects | run->gone) & (1u << i)) == 0)
+		if (((run->matches | run->gone) & (1u << i)) == 0)
 			continue;
 		p = loc_path(s, run->probe.ref[i].loc, &seg, &at);
 		if (p == NULL)
@@ -116,7 +133,7 @@ again:
 		}
 	}
 	pthread_mutex_lock(lock);
-	if (run->suspects == 0 && !index_unchanged(s->index, op->hash, &run->probe)) {
+	if (!index_unchanged(s->index, op->hash, &run->probe)) {
 		pthread_mutex_unlock(lock);
 		find_restart(op);
 		goto again;
@@ -147,7 +164,7 @@ bool store_delete(struct store_op *op)
 {
 	A(op->kind == OP_NONE);
 	op->kind = OP_DELETE;
-	run_get(op);
+	run_get(op)->ticket = 0;
 	return delete_step(op);
 }
 

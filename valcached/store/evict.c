@@ -596,7 +596,6 @@ static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	pthread_mutex_lock(&p->lock);
 	atomic_store(&p->seg[seg].generation, generation);
 	atomic_store(&p->seg[seg].quarantined, false);
-	p->seg[seg].emptied = false;
 	atomic_store(&p->seg[seg].state, SEG_CLEAN);
 	A(p->nclean < p->nseg);
 	p->clean[p->nclean++] = seg;
@@ -655,8 +654,16 @@ static void recycled(struct store_worker *sw, struct path *p, uint32_t seg)
 	make_clean(sw, p, seg, generation);
 }
 
-/* False: nothing can be recycled yet. */
-static bool recycle(struct store_worker *sw, struct path *p)
+/* Who keeps this segment from being sealed is asked to let go: long sets [L-1], idle write buffers. */
+static void close_soon(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	long_sets_abort(sw->s, p, seg);
+	if (!atomic_exchange(&p->seg[seg].close_wanted, true))
+		workers_wake(sw);
+}
+
+/* The oldest of a stream, or that of `only`. False: nothing can be recycled yet. */
+static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 {
 	struct store *s = sw->s;
 	double share =
@@ -671,7 +678,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	bool kept, again;
 
 	pthread_mutex_lock(&p->lock);
-	o = victim_stream(p);
+	o = only != NULL ? only : victim_stream(p);
 	if (o == NULL) {
 		bool stuck = p->nclean == 0;
 
@@ -682,8 +689,9 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	seg = o->ring[o->head];
 	g = &p->seg[seg];
-	if (g->stream == STREAM_YOUNG)
-		share = 1.0; /* what was used in young moves to main */
+	if (g->stream == STREAM_YOUNG || only != NULL)
+		share =
+		    1.0; /* what was used in young moves to main; and nothing is lost before its turn */
 	quota = (uint64_t)((double)s->seg_size * share);
 	if (s->cfg.admit == STORE_ADMIT_ALL) {
 		int64_t credit = atomic_load(&s->credit);
@@ -693,14 +701,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	if (g->state != SEG_SEALED) {
 		pthread_mutex_unlock(&p->lock);
-		/* sealed next time: long sets are given up [L-1], idle write buffers given back */
-		long_sets_abort(s, p, seg);
-		if (!atomic_exchange(&g->close_wanted, true)) {
-			for (unsigned i = 0; i < s->cfg.workers; i++)
-				if (s->worker[i] != NULL)
-					worker_wake(s->worker[i]);
-			sw->retry = true;
-		}
+		close_soon(sw, p, seg); /* sealed next time */
 		return false;
 	}
 	o->head = (o->head + 1) % p->nseg;
@@ -712,7 +713,8 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	p->since_main = g->stream == STREAM_MAIN ? 0 : p->since_main + 1;
 	atomic_store(&g->state, SEG_RECYCLING);
 	pthread_mutex_unlock(&p->lock);
-	atomic_store(&s->full, true);
+	if (only == NULL)
+		atomic_store(&s->full, true);
 
 	e = read_table(sw, p, seg, &n);
 	if (e == NULL) {
@@ -721,7 +723,7 @@ static bool recycle(struct store_worker *sw, struct path *p)
 	}
 	pick = calloc(n > 0 ? n : 1, sizeof *pick);
 	AN(pick != NULL);
-	if (!wbufs_budget(sw) || atomic_load(&g->quarantined))
+	if (!wbufs_budget(sw))
 		quota = 0;
 	kept =
 	    reinsert_all(sw, p, seg, e, pick, choose(s, p, seg, e, n, quota, pick, &used, &total));
@@ -805,29 +807,55 @@ static void prepare_virgin(struct store_worker *sw, struct path *p)
 
 /* ---- the rest ---------------------------------------------------------------------------------- */
 
-/* A segment in which a read failed: nothing of it is served any more; it is recycled in its turn. */
-static void quarantine_empty(struct store_worker *sw, struct path *p)
+/*
+ * [QU-1] A segment in which something cannot be read is recycled before its turn. Until its next life has begun on
+ * disk all that it holds stays in the index, so that what is deleted meanwhile is ended on disk, too. Returns
+ * whether it must be looked at again.
+ */
+static bool quarantine_turn(struct store_worker *sw, struct path *p)
 {
-	struct store *s = sw->s;
+	bool again = false;
 
 	for (uint32_t seg = 0; seg < p->nseg; seg++) {
 		struct segment *g = &p->seg[seg];
-		uint64_t lo = loc_of(p, seg, 0);
+		struct order *o = &p->order[g->stream];
+		uint32_t state, at = 0;
 
-		if (atomic_load(&g->quarantined) && atomic_load(&g->state) == SEG_SEALED &&
-		    !g->emptied) {
-			uint64_t n;
-
-			if (!path_answers(sw, p))
-				return; /* not this segment's fault */
-			tell_gone(s, STORE_GONE_SEGMENT, 0, lo);
-			n = index_remove_range(s->index, lo, lo + s->seg_size / FORMAT_UNIT);
-
-			g->emptied = true;
-			log_warn("store: %s: segment %u: %" PRIu64 " values are no longer served",
-				 p->file->info.path, seg, n);
+		if (!atomic_load(&g->quarantined) || atomic_load(&g->state) == SEG_RECYCLING)
+			continue;
+		if (!path_answers(sw, p))
+			return false; /* not this segment's fault */
+		pthread_mutex_lock(&p->lock);
+		state = atomic_load(&g->state);
+		if (state == SEG_OPEN) {
+			atomic_store(&g->state, state = SEG_FULL);
+			p->open[g->stream] = SEG_NONE;
 		}
+		/* [AT-5] goes first; and what it holds must have a place to go to */
+		if (state != SEG_SEALED || p->redo > 0 || p->nclean <= CLEAN_RESERVE) {
+			pthread_mutex_unlock(&p->lock);
+			if (state == SEG_FULL)
+				close_soon(sw, p, seg);
+			again = true;
+			continue;
+		}
+		while (o->ring[(o->head + at) % p->nseg] != seg)
+			A(++at < o->n);
+		for (; at > 0; at--)
+			o->ring[(o->head + at) % p->nseg] = o->ring[(o->head + at - 1) % p->nseg];
+		o->ring[o->head] = seg;
+		pthread_mutex_unlock(&p->lock);
+		(void)recycle(sw, p, o);
+		if (!atomic_load(&g->quarantined)) {
+			tell_gone(sw->s, STORE_GONE_SEGMENT, 0, loc_of(p, seg, 0));
+			log_warn(
+			    "store: %s: segment %u is empty; what it held and could be read and was used "
+			    "was written again",
+			    p->file->info.path, seg);
+		}
+		return true;
 	}
+	return again;
 }
 
 /* Index victims: their records must not come back after a restart. */
@@ -846,8 +874,11 @@ static void write_drops(struct store_worker *sw)
 		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
 		generation = s->ndrops > 0 ? s->drops[s->ndrops - 1].generation : 0;
 		pthread_mutex_unlock(&s->drop_lock);
-		if (loc == 0)
+		if (loc == 0) {
+			if (atomic_load(&s->live->owed) == 0)
+				atomic_fetch_add(&s->drops_paid, 1);
 			return;
+		}
 		p = loc_path(s, loc, &seg, &at);
 		AN(p != NULL);
 		switch (path_end(p)) {
@@ -918,10 +949,15 @@ uint64_t slow_turn(struct store_worker *sw)
 			if (p->virgins > 0)
 				prepare_virgin(sw, p);
 			else
-				did = recycle(sw, p);
+				did = recycle(sw, p, NULL);
 			if (!did && now + 10 * NS_PER_MS < next)
 				next = now + 10 * NS_PER_MS; /* who finishes an extent calls, too */
 			more = more || (did && nclean(p) < CLEAN_AHEAD);
+		}
+		if (unlikely(p->bad || atomic_exchange(&p->bad_new, false))) {
+			p->bad = quarantine_turn(sw, p);
+			if (p->bad && now + NS_PER_MS < next)
+				next = now + NS_PER_MS;
 		}
 		if (atomic_load(&p->dirty) > 0) {
 			if (now >= sw->sync_at) {
@@ -934,11 +970,6 @@ uint64_t slow_turn(struct store_worker *sw)
 	}
 	if (now >= sw->sync_at)
 		sw->sync_at = now + s->cfg.sync_ns / 2;
-	if (atomic_load(&s->quarantines) != sw->quarantines_seen) {
-		sw->quarantines_seen = atomic_load(&s->quarantines);
-		for (unsigned i = 0; i < s->npaths; i++)
-			quarantine_empty(sw, &s->path[i]);
-	}
 	write_drops(sw);
 	paths_turn(sw);
 	return more ? now : next;

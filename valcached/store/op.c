@@ -152,7 +152,7 @@ struct store_io *run_get(struct store_op *op)
 	}
 	memset(run, 0, offsetof(struct store_io, probe));
 	run->probed = run->found = false;
-	run->matches = run->suspects = run->gone = 0;
+	run->matches = run->gone = 0;
 	run->at = 0;
 	run->pinned = NULL;
 	run->rd = run->found_buf = NULL;
@@ -205,6 +205,7 @@ void run_leave(struct store_op *op, const char *what, bool serious)
 	run->cursor = late->cursor;
 	run->cursor_out = late->cursor_out;
 	run->text = late->text;
+	run->ticket = late->ticket;
 	run->text_n = late->text_n;
 	run->text_cap = late->text_cap;
 	late->lv = NULL;
@@ -315,7 +316,7 @@ void find_restart(struct store_op *op)
 	drop_found(op);
 	run->probed = false;
 	run->at = 0;
-	run->matches = run->suspects = run->gone = 0;
+	run->matches = run->gone = 0;
 }
 
 /* Bytes of a record of this size that the first read wants. */
@@ -330,7 +331,27 @@ static uint32_t first_bytes(uint32_t units, bool whole)
 	return RECORD_HEAD_MAX + FORMAT_CHUNK;
 }
 
-/* The slot leads nowhere good: nobody shall follow it again. */
+/*
+ * What lies there cannot be read. The slot goes, and a DROP record ends what it led to: it must not be there again
+ * after a restart, when the key was deleted meanwhile [DEL-2].
+ */
+static void bad_slot(struct store_op *op, uint64_t loc)
+{
+	struct store *s = op->sw->s;
+	pthread_mutex_t *lock = key_lock(s, op->hash);
+	struct index_ref ref;
+
+	pthread_mutex_lock(lock);
+	if (index_get(s->index, op->hash, loc, &ref)) {
+		tell_gone(s, STORE_GONE_UNREADABLE, op->hash, loc);
+		drop_other(s, &ref); /* owed before the slot is gone [AT-8] */
+		index_remove(s->index, op->hash, loc);
+	}
+	ram_relocate(s->ram, op->hash, loc, 0);
+	pthread_mutex_unlock(lock);
+}
+
+/* The slot leads to an earlier life of its place: nobody shall follow it again. */
 static void forget_slot(struct store_op *op, uint64_t loc)
 {
 	struct store *s = op->sw->s;
@@ -363,12 +384,14 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 	if (v != RECORD_GOOD) {
 		if (v == RECORD_FOREIGN) {
 			COUNT(sw, stale_reads);
-		} else if (from_disk) {
+			forget_slot(op, run->loc);
+			goto drop;
+		}
+		if (from_disk) {
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(s, p, seg, "a record's header has a bad checksum");
 		}
-		run->suspects |= 1u << run->at;
-		forget_slot(op, run->loc);
+		bad_slot(op, run->loc);
 		goto drop;
 	}
 	if (rec.type != FORMAT_VALUE || rec.key_len != op->key_len ||
@@ -384,8 +407,7 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 		if (!good) {
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(s, p, seg, "a value has a bad checksum");
-			run->suspects |= 1u << run->at;
-			forget_slot(op, run->loc);
+			bad_slot(op, run->loc);
 			goto drop;
 		}
 	}
@@ -429,8 +451,7 @@ static void find_read_done(struct io_op *io)
 		COUNT(sw, read_errors);
 		atomic_fetch_add(&p->read_errors, 1);
 		segment_quarantine(s, p, seg, io->res < 0 ? strerror(-io->res) : "short read");
-		run->suspects |= 1u << run->at;
-		forget_slot(op, run->loc);
+		bad_slot(op, run->loc);
 		buf_give(sw, run->rd, run->rd_charge);
 		run->rd = NULL;
 	} else {

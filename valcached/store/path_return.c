@@ -115,7 +115,6 @@ static void make_virgin(struct path *p, struct segment *g)
 	g->entries = NULL;
 	g->entries_cap = g->nentries = g->extents = g->allowed = g->used = 0;
 	g->opened_ns = 0;
-	g->emptied = false;
 	g->pending = 0;
 	atomic_store(&g->data_bytes, 0);
 	atomic_store(&g->quarantined, false);

@@ -169,10 +169,9 @@ static void path_gone(struct path *p, int err)
 	    "store: %s does not answer any more: %s; its values are misses until it is brought "
 	    "back: valcachectl path online %u",
 	    p->file->info.path, strerror(-err), p->index);
-	/* it is the path that failed, not they; what has left the index stays out */
+	/* it is the path that failed, not they */
 	for (uint32_t k = 0; k < p->nseg; k++)
-		if (!p->seg[k].emptied)
-			atomic_store(&p->seg[k].quarantined, false);
+		atomic_store(&p->seg[k].quarantined, false);
 }
 
 bool path_answers(struct store_worker *sw, struct path *p)

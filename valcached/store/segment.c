@@ -181,6 +181,7 @@ void segment_quarantine(struct store *s, struct path *p, uint32_t seg, const cha
 	if (atomic_exchange(&p->seg[seg].quarantined, true))
 		return;
 	atomic_fetch_add(&s->quarantines, 1);
+	atomic_store(&p->bad_new, true);
 	log_limited(&limit, LOG_WARN, "store: %s: segment %u is quarantined: %s",
 		    p->file->info.path, seg, why);
 	slow_call(s);

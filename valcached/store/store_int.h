@@ -67,12 +67,12 @@ enum seg_state { SEG_VIRGIN, SEG_CLEAN, SEG_OPEN, SEG_FULL, SEG_SEALED, SEG_RECY
 
 struct segment {
 	_Atomic uint64_t generation;
-	_Atomic uint32_t state;    /* written under the path's lock, read by any */
-	_Atomic uint32_t pins;     /* disk reads in flight */
-	_Atomic bool quarantined;  /* a read of it failed: nothing in it is indexed any more */
-	uint8_t stream;            /* under the path's lock */
+	_Atomic uint32_t state; /* written under the path's lock, read by any */
+	_Atomic uint32_t pins;  /* disk reads in flight */
+	_Atomic bool
+	    quarantined; /* something in it cannot be read: it is recycled before its turn */
+	uint8_t stream;  /* under the path's lock */
 	_Atomic bool close_wanted; /* the recycler waits for its last extents */
-	bool emptied;              /* slow worker: quarantined and out of the index */
 	bool ragged;               /* slow worker: its table may not have all that the index has */
 	uint64_t
 	    pending;   /* slow worker: RECYCLING, clean under this generation once it has no pins */
@@ -108,6 +108,8 @@ struct path {
 	/* path_return.c: bringing it back */
 	_Atomic uint64_t returns_asked, returns_done;
 	char outcome[PATH_WHY_MAX]; /* of the last try; under lock */
+	_Atomic bool bad_new;       /* a segment was quarantined ... */
+	bool bad;                   /* slow worker: ... and is not recycled yet */
 	bool parked;                /* slow worker: some segment is pending */
 	bool must_empty;            /* slow worker: memory has been emptied, the disk not yet */
 	uint64_t serial_found;      /* of the superblock, before this start; 0: there was none */
@@ -258,9 +260,9 @@ struct store_io {
 	/* find: op.c */
 	struct index_probe probe;
 	bool probed;
-	unsigned at;                /* candidate being looked at */
-	uint32_t matches, suspects; /* candidates that carry the key; that could not be read; */
-	uint32_t gone;              /* that lie on a path which is not read any more */
+	unsigned at;      /* candidate being looked at */
+	uint32_t matches; /* candidates that carry the key; */
+	uint32_t gone;    /* that lie on a path which is not read any more */
 	struct segment *pinned;
 	uint64_t loc;   /* of the candidate being read */
 	struct buf *rd; /* buffer of the read in flight, and its charge */
@@ -307,10 +309,10 @@ struct store_worker {
 	bool retry;                       /* something was given back: look at the queue */
 	uint64_t retry_at;
 	bool stopping, finished;
-	_Atomic bool gone;                  /* closed: nobody waits for it or wakes it any more */
-	pthread_mutex_t wake_lock;          /* between worker_wake() and closing */
-	uint64_t sync_at, quarantines_seen; /* slow worker */
-	_Atomic uint64_t charged; /* in-flight bytes; written by the worker, read by stats */
+	_Atomic bool gone;         /* closed: nobody waits for it or wakes it any more */
+	pthread_mutex_t wake_lock; /* between worker_wake() and closing */
+	uint64_t sync_at;          /* slow worker */
+	_Atomic uint64_t charged;  /* in-flight bytes; written by the worker, read by stats */
 	uint64_t budget;
 	uint64_t bodies;    /* of charged: large bodies being received */
 	uint64_t reads;     /* of charged: what large reads brought, until it is sent */
@@ -365,6 +367,7 @@ struct store {
 		uint64_t loc, generation;
 	} * drops; /* index victims to be ended on disk */
 	size_t ndrops, drops_cap, drops_total;
+	_Atomic uint64_t drops_paid; /* times that none was owed any more [DEL-2] */
 	/* evict.c's, written by the slow worker, read by stats */
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
@@ -534,7 +537,7 @@ void buf_uncharge(struct store_worker *sw, uint32_t *charge);
 
 enum find_result { FIND_DONE, FIND_PENDING };
 /*
- * Reads what the index knows of op's key. FIND_DONE: run->found*, matches and suspects are set, and
+ * Reads what the index knows of op's key. FIND_DONE: run->found*, matches and gone are set, and
  * run->probe tells a writer later if anything changed. FIND_PENDING: the step will run again; call again.
  * whole: the value is wanted (of a long one the first chunk), verified; else only the head.
  */
