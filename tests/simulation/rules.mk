@@ -22,12 +22,12 @@ unit: $(BUILD)/tests/simulate $(BUILD)/tests/simulate-full
 # --- runs: CI's, the same under the sanitizers, and the long one (a shard of it by SIM_SEEDS) ------
 SIM_JOBS  ?= 2
 SIM_SEEDS ?= 1-1000000
-SIM_CI    ?= 1-500
+SIM_CI    ?= 1-1500
 
 .PHONY: simulate simulate-asan simulate-long
 simulate: $(BUILD)/tests/simulate
 	BUILD=$(BUILD) SIM_NO_MAKE=1 tests/simulate --list
-	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS) --calm
+	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS)
 simulate-asan:
 	+$(MAKE) BUILD=build/asan OPT='-O1 -g' SAN='$(ASAN_FLAGS)' CFLAGS=-DDIAGNOSTIC build/asan/tests/simulate
 	build/asan/tests/simulate --seeds 1-100 --jobs $(SIM_JOBS) --calm

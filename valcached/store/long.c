@@ -393,6 +393,7 @@ static bool take_extent(struct store_op *op)
 		lv->has_extent = true;
 		s->large[lv->slot].path = p->index;
 		s->large[lv->slot].seg = lv->seg;
+		s->large[lv->slot].seq = 0;
 		s->large[lv->slot].ext_off = lv->ext_off;
 		s->large[lv->slot].ext_len = lv->ext_len;
 		atomic_store(&s->large[lv->slot].state, LARGE_RECEIVING);
@@ -475,8 +476,10 @@ static bool number(struct store_op *op)
 
 	pthread_mutex_lock(lock);
 	absent = !atomic_load(&s->flushing) && index_unchanged(s->index, op->hash, &op->run->probe);
-	if (absent)
+	if (absent) {
 		fill_head(op);
+		s->large[op->run->lv->slot].seq = op->run->lv->rec.seq;
+	}
 	pthread_mutex_unlock(lock);
 	if (!absent)
 		find_restart(op);

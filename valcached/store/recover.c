@@ -357,7 +357,7 @@ static void redo_large(struct reading *r, const struct large_set *l)
 	if (!block_good(&b, s->id_seed, generation, off, s->seg_size - off) ||
 	    record_check(r->mem + FORMAT_BLOCK, FORMAT_ALIGN - FORMAT_BLOCK, s->id_seed, generation,
 			 (off + FORMAT_BLOCK) / FORMAT_UNIT, &rec) != RECORD_GOOD ||
-	    rec.type != FORMAT_VALUE)
+	    rec.type != FORMAT_VALUE || rec.seq != l->seq) /* a torn one's, at the same place */
 		return;
 	hash =
 	    XXH3_64bits_withSeed(r->mem + FORMAT_BLOCK + sizeof rec, rec.key_len, s->hash_secret);

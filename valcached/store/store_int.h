@@ -151,6 +151,7 @@ struct wbuf_shm {
 struct large_set {
 	_Atomic uint32_t state; /* long.c: free, receiving, writing, aborted */
 	uint32_t path, seg, ext_off, ext_len;
+	uint64_t seq; /* of the head that is being written; 0: none is [AT-6] */
 };
 
 struct live_seg {
