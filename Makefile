@@ -121,5 +121,6 @@ include $(wildcard $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d'
 # --- targets for people -------------------------------------------------------------------------
 include tests/double/rules.mk
 include tests/model/rules.mk
+include tests/crash/rules.mk
 include tests/simulation/rules.mk
 -include tools/targets.mk

@@ -8,14 +8,19 @@ tmp=${TEST_TMP:-$(mktemp -d /tmp/valcached-crash.XXXXXX)}
 seed=${MODEL_SEED:-$RANDOM}
 passed=0 failed=0 skipped=0
 
+forget_shared_memory() { # a store's file; format.h, store_id
+	local id at
+	[ -f "$1" ] || return 0
+	for at in 40 4136; do # of either superblock
+		id=$(od -An -tx8 -j$at -N16 "$1" | tr -d ' ')
+		[ -z "$id" ] || rm -f /dev/shm/valcached-"$id"-*
+	done
+}
+
 crash_clean() {
-	local m f id at
+	local m f
 	for f in "$tmp"/*/recycled "$tmp"/*/fits "$tmp"/*/store; do
-		[ -f "$f" ] || continue
-		for at in 40 4136; do # of either superblock
-			id=$(od -An -tx8 -j$at -N16 "$f" | tr -d ' ')
-			[ -z "$id" ] || rm -f /dev/shm/valcached-"$id"-*
-		done
+		forget_shared_memory "$f"
 	done
 	for m in "$tmp"/*/; do
 		if mountpoint -q "$m"; then
@@ -80,4 +85,24 @@ crash_end() {
 	fi
 	[ $failed -eq 0 ]
 	exit
+}
+
+# cutfs over a new folder: its mount point is $cut; "lie" as the argument for a disk that lies.
+cutfs() { # [lie]
+	cut=$tmp/cut${1:-}
+	mkdir -p "$cut" "$cut.disk"
+	"$build/tests/cutfs" "$cut.disk" "$cut" "$@" 2>"$tmp/cutfs.err" &
+	for _ in $(seq 200); do
+		[ ! -e "$cut/.control" ] || return 0
+		sleep 0.02
+	done
+	cat "$tmp/cutfs.err"
+	return 1
+}
+
+cutfs_end() {
+	grep -E 'cuts|dropped|torn|cached|fsyncs' "$cut/.control" | sed 's/^/cutfs: /'
+	forget_shared_memory "$cut/store"
+	umount "$cut"
+	rm -rf "$cut.disk"
 }

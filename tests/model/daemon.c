@@ -101,24 +101,27 @@ bool daemon_start_short(uint64_t random, unsigned us, enum end end)
 /* Removes what a power cut does not leave of the store in shared memory: its id is in the names. */
 static bool forget_shared_memory(void)
 {
-	uint64_t id[2];
-	char pattern[96];
-	glob_t found;
+	static const off_t at[] = {40, 4136}; /* of either superblock; one may be torn */
 	int fd = open(config.store, O_RDONLY | O_CLOEXEC);
-	bool ok = fd >= 0 && pread(fd, id, sizeof(id), 40) == (ssize_t)sizeof(id);
+	char pattern[96];
+	bool ok = true;
+	uint64_t id[2];
+	glob_t found;
 
-	if (fd >= 0)
-		close(fd);
-	if (!ok)
-		return fd < 0 && errno == ENOENT; /* cut before there was a store */
-	snprintf(pattern, sizeof(pattern), "/dev/shm/valcached-%016" PRIx64 "%016" PRIx64 "-*",
-		 id[0], id[1]);
-	if (glob(pattern, 0, NULL, &found) == 0) {
+	if (fd < 0)
+		return errno == ENOENT; /* cut before there was a store */
+	for (unsigned k = 0; k < 2; k++) {
+		ok = pread(fd, id, sizeof(id), at[k]) == (ssize_t)sizeof(id) && ok;
+		snprintf(pattern, sizeof(pattern),
+			 "/dev/shm/valcached-%016" PRIx64 "%016" PRIx64 "-*", id[0], id[1]);
+		if (!ok || glob(pattern, 0, NULL, &found) != 0)
+			continue;
 		for (size_t i = 0; i < found.gl_pathc; i++)
 			unlink(found.gl_pathv[i]);
 		globfree(&found);
 	}
-	return true;
+	close(fd);
+	return ok;
 }
 
 static bool command(const char *text)

@@ -38,6 +38,10 @@ struct key_state {
 };
 
 static struct key_state *states;
+/* Set while no worker runs. */
+static struct rate {
+	uint64_t mb, since, written;
+} rate;
 static struct pasts *pasts; /* NULL: no power is cut */
 static pthread_mutex_t stripes[STRIPES];
 static _Atomic uint64_t written; /* bytes of records sent by all */
@@ -206,7 +210,7 @@ void keys_judge_read(const struct glimpse *g, uint32_t gen, uint64_t cas)
 
 	atomic_fetch_add_explicit(gen != 0 ? &totals.hits : &totals.misses, 1,
 				  memory_order_relaxed);
-	if (key_is_free(g->key))
+	if (key_is_free(g->key) || (gen == 0 && atomic_load(&cutting)))
 		return;
 	s = lock(g->key);
 	if (gen == 0) {
@@ -376,6 +380,18 @@ static void remember(const struct key_state *s)
 						.window = s->window};
 }
 
+void keys_rate(unsigned mb)
+{
+	rate = (struct rate){mb, daemon_uptime(), keys_written()};
+}
+
+uint64_t keys_allowance(void)
+{
+	if (rate.mb == 0)
+		return UINT64_MAX;
+	return rate.written + rate.mb * ((daemon_uptime() - rate.since) / 1000 + 100000);
+}
+
 void keys_cut(uint64_t at)
 {
 	static const struct past never;
@@ -430,6 +446,9 @@ void keys_settle(const struct claim *c, enum answer a)
 	struct key_state *s;
 	bool expired = c->change == CHANGE_EXPIRED;
 	bool removes = c->change == CHANGE_DELETE || c->change == CHANGE_TOUCH || expired;
+
+	if (atomic_load(&cutting))
+		a = ANSWER_LOST;
 
 	if (key_is_free(c->key)) {
 		if (c->change == CHANGE_SET_SAME && a == ANSWER_NOT_STORED)

@@ -55,6 +55,7 @@ static const char help[] =
     "  --counters      the daemon has valcached's counters; the important ones must be above zero\n"
     "  --life ARGS     more arguments for a life of the daemon; of several one each time\n"
     "  --life-ms A-B   lives last so long, whatever they have done\n"
+    "  --first-ms N    but the first one lasts so long\n"
     "  --term N        percent of the lives that end by SIGTERM\n"
     "  --early N       percent chance that a daemon is killed once more while it starts\n"
     "  --cut FILE      lives end by power cuts: tests/crash/cutfs's control file\n"
@@ -62,6 +63,7 @@ static const char help[] =
     "  --loss-ms N     what was answered so long before a cut may be lost (1000)\n"
     "  --store FILE    with --cut: a path of the store\n"
     "  --rate N        MB of values sent a second, at most\n"
+    "  --rate-later N  the same, after the first life\n"
     "  --mutable       the daemon lets values be overwritten, as memcached does\n";
 
 static uint64_t number(const char *value)
@@ -78,14 +80,19 @@ static uint64_t number(const char *value)
 static void parse(int argc, char **argv)
 {
 	static const struct option longs[] = {
-	    {"port", 1, NULL, 'p'},     {"threads", 1, NULL, 't'}, {"ops", 1, NULL, 'o'},
-	    {"keys", 1, NULL, 'k'},     {"mean", 1, NULL, 'm'},    {"window", 1, NULL, 'w'},
-	    {"rounds", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},    {"evicts", 0, NULL, 'e'},
-	    {"counters", 0, NULL, 'c'}, {"mutable", 0, NULL, 'M'}, {"above", 1, NULL, 'a'},
-	    {"life", 1, NULL, 'L'},     {"life-ms", 1, NULL, 'l'}, {"term", 1, NULL, 'T'},
-	    {"early", 1, NULL, 'E'},    {"cut", 1, NULL, 'C'},     {"kills", 1, NULL, 'K'},
-	    {"loss-ms", 1, NULL, 'x'},  {"store", 1, NULL, 'S'},   {"rate", 1, NULL, 'R'},
-	    {"help", 0, NULL, 'h'},     {NULL, 0, NULL, 0}};
+	    {"port", 1, NULL, 'p'},     {"threads", 1, NULL, 't'},
+	    {"ops", 1, NULL, 'o'},      {"keys", 1, NULL, 'k'},
+	    {"mean", 1, NULL, 'm'},     {"window", 1, NULL, 'w'},
+	    {"rounds", 1, NULL, 'r'},   {"seed", 1, NULL, 's'},
+	    {"evicts", 0, NULL, 'e'},   {"counters", 0, NULL, 'c'},
+	    {"mutable", 0, NULL, 'M'},  {"above", 1, NULL, 'a'},
+	    {"first-ms", 1, NULL, 'F'}, {"rate-later", 1, NULL, 'r' + 128},
+	    {"life", 1, NULL, 'L'},     {"life-ms", 1, NULL, 'l'},
+	    {"term", 1, NULL, 'T'},     {"early", 1, NULL, 'E'},
+	    {"cut", 1, NULL, 'C'},      {"kills", 1, NULL, 'K'},
+	    {"loss-ms", 1, NULL, 'x'},  {"store", 1, NULL, 'S'},
+	    {"rate", 1, NULL, 'R'},     {"help", 0, NULL, 'h'},
+	    {NULL, 0, NULL, 0}};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "+h", longs, NULL)) != -1) {
@@ -135,6 +142,12 @@ static void parse(int argc, char **argv)
 				fprintf(stderr, "model: --life-ms wants two numbers: 300-1500\n");
 				exit(2);
 			}
+			break;
+		case 'F':
+			config.first_ms = (unsigned)number(optarg);
+			break;
+		case 'r' + 128:
+			config.rate_later_mb = (unsigned)number(optarg);
 			break;
 		case 'T':
 			config.term_percent = (unsigned)number(optarg);
@@ -232,6 +245,7 @@ static bool end_life(enum end end, uint64_t random)
 		return true;
 	}
 	cut_at = at;
+	atomic_store(&cutting, true);
 	return daemon_cut(random);
 }
 
@@ -247,15 +261,19 @@ static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
 
 	if (config.life_ms_max > 0) {
 		until = UINT64_MAX;
-		over =
-		    clock_ns() + (config.life_ms_min +
-				  mix64(random) % (config.life_ms_max - config.life_ms_min + 1)) *
-				     NS_PER_MS;
+		uint64_t ms = config.life_ms_min +
+			      mix64(random) % (config.life_ms_max - config.life_ms_min + 1);
+
+		if (round == 0 && config.first_ms != 0)
+			ms = config.first_ms;
+		over = clock_ns() + ms * NS_PER_MS;
 	}
 	tick.tv_nsec = over != UINT64_MAX ? 1000000 : 20000000;
 	atomic_store(&stopping, false);
 	atomic_store(&killing, false);
+	atomic_store(&cutting, false);
 	cut_at = 0;
+	keys_rate(round > 0 && config.rate_later_mb != 0 ? config.rate_later_mb : config.rate_mb);
 	for (; ok && n < config.threads; n++) {
 		w[n].id = n;
 		w[n].random = mix64(config.seed * 1000003 + round * 1009 + n);
@@ -372,7 +390,7 @@ int main(int argc, char **argv)
 		      "evictions seen, of data that fit", totals.evicted_seen);
 	if (config.rounds > 1 && demanded_away == 0)
 		judge(false, "keys that had to be away", 0);
-	if (config.rounds > 1)
+	if (config.rounds > 1 && config.rate_mb == 0) /* else nothing may be under way */
 		judge(totals.lost > 0, "changes whose answer a kill swallowed", totals.lost);
 	for (unsigned i = 0; i < counted_n; i++)
 		judge((sums[i] > 0) == (i < counted_up), counted[i], sums[i]);

@@ -51,6 +51,7 @@ struct config {
 	bool evicts;         /* the store is smaller than the data */
 	/* how lives differ and end; tests/crash */
 	unsigned life_ms_min, life_ms_max; /* 0: a life ends after its share of the operations */
+	unsigned first_ms;                 /* not 0: of the first life */
 	unsigned term_percent;  /* of the lives that end by SIGTERM, in full traffic, too */
 	unsigned kill_percent;  /* with cut: of those that end by SIGKILL all the same */
 	unsigned early_percent; /* chance that a daemon is ended once more while it starts */
@@ -59,8 +60,9 @@ struct config {
 	uint64_t loss_ns;       /* what a power cut may cost [MC-7] */
 	char *life[LIVES_MAX];  /* more arguments, one of these for each life of the daemon */
 	unsigned lives;
-	unsigned rate_mb; /* MB of records sent a second, at most; 0: no bound */
-	char **daemon;    /* argv of the daemon */
+	unsigned rate_later_mb; /* the same, after the first life; 0: as in it */
+	unsigned rate_mb;       /* MB of records sent a second, at most; 0: no bound */
+	char **daemon;          /* argv of the daemon */
 };
 extern struct config config;
 
@@ -105,6 +107,10 @@ void keys_settle(const struct claim *c, enum answer a);
 /* For the report: keys that were acknowledged and not deleted since; bytes of records sent. */
 uint64_t keys_present(void);
 uint64_t keys_written(void);
+/* Bytes that may have been sent by now: what a cut may cost is little beside what must be there. */
+uint64_t keys_allowance(void);
+/* From now on so many MB a second; 0: any number. */
+void keys_rate(unsigned mb);
 /* The power was cut when uptime was at; nothing is under way any more [MC-7]. */
 void keys_cut(uint64_t at);
 /* Adds up what the next look at all keys can find wrong: keys that must be there, or must not. */
@@ -167,6 +173,8 @@ bool ops_sweep(struct conn *c);
 
 extern _Atomic bool stopping; /* the round is over */
 extern _Atomic bool killing;  /* connections may break now */
+/* The power is gone, the process not yet: its misses say nothing, its other answers come too late. */
+extern _Atomic bool cutting;
 
 /* ---- daemon.c
  * ------------------------------------------------------------------------------------ */

@@ -26,7 +26,7 @@ struct request {
 	struct claim claim; /* changes */
 };
 
-_Atomic bool stopping, killing;
+_Atomic bool stopping, killing, cutting;
 
 static uint64_t draw(struct worker *w)
 {
@@ -362,9 +362,7 @@ void *worker_main(void *arg)
 		return NULL;
 	}
 	while (!atomic_load(&stopping)) {
-		/* so that what a cut may cost is little beside what must be there */
-		if (config.rate_mb != 0 &&
-		    keys_written() > config.rate_mb * (daemon_uptime() / 1000 + 100000)) {
+		if (keys_written() > keys_allowance()) {
 			usleep(1000);
 			continue;
 		}
