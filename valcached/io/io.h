@@ -123,8 +123,8 @@ struct io_config {
 	unsigned
 	    recv_buffers; /* provided buffers, a power of two, 0 = 64; none are made if net == false */
 	unsigned recv_buffer_size; /* bytes, 0 = 16384 */
-	uint64_t spin_ns;          /* looked for completions so long before sleeping; 0: sleeps at once */
-	bool net;                  /* this io serves sockets */
+	uint64_t spin_ns; /* looked for completions so long before sleeping; 0: sleeps at once */
+	bool net;         /* this io serves sockets */
 };
 
 /*
