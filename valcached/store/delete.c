@@ -70,9 +70,14 @@ static bool owed(struct store_io *run)
 {
 	struct store *s = run->sw->s;
 
+	/* the slow worker may be between its look and its count: the next time is not enough */
 	if (run->ticket == 0 && atomic_load(&s->live->owed) > 0)
-		run->ticket = atomic_load(&s->drops_paid) + 1;
-	return run->ticket > atomic_load(&s->drops_paid);
+		run->ticket = atomic_load(&s->drops_paid) + 2;
+	if (run->ticket <= atomic_load(&s->drops_paid))
+		return false;
+	atomic_store(&s->drops_wanted, true);
+	slow_call(s);
+	return true;
 }
 
 bool delete_step(struct store_op *op)

@@ -858,6 +858,25 @@ static bool quarantine_turn(struct store_worker *sw, struct path *p)
 	return again;
 }
 
+/*
+ * loc 0: there is none that can be written. What lies on a path that takes no writes stays owed until the path is
+ * back, or until a delete must be sure of it: to remember it elsewhere costs the path all its values [PS-2].
+ */
+static void next_drop(struct store *s, uint64_t *loc, uint64_t *generation)
+{
+	bool wanted = atomic_load(&s->drops_wanted);
+	uint32_t seg, at;
+
+	*loc = 0;
+	pthread_mutex_lock(&s->drop_lock);
+	for (size_t i = s->ndrops; i-- > 0 && *loc == 0;)
+		if (wanted || !atomic_load(&loc_path(s, s->drops[i].loc, &seg, &at)->offline)) {
+			*loc = s->drops[i].loc;
+			*generation = s->drops[i].generation;
+		}
+	pthread_mutex_unlock(&s->drop_lock);
+}
+
 /* Index victims: their records must not come back after a restart. */
 static void write_drops(struct store_worker *sw)
 {
@@ -867,16 +886,15 @@ static void write_drops(struct store_worker *sw)
 		struct format_record rec = {.type = FORMAT_DROP, .value_off = sizeof rec};
 		struct path *p;
 		struct wbuf *w;
-		uint64_t loc, generation;
+		uint64_t loc, generation = 0;
 		uint32_t seg, at, units;
 
-		pthread_mutex_lock(&s->drop_lock);
-		loc = s->ndrops > 0 ? s->drops[s->ndrops - 1].loc : 0;
-		generation = s->ndrops > 0 ? s->drops[s->ndrops - 1].generation : 0;
-		pthread_mutex_unlock(&s->drop_lock);
+		next_drop(s, &loc, &generation);
 		if (loc == 0) {
-			if (atomic_load(&s->live->owed) == 0)
+			if (atomic_load(&s->live->owed) == 0) {
+				atomic_store(&s->drops_wanted, false);
 				atomic_fetch_add(&s->drops_paid, 1);
+			}
 			return;
 		}
 		p = loc_path(s, loc, &seg, &at);

@@ -369,6 +369,7 @@ struct store {
 	} * drops; /* index victims to be ended on disk */
 	size_t ndrops, drops_cap, drops_total;
 	_Atomic uint64_t drops_paid; /* times that none was owed any more [DEL-2] */
+	_Atomic bool drops_wanted;   /* a delete waits for that */
 	/* evict.c's, written by the slow worker, read by stats */
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
