@@ -22,7 +22,7 @@ help:
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
 	@echo '  crash          kills, power cuts, torn shared memory: the long sets of tests/crash'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
-	@echo '  simulate       schedules of the simulation (SIM_CI=1-500); simulate-long: a million'
+	@echo '  simulate       schedules of the simulation (SIM_CI=1-1000); simulate-long: a million'
 	@echo '  mutation       plants bugs, one at a time, and asks the checkers whether they see them'
 	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'

@@ -83,7 +83,7 @@ static void add(struct mkey *k, const struct conf *c)
 		if (memcmp(&k->conf[i], c, sizeof *c) == 0)
 			return;
 	if (k->n == k->cap) {
-		A(k->cap < CONFS);
+		A(k->cap > 0 && k->cap < CONFS);
 		k->cap *= 2;
 		k->conf = realloc(k->conf, k->cap * sizeof *c);
 		AN(k->conf != NULL);

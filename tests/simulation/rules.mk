@@ -22,7 +22,7 @@ unit: $(BUILD)/tests/simulate $(BUILD)/tests/simulate-full
 # --- runs: CI's, the same under the sanitizers, and the long one (a shard of it by SIM_SEEDS) ------
 SIM_JOBS  ?= 2
 SIM_SEEDS ?= 1-1000000
-SIM_CI    ?= 1-1500
+SIM_CI    ?= 1-1000
 
 .PHONY: simulate simulate-asan simulate-long
 simulate: $(BUILD)/tests/simulate

@@ -509,7 +509,7 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 	struct file *f = container_of(pub, struct file, pub), *now;
 	uint64_t until = clock_ns() + LOCK_WAIT_NS;
 	const struct timespec step = {.tv_nsec = (long)LOCK_STEP_NS};
-	struct io_file *new;
+	struct io_file *new = NULL;
 	struct stat st;
 	int r;
 
@@ -531,6 +531,7 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 	}
 	if (r < 0)
 		return r;
+	AN(new);
 	now = container_of(new, struct file, pub);
 	if (now->pub.info.align > pub->info.align ||
 	    now->pub.info.block_device != pub->info.block_device) {
