@@ -4,7 +4,9 @@
 
 BUILD   ?= build
 PREFIX  ?= /usr/local
-CC      ?= gcc
+ifeq ($(origin CC),default)
+CC      := gcc
+endif
 VERSION := 1.0.0
 
 WARN    := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef
@@ -30,6 +32,8 @@ proto_src := $(sort $(wildcard valcached/proto/*.c))
 store_src := $(sort $(wildcard valcached/store/*.c))
 net_src   := $(sort $(wildcard valcached/net/*.c))
 admin_src := $(sort $(wildcard valcached/admin/*.c))
+ocache_src := $(sort $(wildcard ocache/*.c))
+efs_src   := $(sort $(wildcard efs/*.c))
 options_src := $(sort $(wildcard valcached/options*.c))
 main_src  := $(filter-out $(options_src),$(sort $(wildcard valcached/*.c)))
 ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
@@ -38,19 +42,19 @@ null_src  := $(sort $(wildcard bench/nullserver/*.c))
 replay_src := $(sort $(wildcard bench/replay/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
 
-LIBS := base options io proto store net admin
+LIBS := base options io proto store net admin ocache efs
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
 io_libs    := -luring
 base_libs  := -lxxhash -lm
-all_libs   := -luring -lxxhash -linih -lsystemd -lm
+all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
 
 # What is installed, and needs no more than `tools/deps run`; the micro-benchmarks need C++.
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
 .PHONY: all programs
-all: programs $(BUILD)/micro
+all: programs libocache libefs $(BUILD)/micro
 programs: $(PROGRAMS)
 
 define archive
@@ -80,16 +84,16 @@ $(BUILD)/valbench: $(call obj,$(bench_src)) $(call ar,base)
 $(BUILD)/nullserver: $(call obj,$(null_src)) $(call ar,io base)
 	@mkdir -p $(@D)
 	$(LINK) $(io_libs) $(base_libs)
-$(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,store io base)
+$(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,ocache store io base)
 	@mkdir -p $(@D)
-	$(LINK) $(io_libs) $(base_libs)
+	$(LINK) $(io_libs) $(base_libs) -lzstd
 
 # Google Benchmark is C++: one file of ours speaks it, the benchmarks are C.
 CXX ?= g++
 $(BUILD)/obj/bench/micro/harness.o: bench/micro/harness.cc Makefile
 	@mkdir -p $(@D)
 	$(call say,CXX,$<) $(CXX) -std=gnu++17 $(OPT) $(SAN) -Wall -Wextra -pthread -I. -MMD -MP -c -o $@ $<
-$(BUILD)/micro: $(call obj,$(micro_src)) $(BUILD)/obj/bench/micro/harness.o $(call ar,store proto io base)
+$(BUILD)/micro: $(call obj,$(micro_src)) $(BUILD)/obj/bench/micro/harness.o $(call ar,ocache store proto io base)
 	@mkdir -p $(@D)
 	$(call say,LD,$@) $(CXX) $(ALLL) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
 	    -lbenchmark $(all_libs)
@@ -105,6 +109,9 @@ store_deps := store io base
 net_deps   := net options proto io admin base
 net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
+ocache_deps := ocache base
+efs_deps   := efs ocache base
+ocache_objs := $(BUILD)/obj/ocache/skeleton/tier.o
 
 .PHONY: unit
 unit: $(unit_bin)
@@ -119,6 +126,7 @@ $(foreach l,$(LIBS),$(eval $(call unit_rule,$(l))))
 include $(wildcard $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d'))
 
 # --- targets for people -------------------------------------------------------------------------
+include ocache/rules.mk
 include tests/double/rules.mk
 include tests/model/rules.mk
 include tests/crash/rules.mk

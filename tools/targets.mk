@@ -5,6 +5,8 @@ DESTDIR    ?=
 SYSCONFDIR ?= /etc
 bindir     := $(DESTDIR)$(PREFIX)/bin
 mandir     := $(DESTDIR)$(PREFIX)/share/man
+libdir     := $(DESTDIR)$(PREFIX)/lib
+incdir     := $(DESTDIR)$(PREFIX)/include
 unitdir    := $(DESTDIR)$(PREFIX)/lib/systemd/system
 sysusers   := $(DESTDIR)$(PREFIX)/lib/sysusers.d
 confdir    := $(DESTDIR)$(SYSCONFDIR)/valcached
@@ -15,21 +17,22 @@ help:
 	@echo
 	@echo '  all (default)  every program into $$(BUILD)'
 	@echo '  programs       those that are installed: all but the micro-benchmarks'
+	@echo '  libocache      the shared and the static library; libefs: the tier of files likewise'
 	@echo '  unit           the unit test programs into $$(BUILD)/tests'
 	@echo '  test           tests/run: every test of the full set'
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
 	@echo '  crash          kills, power cuts, torn shared memory: the long sets of tests/crash'
-	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0'
-	@echo '  simulate       schedules of the simulation (SIM_CI=1-1000); simulate-long: a million'
+	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0; fuzz-long: 600'
+	@echo '  simulate       16,000 schedules of the simulation; simulate-long SIM_SEEDS=A-B: a shard'
 	@echo '  mutation       plants bugs, one at a time, and asks the checkers whether they see them'
 	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'
 	@echo '  format         clang-format in place; format-check only looks'
 	@echo '  lint           headers alone, SPDX lines, clang-tidy'
 	@echo '  docs           man pages and the example configuration into $$(BUILD)'
-	@echo '  install        programs, man pages, systemd unit, configuration'
+	@echo '  install        programs, library, man pages, systemd unit, configuration'
 	@echo '                 (PREFIX=$(PREFIX), DESTDIR, SYSCONFDIR=$(SYSCONFDIR))'
 	@echo '  uninstall      takes them away again, but for configuration and stores'
 	@echo '  clean          removes $$(BUILD)'
@@ -79,23 +82,31 @@ fuzz_bin := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(fuzz_src))
 FUZZ_SECONDS ?= 30
 FUZZ_SEED ?= 0
 
-.PHONY: fuzz fuzzers
+.PHONY: fuzz fuzz-long fuzzers
 fuzzers: $(fuzz_bin)
 define fuzz_rule
 $(BUILD)/fuzz/$(1)-%: $(BUILD)/obj/tests/fuzz/$(1)-%.o $$($(1)_objs) $$(call ar,$$($(1)_deps))
 	@mkdir -p $$(@D)
 	$$(LINK) -fsanitize=fuzzer $$(all_libs)
 endef
-$(foreach l,$(LIBS),$(eval $(call fuzz_rule,$(l))))
+$(foreach l,$(filter-out store,$(LIBS)),$(eval $(call fuzz_rule,$(l))))
+# the store 32 times smaller, as the simulation has it
+$(BUILD)/fuzz/store-%: $(BUILD)/obj/shrunk/tests/fuzz/store-%.o \
+    $(patsubst %.c,$(BUILD)/obj/shrunk/%.o,$(store_src)) $(call ar,io base)
+	@mkdir -p $(@D)
+	$(LINK) -fsanitize=fuzzer $(all_libs)
 
 fuzz:
 	+$(MAKE) BUILD=build/fuzz CC=clang OPT='-O1 -g' CFLAGS=-DDIAGNOSTIC \
 	    SAN='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined' fuzzers
 	BUILD=build/fuzz FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_SEED=$(FUZZ_SEED) tools/fuzz $(FUZZ)
+# one at a time, so that the minutes are of CPU time
+fuzz-long:
+	+FUZZ_JOBS=1 $(MAKE) FUZZ_SECONDS=600 fuzz
 
 # --- checks of the source ---------------------------------------------------------------------------
 
-c_files = $(sort $(shell find base bench tests tools valcached -name '*.[ch]'))
+c_files = $(sort $(shell find base bench efs ocache tests tools valcached -name '*.[ch]'))
 
 .PHONY: format format-check lint
 format:
@@ -106,19 +117,21 @@ lint:
 	CC=$(CC) tools/lint
 
 .PHONY: coverage
+LCOV := lcov -q --rc lcov_branch_coverage=1
 coverage:
 	+$(MAKE) BUILD=build/coverage OPT='-O0 -g' SAN=--coverage all unit
-	tests/run --no-make --build build/coverage
-	lcov -q -c -d build/coverage -o build/coverage/all.info 2>build/coverage/lcov.log
-	lcov -q -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/valcached/*' \
+	tests/run --no-make --build build/coverage $(TESTS)
+	$(LCOV) -c -d build/coverage -o build/coverage/all.info 2>build/coverage/lcov.log
+	$(LCOV) -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/ocache/*' '$(CURDIR)/efs/*' '$(CURDIR)/valcached/*' \
 	    '$(CURDIR)/tools/*' -o build/coverage/ours.info
-	genhtml -q -o build/coverage/html build/coverage/ours.info
+	genhtml -q --branch-coverage -o build/coverage/html build/coverage/ours.info
 	@awk -F: '/^SF/ { d = substr($$2, length("$(CURDIR)/") + 1); sub("/[^/]*$$", "", d) } \
-	    /^LF/ { all[d] += $$2; sum += $$2 } /^LH/ { hit[d] += $$2; got += $$2 } \
-	    END { for (d in all) printf "%-24s %5.1f %% of %5d lines\n", d, 100 * hit[d] / all[d], all[d] | "sort"; \
-	          close("sort"); printf "%-24s %5.1f %% of %5d lines\n", "in all", 100 * got / sum, sum }' \
+	    /^LF/ { lines[d] += $$2; sum += $$2 } /^LH/ { hit[d] += $$2; got += $$2 } \
+	    /^BRF/ { branches[d] += $$2; bsum += $$2 } /^BRH/ { bhit[d] += $$2; bgot += $$2 } \
+	    function row(d, h, n, bh, bn) { printf "%-24s %5.1f %% of %5d lines, %5.1f %% of %5d branches\n", \
+	        d, 100 * h / n, n, bn ? 100 * bh / bn : 100, bn } \
+	    END { for (d in lines) row(d, hit[d], lines[d], bhit[d], branches[d]) | "sort"; }' \
 	    build/coverage/ours.info
-
 .PHONY: bench
 bench: all
 	bench/compare
@@ -132,6 +145,7 @@ clean:
 optdoc_src := $(sort $(wildcard tools/optionsdoc/*.c))
 OPTDOC     := $(BUILD)/obj/options-doc
 MAN1       := $(patsubst docs/man/%,$(BUILD)/man/%,$(wildcard docs/man/*.1))
+MAN3       := $(patsubst docs/man/%,$(BUILD)/man/%,$(wildcard docs/man/*.3))
 MAN8       := $(BUILD)/man/valcached.8
 
 $(OPTDOC): $(call obj,$(optdoc_src)) $(call ar,options base)
@@ -140,6 +154,9 @@ $(BUILD)/man/%.8: docs/man/%.8.in $(OPTDOC)
 	@mkdir -p $(@D)
 	$(call say,DOC,$@) $(OPTDOC) man <$< >$@.tmp && mv $@.tmp $@
 $(BUILD)/man/%.1: docs/man/%.1
+	@mkdir -p $(@D)
+	$(call say,DOC,$@) cp $< $@
+$(BUILD)/man/%.3: docs/man/%.3
 	@mkdir -p $(@D)
 	$(call say,DOC,$@) cp $< $@
 $(BUILD)/valcached.conf: $(OPTDOC)
@@ -151,13 +168,22 @@ $(BUILD)/valcached.service: systemd/valcached.service.in
 	$(call say,DOC,$@) sed -e 's|@BINDIR@|$(PREFIX)/bin|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' $< >$@.tmp && mv $@.tmp $@
 
 .PHONY: docs install
-docs: $(MAN1) $(MAN8) $(BUILD)/valcached.conf $(BUILD)/valcached.service
+docs: $(MAN1) $(MAN3) $(MAN8) $(BUILD)/ocache.pc $(BUILD)/efs.pc $(BUILD)/valcached.conf $(BUILD)/valcached.service
 
-install: programs docs
-	install -d $(bindir) $(mandir)/man1 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)
+OCACHE_H := ocache/ocache.h ocache/tier.h ocache/iostats.h
+
+install: programs libocache libefs docs
+	install -d $(bindir) $(libdir)/pkgconfig $(incdir)/ocache $(incdir)/efs $(mandir)/man1 $(mandir)/man3 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)
 	install -m 755 $(PROGRAMS) $(bindir)
 	install -m 644 $(MAN1) $(mandir)/man1
+	install -m 644 $(MAN3) $(mandir)/man3
 	install -m 644 $(MAN8) $(mandir)/man8
+	install -m 644 $(OCACHE_H) $(incdir)/ocache
+	install -m 644 efs/efs.h $(incdir)/efs
+	install -m 644 $(BUILD)/libocache.a $(BUILD)/libocache.so.1 $(BUILD)/libefs.a $(BUILD)/libefs.so.1 $(libdir)
+	ln -sf libocache.so.1 $(libdir)/libocache.so
+	ln -sf libefs.so.1 $(libdir)/libefs.so
+	install -m 644 $(BUILD)/ocache.pc $(BUILD)/efs.pc $(libdir)/pkgconfig
 	install -m 644 $(BUILD)/valcached.service $(unitdir)/valcached.service
 	install -m 644 systemd/valcached.sysusers $(sysusers)/valcached.conf
 	@# a configuration that is there is the operator's
@@ -169,5 +195,8 @@ install: programs docs
 uninstall:
 	rm -f $(addprefix $(bindir)/,$(notdir $(PROGRAMS)))
 	rm -f $(addprefix $(mandir)/man1/,$(notdir $(MAN1))) $(mandir)/man8/valcached.8
+	rm -f $(addprefix $(mandir)/man3/,$(notdir $(MAN3))) $(addprefix $(incdir)/,$(OCACHE_H) efs/efs.h)
+	rm -f $(foreach l,ocache efs,$(addprefix $(libdir)/,lib$(l).a lib$(l).so lib$(l).so.1 pkgconfig/$(l).pc))
+	rmdir $(incdir)/ocache $(incdir)/efs 2>/dev/null || true
 	rm -f $(unitdir)/valcached.service $(sysusers)/valcached.conf
 	@[ -n '$(DESTDIR)' ] || echo 'Left: $(confdir), the user valcached, and the stores'

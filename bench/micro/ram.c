@@ -13,7 +13,7 @@
 #include "base/assert.h"
 #include "bench/micro/micro.h"
 #include "valcached/store/format.h"
-#include "valcached/store/ghost.h"
+#include "base/ghost.h"
 #include "valcached/store/ram.h"
 
 #define OBJECT  1000u

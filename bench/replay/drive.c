@@ -50,6 +50,8 @@ struct driver {
 	/* the slow thread's */
 	struct store_worker *slow;
 	struct io *slow_io;
+	pthread_t slow_thread;
+	bool runs;
 	_Atomic bool stop;
 };
 
@@ -264,21 +266,16 @@ static uint64_t disk_written(const char *disk)
 	return sectors * 512;
 }
 
-static void run(struct driver *d, uint64_t skip)
+/* Requests [from, to); those from skip on are late. */
+static void run(struct driver *d, uint64_t from, uint64_t to, uint64_t skip)
 {
 	const struct trace *t = d->t;
-	struct store_counters at_skip = {0}, now;
-	uint64_t disk0 = disk_written(d->cfg->disk), disk_skip = disk0;
 	unsigned issued = 0;
 
-	for (uint64_t i = 0; i < t->n || d->in_flight > 0;) {
-		bool stuck = i == t->n || d->free == NULL || d->busy[t->key[i]];
+	for (uint64_t i = from; i < to || d->in_flight > 0;) {
+		bool stuck = i == to || d->free == NULL || d->busy[t->key[i]];
 
 		if (!stuck) {
-			if (i == skip) {
-				store_counters(d->store, &at_skip);
-				disk_skip = disk_written(d->cfg->disk);
-			}
 			request(d, t->key[i], i >= skip);
 			i++;
 			issued++;
@@ -289,21 +286,6 @@ static void run(struct driver *d, uint64_t skip)
 			turn(d->io, d->sw, stuck ? 100 * NS_PER_MS : 0);
 			issued = 0;
 		}
-	}
-	store_worker_stop(d->sw);
-	while (!store_worker_idle(d->sw))
-		turn(d->io, d->sw, 10 * NS_PER_MS);
-	if (d->cfg->progress)
-		progress(d->r->name, t->n, t->n);
-	store_counters(d->store, &now);
-	d->r->counters = now;
-	d->r->all.device_bytes = now.disk_write_bytes;
-	d->r->late.device_bytes = now.disk_write_bytes - at_skip.disk_write_bytes;
-	if (d->cfg->disk != NULL) {
-		uint64_t disk1 = disk_written(d->cfg->disk);
-
-		d->r->all.kernel_bytes = disk1 - disk0;
-		d->r->late.kernel_bytes = disk1 - disk_skip;
 	}
 }
 
@@ -338,6 +320,61 @@ static void remove_folder(const char *path)
 	rmdir(path);
 }
 
+static int start(struct driver *d, const struct store_config *sc, char **cause)
+{
+	int e;
+
+	if ((e = store_open(sc, &io_uring_engine, &d->store, cause)) != 0 ||
+	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d->io, cause)) != 0 ||
+	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d->slow_io, cause)) != 0 ||
+	    (e = store_worker_open(d->store, d->io, 0, &d->sw, cause)) != 0 ||
+	    (e = store_worker_open(d->store, d->slow_io, 1, &d->slow, cause)) != 0)
+		return e;
+	d->io->on_wake = woken;
+	d->io->wake_arg = d->sw;
+	d->slow_io->on_wake = woken;
+	d->slow_io->wake_arg = d->slow;
+	atomic_store(&d->stop, false);
+	e = -pthread_create(&d->slow_thread, NULL, slow_main, d);
+	if (e != 0)
+		*cause = text("no thread for the slow worker: %s", strerror(-e));
+	d->runs = e == 0;
+	return e;
+}
+
+/* What it has counted is added to the result. Also what was only half started. */
+static void stop(struct driver *d)
+{
+	struct result *r = d->r;
+	uint64_t bytes;
+
+	if (d->runs) {
+		store_worker_stop(d->sw);
+		while (!store_worker_idle(d->sw))
+			turn(d->io, d->sw, 10 * NS_PER_MS);
+		store_counters(d->store, &r->counters);
+		/* first, because the slow worker may be waiting for a turn of it */
+		store_worker_close(&d->sw);
+		atomic_store(&d->stop, true);
+		io_wake(d->slow_io);
+		pthread_join(d->slow_thread, NULL);
+		d->runs = false;
+		r->all.device_bytes += r->counters.disk_write_bytes;
+		store_stats(d->store, catch_stat, r);
+		store_totals(d->store, &r->items, &bytes);
+	}
+	if (d->sw != NULL)
+		store_worker_close(&d->sw);
+	if (d->slow != NULL)
+		store_worker_close(&d->slow);
+	if (d->store != NULL)
+		store_close(&d->store);
+	if (d->io != NULL)
+		io_close(&d->io);
+	if (d->slow_io != NULL)
+		io_close(&d->slow_io);
+}
+
 int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, struct result *r,
 		char **cause)
 {
@@ -355,8 +392,8 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 				  .fresh = true,
 				  .seed = cfg->seed | 1};
 	char shm[] = "/dev/shm/replay.XXXXXX";
-	uint64_t start = 0, bytes;
-	pthread_t slow;
+	struct store_counters at_skip = {0};
+	uint64_t began = 0, disk0 = 0, disk_skip = 0, before = 0;
 	int e;
 
 	*r = (struct result){.name = cfg->admit == STORE_ADMIT_ALL ? "all" : "second",
@@ -376,47 +413,45 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 		goto out;
 	}
 	sc.shm_dir = shm;
+	if (cfg->reboot == REBOOT_LOST)
+		sc.recency_room = 1; /* nothing fits */
 	for (unsigned i = 0; i < cfg->depth; i++) {
 		d.slot[i].d = &d;
 		d.slot[i].next = d.free;
 		d.free = &d.slot[i];
 	}
-	if ((e = store_open(&sc, &io_uring_engine, &d.store, cause)) != 0 ||
-	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d.io, cause)) != 0 ||
-	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d.slow_io, cause)) != 0 ||
-	    (e = store_worker_open(d.store, d.io, 0, &d.sw, cause)) != 0 ||
-	    (e = store_worker_open(d.store, d.slow_io, 1, &d.slow, cause)) != 0)
+	e = start(&d, &sc, cause);
+	if (e != 0)
 		goto out;
-	d.io->on_wake = woken;
-	d.io->wake_arg = d.sw;
-	d.slow_io->on_wake = woken;
-	d.slow_io->wake_arg = d.slow;
-	e = -pthread_create(&slow, NULL, slow_main, &d);
-	if (e != 0) {
-		*cause = text("no thread for the slow worker: %s", strerror(-e));
-		goto out;
+	began = clock_ns();
+	disk0 = disk_written(cfg->disk);
+	run(&d, 0, skip, skip);
+	if (cfg->reboot != REBOOT_NONE) {
+		stop(&d);
+		before = r->all.device_bytes;
+		sc.fresh = false;
+		sc.no_attach = cfg->reboot != REBOOT_SHM;
+		e = start(&d, &sc, cause);
+		if (e != 0)
+			goto out;
 	}
-	start = clock_ns();
-	run(&d, skip);
-	r->seconds = (double)(clock_ns() - start) / 1e9;
-	/* first, because the slow worker may be waiting for a turn of it */
-	store_worker_close(&d.sw);
-	atomic_store(&d.stop, true);
-	io_wake(d.slow_io);
-	pthread_join(slow, NULL);
-	store_stats(d.store, catch_stat, r);
-	store_totals(d.store, &r->items, &bytes);
+	store_counters(d.store, &at_skip);
+	disk_skip = disk_written(cfg->disk);
+	run(&d, skip, t->n, skip);
+	if (cfg->progress)
+		progress(r->name, t->n, t->n);
+	r->seconds = (double)(clock_ns() - began) / 1e9;
 out:
-	if (d.sw != NULL)
-		store_worker_close(&d.sw);
-	if (d.slow != NULL)
-		store_worker_close(&d.slow);
-	if (d.store != NULL)
-		store_close(&d.store);
-	if (d.io != NULL)
-		io_close(&d.io);
-	if (d.slow_io != NULL)
-		io_close(&d.slow_io);
+	stop(&d);
+	if (e == 0) {
+		uint64_t disk1 = disk_written(cfg->disk);
+
+		r->late.device_bytes = r->all.device_bytes - before - at_skip.disk_write_bytes;
+		if (cfg->disk != NULL) {
+			r->all.kernel_bytes = disk1 - disk0;
+			r->late.kernel_bytes = disk1 - disk_skip;
+		}
+	}
 	if (e == 0 && !cfg->keep)
 		unlink(cfg->path);
 	if (sc.shm_dir != NULL)

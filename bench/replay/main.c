@@ -50,9 +50,11 @@ static const char help[] =
     "  --ram SIZE         RAM tier (64m)\n"
     "  --path FILE        the store's file; overwritten, removed at the end (var/replay.store)\n"
     "  --keep             do not remove it\n"
-    "  --policy LIST      of all, second, lru, fifo, min (all,second,lru,fifo,min)\n"
+    "  --policy LIST      of all, second, lru, fifo, min, ocache (all,second,lru,fifo,min)\n"
     "  --depth N          requests in flight (16)\n"
     "  --skip F           the late columns begin after this part of the trace (0.3333)\n"
+    "  --reboot HOW       there the store is stopped and started again: shm from shared memory, disk\n"
+    "                     from its file, lost from its file and without what it knew of use (no)\n"
     "  --disk DEV         count its writes in /sys/block/DEV/stat, too\n"
     "\n"
     "  --frontier         run at a quarter, half and all of SIZE and draw hit ratio against "
@@ -116,6 +118,7 @@ static void parse(int argc, char **argv, struct options *o)
 		POLICY,
 		DEPTH,
 		SKIP,
+		REBOOT,
 		DISK,
 		FRONTIER,
 		OUT,
@@ -124,29 +127,15 @@ static void parse(int argc, char **argv, struct options *o)
 		CHECK,
 		HELP
 	};
-	static const struct option longs[] = {{"trace", 1, NULL, TRACE},
-					      {"limit", 1, NULL, LIMIT},
-					      {"make", 1, NULL, MAKE},
-					      {"alpha", 1, NULL, ALPHA},
-					      {"keys", 1, NULL, KEYS},
-					      {"requests", 1, NULL, REQUESTS},
-					      {"value", 1, NULL, VALUE},
-					      {"seed", 1, NULL, SEED},
-					      {"size", 1, NULL, SIZE},
-					      {"ram", 1, NULL, RAM},
-					      {"path", 1, NULL, PATH},
-					      {"keep", 0, NULL, KEEP},
-					      {"policy", 1, NULL, POLICY},
-					      {"depth", 1, NULL, DEPTH},
-					      {"skip", 1, NULL, SKIP},
-					      {"disk", 1, NULL, DISK},
-					      {"frontier", 0, NULL, FRONTIER},
-					      {"out", 1, NULL, OUT},
-					      {"json", 1, NULL, JSON},
-					      {"quiet", 0, NULL, QUIET},
-					      {"check", 0, NULL, CHECK},
-					      {"help", 0, NULL, HELP},
-					      {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {
+	    {"trace", 1, NULL, TRACE},   {"limit", 1, NULL, LIMIT}, {"make", 1, NULL, MAKE},
+	    {"alpha", 1, NULL, ALPHA},   {"keys", 1, NULL, KEYS},   {"requests", 1, NULL, REQUESTS},
+	    {"value", 1, NULL, VALUE},   {"seed", 1, NULL, SEED},   {"size", 1, NULL, SIZE},
+	    {"ram", 1, NULL, RAM},       {"path", 1, NULL, PATH},   {"keep", 0, NULL, KEEP},
+	    {"policy", 1, NULL, POLICY}, {"depth", 1, NULL, DEPTH}, {"skip", 1, NULL, SKIP},
+	    {"reboot", 1, NULL, REBOOT}, {"disk", 1, NULL, DISK},   {"frontier", 0, NULL, FRONTIER},
+	    {"out", 1, NULL, OUT},       {"json", 1, NULL, JSON},   {"quiet", 0, NULL, QUIET},
+	    {"check", 0, NULL, CHECK},   {"help", 0, NULL, HELP},   {NULL, 0, NULL, 0}};
 	int c, at = 0;
 
 	while ((c = getopt_long(argc, argv, "h", longs, &at)) != -1) {
@@ -200,6 +189,16 @@ static void parse(int argc, char **argv, struct options *o)
 		case SKIP:
 			o->skip = real_arg(name, optarg, 0, 0.99);
 			break;
+		case REBOOT:
+			if (strcmp(optarg, "shm") == 0)
+				o->drive.reboot = REBOOT_SHM;
+			else if (strcmp(optarg, "disk") == 0)
+				o->drive.reboot = REBOOT_DISK;
+			else if (strcmp(optarg, "lost") == 0)
+				o->drive.reboot = REBOOT_LOST;
+			else
+				bad(name, optarg, "is none of shm, disk and lost");
+			break;
 		case DISK:
 			o->drive.disk = optarg;
 			break;
@@ -245,7 +244,8 @@ static int run_one(const struct options *o, const struct trace *t, const char *n
 		     {"second", NULL, STORE_ADMIT_SECOND},
 		     {"lru", sim_lru, 0},
 		     {"fifo", sim_fifo, 0},
-		     {"min", sim_min, 0}};
+		     {"min", sim_min, 0},
+		     {"ocache", sim_ocache, 0}};
 	struct drive drive = o->drive;
 	char *cause = NULL;
 
@@ -267,7 +267,8 @@ static int run_one(const struct options *o, const struct trace *t, const char *n
 		free(cause);
 		return 1;
 	}
-	fprintf(stderr, "replay: there is no policy %.*s; all, second, lru, fifo and min are\n",
+	fprintf(stderr,
+		"replay: there is no policy %.*s; all, second, lru, fifo, min and ocache are\n",
 		(int)len, name);
 	return 2;
 }

@@ -51,6 +51,12 @@ bool sim_fifo(const struct trace *t, uint64_t budget, uint64_t skip, struct resu
  */
 bool sim_min(const struct trace *t, uint64_t budget, uint64_t skip, struct result *r);
 
+/*
+ * The object cache of libocache, which has this budget for everything. False: it could not be
+ * opened.
+ */
+bool sim_ocache(const struct trace *t, uint64_t budget, uint64_t skip, struct result *r);
+
 /* Compares the simulators with brute force on small random traces. Prints, returns failures. */
 unsigned check_simulators(uint64_t seed);
 
@@ -61,7 +67,9 @@ struct drive {
 	enum store_admit admit;
 	unsigned depth;   /* requests in flight */
 	const char *disk; /* name in /sys/block, or NULL */
-	bool keep;        /* leave the file there */
+	/* at request skip the store is stopped and started again: from what */
+	enum reboot { REBOOT_NONE, REBOOT_SHM, REBOOT_DISK, REBOOT_LOST } reboot;
+	bool keep; /* leave the file there */
 	uint64_t seed;
 	bool progress;
 };

@@ -1,0 +1,511 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The object cache: hits, and what goes in and out of it by hand; see ocache.h. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+
+#include "ocache/load.h"
+
+#define THREADS 2u
+#define FILLS   256u
+
+/* ---- opening, closing ---- */
+
+static void say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void say(char **cause, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (cause == NULL)
+		return;
+	va_start(ap, fmt);
+	if (vasprintf(cause, fmt, ap) < 0)
+		*cause = NULL;
+	va_end(ap);
+}
+
+static unsigned shards_for(uint64_t budget)
+{
+	unsigned n = 1;
+
+	while (n < SHARDS_MAX && budget / (2 * n) >= SHARD_BUDGET)
+		n *= 2;
+	return n;
+}
+
+static uint64_t shard_share(const struct ocache *c, uint64_t budget)
+{
+	return budget / c->shards - sizeof *c / c->shards;
+}
+
+static void cache_free(struct ocache *c)
+{
+	pool_close(&c->pool);
+	timers_close(&c->timers);
+	for (unsigned i = 0; i < c->tiers; i++)
+		chain_tier_close(&c->tier[i]);
+	for (unsigned i = 0; c->shard != NULL && i < c->shards; i++)
+		shard_close(&c->shard[i]);
+	free(c->shard);
+	AZ(pthread_cond_destroy(&c->busy_none));
+	AZ(pthread_mutex_destroy(&c->busy_lock));
+	lane_cache_close(c->number);
+	c->magic = 0;
+	free(c);
+}
+
+static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **cause)
+{
+	char *why = NULL;
+	int err = 0;
+
+	c->fills_max = cfg->fills != 0 ? cfg->fills : FILLS;
+	c->compress = cfg->compress;
+	if (cfg->tiers_count == 0)
+		return 0;
+	if (cfg->tiers_count > OCACHE_TIERS_MAX) {
+		say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
+		return -EINVAL;
+	}
+	while (c->tiers < cfg->tiers_count && err == 0) {
+		err = chain_tier_open(&c->tier[c->tiers], &cfg->tiers[c->tiers], &why);
+		c->tiers += err == 0;
+	}
+	if (why != NULL)
+		say(cause, "tier %u: %s", c->tiers, why);
+	free(why);
+	if (err == 0)
+		err = timers_open(&c->timers);
+	if (err == 0)
+		err = pool_open(cfg->threads != 0 ? cfg->threads : THREADS, &c->pool);
+	return err;
+}
+
+static int cache_new(const struct ocache_config *cfg, struct ocache **out, char **cause)
+{
+	uint64_t budget = cfg->budget != 0 ? cfg->budget : ocache__default_budget();
+	struct ocache *c;
+	int number, err = 0;
+
+	if (budget < OCACHE_BUDGET_MIN) {
+		say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
+		    OCACHE_BUDGET_MIN);
+		return -EINVAL;
+	}
+	number = lane_cache_open();
+	if (number < 0) {
+		say(cause, "%u caches are open already", LANE_CACHES);
+		return number;
+	}
+	c = aligned_alloc(64, sizeof *c);
+	if (c == NULL) {
+		lane_cache_close((unsigned)number);
+		return -ENOMEM;
+	}
+	memset(c, 0, sizeof *c);
+	c->magic = OCACHE_MAGIC;
+	c->number = (uint32_t)number;
+	AZ(pthread_mutex_init(&c->busy_lock, NULL));
+	AZ(pthread_cond_init(&c->busy_none, NULL));
+	c->hits_before = lane_hits(c->number);
+	c->decoder = cfg->decoder != NULL ? cfg->decoder : ocache_bytes_decoder();
+	/* random bytes that the kernel gives every process: keys cannot be chosen to collide */
+	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
+	atomic_init(&c->budget, budget);
+	c->shards = shards_for(budget);
+	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
+	if (c->shard == NULL) {
+		cache_free(c);
+		return -ENOMEM;
+	}
+	memset(c->shard, 0, c->shards * sizeof *c->shard);
+	for (unsigned i = 0; i < c->shards && err == 0; i++)
+		err = shard_open(&c->shard[i], c->seed, shard_share(c, budget));
+	if (err == 0)
+		err = chain_open(c, cfg, cause);
+	if (err != 0)
+		cache_free(c);
+	else
+		*out = c;
+	return err;
+}
+
+int ocache_open(const struct ocache_config *config, struct ocache **cache, char **cause)
+{
+	static const struct ocache_config defaults = {.struct_size = sizeof defaults};
+	int err;
+
+	if (cause != NULL)
+		*cause = NULL;
+	if (config == NULL)
+		config = &defaults;
+	if (config->struct_size != sizeof *config) {
+		say(cause, "struct_size of the configuration is %zu, not %zu", config->struct_size,
+		    sizeof *config);
+		return -EINVAL;
+	}
+	err = cache_new(config, cache, cause);
+	if (err == -ENOMEM)
+		say(cause, "there is not enough memory for a cache");
+	return err;
+}
+
+static bool is_mine(void *ctx, const void *p)
+{
+	const struct ocache *c = ctx;
+
+	for (unsigned i = 0; i < c->shards; i++)
+		if (shard_owns(&c->shard[i], p))
+			return true;
+	return false;
+}
+
+int ocache_close(struct ocache **cache)
+{
+	struct ocache *c = *cache;
+	void **pins = NULL;
+	size_t room = 0;
+	int64_t n;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	ocache__loads_end(c);
+	pool_close(&c->pool);
+	timers_close(&c->timers);
+	lane_fence();
+	n = lane_pinned(is_mine, c, &pins, &room);
+	free(pins);
+	if (n != 0 || atomic_load_explicit(&c->boxes, memory_order_acquire) != 0)
+		return n < 0 ? (int)n : -EBUSY;
+	for (unsigned i = 0; i < c->tiers; i++)
+		c->tier[i].tier->ops->close(c->tier[i].tier);
+	cache_free(c);
+	*cache = NULL;
+	return 0;
+}
+
+/* ---- references ---- */
+
+struct box *ocache__box(struct ocache *c, const struct ocache_decoder *decoder, void *object,
+			size_t size)
+{
+	struct box *b = malloc(sizeof *b);
+
+	if (b == NULL)
+		return NULL;
+	*b = (struct box){1, c, decoder, object, size};
+	atomic_fetch_add_explicit(&c->uncached, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->boxes_bytes, size + sizeof *b, memory_order_relaxed);
+	atomic_fetch_add_explicit(&c->boxes, 1, memory_order_relaxed);
+	return b;
+}
+
+void ocache__box_drop(struct box *b)
+{
+	struct ocache *c = b->cache;
+
+	if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	b->decoder->destroy(b->decoder->ctx, b->object);
+	atomic_fetch_sub_explicit(&c->boxes_bytes, b->size + sizeof *b, memory_order_relaxed);
+	free(b);
+	atomic_fetch_sub_explicit(&c->boxes, 1, memory_order_release); /* c may go now */
+}
+
+void ocache_release(struct ocache_ref *ref)
+{
+	char *hold = ref->hold_;
+
+	if (hold == NULL)
+		return;
+	ref->object = NULL;
+	ref->hold_ = NULL;
+	if (unlikely((uintptr_t)hold & 1))
+		ocache__box_drop((struct box *)(void *)(hold - 1));
+	else
+		lane_unpin((_Atomic(void *) *)(void *)hold);
+}
+
+/* ---- reading ---- */
+
+static inline void hit(struct ocache *c, struct lane *ln, struct entry *e)
+{
+	_Atomic uint64_t *hits = &ln->hits[c->number];
+
+	policy_touch(e);
+	atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
+/* The table alone, under the lock, and pinned. 1: it is there; -ENOENT. */
+static int look_locked(struct ocache *c, struct seg_id id, uint64_t hash, _Atomic(void *) *pin,
+		       struct ocache_ref *ref)
+{
+	struct shard *s = ocache__shard(c, hash);
+	struct entry *e;
+
+	pthread_mutex_lock(&s->lock);
+	e = table_find(&s->table, hash, id); /* [TB-4] */
+	if (e != NULL) {
+		atomic_store_explicit(pin, e, memory_order_release);
+		policy_touch(e);
+		*ref = ocache__ref_entry(e, pin);
+	}
+	pthread_mutex_unlock(&s->lock);
+	return e != NULL ? 1 : -ENOENT;
+}
+
+static int get_slow(struct ocache *c, struct seg_id id, uint64_t hash,
+		    const struct ocache_hint *hint, struct iostats *io, _Atomic(void *) *pin,
+		    struct ocache_ref *ref)
+{
+	int err;
+
+	if (c->tiers == 0 || (hint != NULL && (hint->flags & OCACHE_CACHED_ONLY) != 0))
+		err = look_locked(c, id, hash, pin, ref);
+	else
+		err = ocache__load_wait(c, id, hash, hint, io, pin, ref);
+	if (err == 1)
+		ocache__count_hit(c);
+	else
+		atomic_fetch_add_explicit(&c->misses, 1, memory_order_relaxed);
+	iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
+		       hint != NULL && hint->is_dir, err != 1);
+	return err == 1 ? 0 : err;
+}
+
+static __attribute__((noinline)) int count_access(struct iostats *io,
+						  const struct ocache_hint *hint)
+{
+	iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
+		       hint != NULL && hint->is_dir, false);
+	return 0;
+}
+
+/*
+ * A thread's first call, a pin that is taken, an entry that is not where it is looked for first, a
+ * miss.
+ */
+static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id id,
+					       const struct ocache_hint *hint, struct iostats *io,
+					       struct ocache_ref *ref)
+{
+	uint64_t hash = table_hash(c->seed, id);
+	struct lane *ln = lane_mine();
+	_Atomic(void *) *pin = ln != NULL ? lane_pin(ln) : NULL;
+	struct entry *e;
+
+	if (pin == NULL)
+		return -ENOMEM;
+	e = table_get(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
+	if (e == NULL)
+		return get_slow(c, id, hash, hint, io, pin, ref);
+	hit(c, ln, e);
+	*ref = ocache__ref_entry(e, pin);
+	return count_access(io, hint);
+}
+
+/* Other functions are called at its end only, so that it has no registers to save. */
+int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hint,
+	       struct iostats *io, struct ocache_ref *ref)
+{
+	uint64_t hash = table_hash(c->seed, id);
+	struct lane *ln = lane__mine;
+	_Atomic(void *) *pin;
+	struct entry *e;
+
+	DIAG(c->magic == OCACHE_MAGIC);
+	if (unlikely(ln == NULL))
+		return get_other(c, id, hint, io, ref);
+	pin = lane_pin_first(ln);
+	if (unlikely(pin == NULL))
+		return get_other(c, id, hint, io, ref);
+	e = table_get_first(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
+	if (unlikely(e == NULL))
+		return get_other(c, id, hint, io, ref);
+	hit(c, ln, e);
+	*ref = ocache__ref_entry(e, pin);
+	return likely(io == NULL) ? 0 : count_access(io, hint);
+}
+
+/* ---- by hand ---- */
+
+int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *decoder,
+	       void *object, size_t size, struct ocache_ref *ref)
+{
+	uint64_t hash = table_hash(c->seed, id);
+	struct shard *s = ocache__shard(c, hash);
+	struct entry *dead = NULL, *e, *there;
+	struct lane *ln = lane_mine();
+	_Atomic(void *) *pin = NULL;
+	struct box *b;
+	int err = 0;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (ref != NULL)
+		pin = ln != NULL ? lane_pin(ln) : NULL;
+	if (ref != NULL && pin == NULL) {
+		decoder->destroy(decoder->ctx, object);
+		return -ENOMEM;
+	}
+	pthread_mutex_lock(&s->lock);
+	there = table_find(&s->table, hash, id);
+	e = there != NULL ? there : shard_insert(s, id, decoder, object, size, &dead);
+	if (e != NULL && ref != NULL) {
+		atomic_store_explicit(pin, e, memory_order_release);
+		*ref = ocache__ref_entry(e, pin);
+	}
+	pthread_mutex_unlock(&s->lock);
+	shard_bury(s, dead);
+	if (there != NULL) {
+		err = -EEXIST;
+	} else if (e == NULL && ref != NULL) {
+		b = ocache__box(c, decoder, object, size);
+		if (b != NULL) {
+			*ref = ocache__ref_box(b);
+			return 0;
+		}
+		err = -ENOMEM;
+	} else if (e == NULL) {
+		atomic_fetch_add_explicit(&c->uncached, 1, memory_order_relaxed);
+	}
+	if (e != NULL && there == NULL)
+		return 0;
+	decoder->destroy(decoder->ctx, object);
+	return err;
+}
+
+bool ocache_forget(struct ocache *c, struct seg_id id)
+{
+	uint64_t hash = table_hash(c->seed, id);
+	struct shard *s = ocache__shard(c, hash);
+	struct entry *dead = NULL, *e;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	pthread_mutex_lock(&s->lock);
+	e = table_find(&s->table, hash, id);
+	if (e != NULL)
+		shard_forget(s, e, &dead);
+	pthread_mutex_unlock(&s->lock);
+	shard_bury(s, dead);
+	return e != NULL;
+}
+
+int ocache_resize(struct ocache *c, uint64_t budget)
+{
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (budget < OCACHE_BUDGET_MIN)
+		return -EINVAL;
+	atomic_store_explicit(&c->budget, budget, memory_order_relaxed);
+	for (unsigned i = 0; i < c->shards; i++) {
+		struct shard *s = &c->shard[i];
+		struct entry *dead = NULL;
+
+		pthread_mutex_lock(&s->lock);
+		shard_resize(s, shard_share(c, budget), &dead);
+		pthread_mutex_unlock(&s->lock);
+		shard_bury(s, dead);
+	}
+	return 0;
+}
+
+/* ---- watching ---- */
+
+void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_size)
+{
+	struct ocache_stats st = {0};
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	st.hits = lane_hits(c->number) - c->hits_before;
+	st.misses = atomic_load_explicit(&c->misses, memory_order_relaxed);
+	st.uncached = atomic_load_explicit(&c->uncached, memory_order_relaxed);
+	st.fills = atomic_load_explicit(&c->fills, memory_order_relaxed);
+	st.fills_failed = atomic_load_explicit(&c->fills_failed, memory_order_relaxed);
+	st.fills_dropped = atomic_load_explicit(&c->fills_dropped, memory_order_relaxed);
+	st.repairs = atomic_load_explicit(&c->repairs, memory_order_relaxed);
+	st.overhead = sizeof *c;
+	for (unsigned i = 0; i < c->shards; i++) {
+		struct shard *s = &c->shard[i];
+		struct entry *dead = NULL;
+
+		pthread_mutex_lock(&s->lock);
+		shard_sweep(s, &dead); /* what was released since the last miss is not "leaving" */
+		st.added += s->added;
+		st.evicted += s->evicted;
+		st.forgotten += s->forgotten;
+		st.joined += s->joined;
+		st.loads += s->loads_begun;
+		st.loads_failed += s->loads_failed;
+		st.loads_now += s->loads_now;
+		st.timeouts += s->timeouts;
+		st.objects_now += s->table.count;
+		st.resident += s->resident;
+		st.leaving += s->leaving_bytes;
+		st.overhead += shard_overhead(s);
+		pthread_mutex_unlock(&s->lock);
+		shard_bury(s, dead);
+	}
+	st.budget = atomic_load_explicit(&c->budget, memory_order_relaxed);
+	st.leaving += atomic_load_explicit(&c->boxes_bytes, memory_order_relaxed);
+	st.used = st.resident + st.leaving + st.overhead;
+	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
+}
+
+int ocache_tier_stats(struct ocache *c, unsigned tier, struct ocache_tier_stats *stats,
+		      size_t struct_size)
+{
+	struct ocache_tier_stats st;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (tier >= c->tiers)
+		return -ENOENT;
+	chain_stats(&c->tier[tier], &st);
+	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
+	return 0;
+}
+
+static void protect(void *read_only, void *base, size_t bytes)
+{
+	AZ(mprotect(base, bytes, *(bool *)read_only ? PROT_READ : PROT_READ | PROT_WRITE));
+}
+
+void ocache__protect(struct ocache *c, bool read_only)
+{
+	for (unsigned i = 0; i < c->shards; i++)
+		shard_each_mapping(&c->shard[i], protect, &read_only);
+}
+
+/* ---- the decoder of who has none ---- */
+
+static int bytes_decode(void *ctx, struct seg_id id, const void *bytes, size_t len, void **object,
+			size_t *size)
+{
+	struct ocache_bytes *b = malloc(sizeof *b + len);
+
+	(void)ctx;
+	(void)id;
+	if (b == NULL)
+		return -ENOMEM;
+	memcpy(b + 1, bytes, len);
+	b->len = len;
+	b->data = (const unsigned char *)(b + 1);
+	*object = b;
+	*size = sizeof *b + len;
+	return 0;
+}
+
+static void bytes_destroy(void *ctx, void *object)
+{
+	(void)ctx;
+	free(object);
+}
+
+const struct ocache_decoder *ocache_bytes_decoder(void)
+{
+	static const struct ocache_decoder decoder = {NULL, bytes_decode, bytes_destroy};
+
+	return &decoder;
+}

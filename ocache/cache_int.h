@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Private to ocache: the cache as its files see it. */
+#ifndef OCACHE_CACHE_INT_H
+#define OCACHE_CACHE_INT_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "ocache/chain.h"
+#include "ocache/iostats.h"
+#include "ocache/lane.h"
+#include "ocache/ocache.h"
+#include "ocache/pool.h"
+#include "ocache/shard.h"
+#include "ocache/timer.h"
+
+#define OCACHE_MAGIC 0x0cac4e01u
+#define SHARDS_MAX   16u
+#define SHARD_BUDGET (128ull << 20) /* at least, of each when there are several */
+
+struct ocache {
+	/* set at open, read by hits */
+	uint32_t magic;
+	uint32_t number; /* of hits[] in the lanes */
+	uint32_t shards; /* a power of two */
+	uint64_t seed[2];
+	struct shard *shard;
+	const struct ocache_decoder *decoder;
+	uint64_t hits_before; /* of an earlier cache with this number */
+	uint32_t tiers;
+	uint32_t fills_max;
+	bool compress;
+	struct chain_tier tier[OCACHE_TIERS_MAX];
+	struct timers *timers; /* with pool: if there are tiers */
+	struct pool *pool;
+	/* changes */
+	_Alignas(64) _Atomic uint64_t budget; /* as it was asked for */
+	_Atomic uint64_t misses;
+	_Atomic uint64_t uncached;
+	_Atomic uint64_t boxes;       /* objects that are given out uncached */
+	_Atomic uint64_t boxes_bytes; /* and their bytes */
+	_Atomic uint64_t fills_due, fills, fills_failed, fills_dropped, repairs;
+	pthread_mutex_t busy_lock;
+	pthread_cond_t busy_none;
+	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */
+};
+
+/* A hit that did not go through ocache_get(). */
+static inline void ocache__count_hit(const struct ocache *c)
+{
+	struct lane *ln = lane_mine();
+
+	if (ln != NULL) {
+		_Atomic uint64_t *hits = &ln->hits[c->number];
+
+		atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1,
+				      memory_order_relaxed);
+	}
+}
+
+static inline struct shard *ocache__shard(const struct ocache *c, uint64_t hash)
+{
+	return &c->shard[hash >> 60 & (c->shards - 1)];
+}
+
+/* An object outside of the table, with a count of references: what the budget has no room for. */
+struct box {
+	_Atomic uint64_t refs;
+	struct ocache *cache;
+	const struct ocache_decoder *decoder;
+	void *object;
+	size_t size;
+};
+
+/* With one reference; NULL: no memory. */
+struct box *ocache__box(struct ocache *c, const struct ocache_decoder *decoder, void *object,
+			size_t size);
+void ocache__box_drop(struct box *b);
+
+/* References: the pin or the box, told apart by the lowest bit. */
+static inline struct ocache_ref ocache__ref_entry(struct entry *e, _Atomic(void *) *pin)
+{
+	return (struct ocache_ref){e->object, e->size, (void *)pin};
+}
+
+static inline struct ocache_ref ocache__ref_box(struct box *b)
+{
+	return (struct ocache_ref){b->object, b->size, (char *)b + 1};
+}
+
+/* A quarter of what this process may use, by its cgroups and the machine; at least the minimum. */
+uint64_t ocache__default_budget(void);
+
+/* For tests: makes all memory that hits read read-only, or not. */
+void ocache__protect(struct ocache *c, bool read_only);
+
+#endif

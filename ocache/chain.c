@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How each tier does, and whether it is asked; see chain.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/clock.h"
+#include "ocache/chain.h"
+
+#define DEADLINE_NS NS_PER_S
+#define BREAKER_NS  NS_PER_S
+#define TRIES       2u
+#define BREAKER     5u
+#define OPEN_MAX    16u /* times breaker_ns */
+
+int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **cause)
+{
+	const struct tier_ops *ops = cfg->tier != NULL ? cfg->tier->ops : NULL;
+	const char *bad = NULL, *key;
+
+	memset(t, 0, sizeof *t);
+	if (ops == NULL)
+		bad = "a tier of the chain is NULL";
+	else if (ops->abi != TIER_ABI)
+		bad = "a tier was made for another version of tier.h";
+	else if (ops->read == NULL || ops->cancel == NULL || ops->close == NULL)
+		bad = "a tier lacks read, cancel or close";
+	else if (!tier_key_ok(key = cfg->tier->key != NULL ? cfg->tier->key : ops->key))
+		bad = "a tier's key is not lower-case letters, digits and \"-\"";
+	if (bad != NULL) {
+		*cause = strdup(bad);
+		return -EINVAL;
+	}
+	t->read_ns = calloc(1, sizeof *t->read_ns);
+	if (t->read_ns == NULL)
+		return -ENOMEM;
+	AZ(pthread_mutex_init(&t->lock, NULL));
+	t->tier = cfg->tier;
+	t->key = key;
+	t->deadline_ns = cfg->deadline_ns != 0 ? cfg->deadline_ns : DEADLINE_NS;
+	t->breaker_ns = cfg->breaker_ns != 0 ? cfg->breaker_ns : BREAKER_NS;
+	t->tries = cfg->tries != 0 ? cfg->tries : TRIES;
+	t->breaker = cfg->breaker != 0 ? cfg->breaker : BREAKER;
+	t->fill = ops->write != NULL && !cfg->no_fill;
+	t->record = (ops->caps & TIER_RECORD) != 0;
+	memcpy(t->stats.key, key, strlen(key) + 1);
+	return 0;
+}
+
+void chain_tier_close(struct chain_tier *t)
+{
+	if (t->read_ns == NULL)
+		return;
+	free(t->read_ns);
+	AZ(pthread_mutex_destroy(&t->lock));
+	memset(t, 0, sizeof *t);
+}
+
+bool chain_allows(struct chain_tier *t, int64_t now_ns)
+{
+	bool yes;
+
+	pthread_mutex_lock(&t->lock);
+	yes = t->open_until_ns == 0 || (now_ns >= t->open_until_ns && !t->trying);
+	if (!yes) {
+		t->stats.skipped++;
+	} else {
+		t->stats.reads++;
+		t->stats.in_flight++;
+		t->trying = t->open_until_ns != 0;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return yes;
+}
+
+/* Under the lock. */
+static void worked(struct chain_tier *t)
+{
+	t->failed_in_a_row = 0;
+	t->opened = 0;
+	t->open_until_ns = 0;
+	t->trying = false;
+}
+
+static void failed(struct chain_tier *t)
+{
+	uint64_t times;
+
+	t->stats.failures++;
+	t->failed_in_a_row++;
+	if (t->open_until_ns != 0 ? !t->trying : t->failed_in_a_row < t->breaker)
+		return; /* not enough; or one that was out already when it opened */
+	times = t->opened < 5 ? 1ull << t->opened : OPEN_MAX;
+	t->opened++;
+	t->open_until_ns = (int64_t)(clock_ns() + t->breaker_ns * times);
+	t->trying = false;
+}
+
+void chain_answer(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.in_flight--;
+	t->stats.read_ns += ns;
+	hist_add(t->read_ns, ns);
+	if (status == 0) {
+		t->stats.hits++;
+		t->stats.bytes += bytes;
+	} else if (status == -ENOENT) {
+		t->stats.misses++;
+	}
+	/*
+	 * a damaged value does not make a bad tier, and a read that we gave up tells nothing of it
+	 */
+	if (status == 0 || status == -ENOENT || status == -EBADMSG)
+		worked(t);
+	else if (status == -ECANCELED)
+		t->trying = false;
+	else
+		failed(t);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_timeout(struct chain_tier *t, uint64_t ns)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.timeouts++;
+	t->stats.read_ns += ns;
+	hist_add(t->read_ns, ns);
+	failed(t);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_gave_up(struct chain_tier *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->trying = false;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_late(struct chain_tier *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.in_flight--;
+	t->stats.late++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_damaged(struct chain_tier *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.damaged++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_written(struct chain_tier *t, int status)
+{
+	pthread_mutex_lock(&t->lock);
+	if (status == 0)
+		t->stats.writes++;
+	else
+		t->stats.writes_failed++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats)
+{
+	pthread_mutex_lock(&t->lock);
+	*stats = t->stats;
+	stats->breaker_open = t->open_until_ns != 0;
+	stats->read_ns_p50 = hist_quantile(t->read_ns, 0.5);
+	stats->read_ns_p99 = hist_quantile(t->read_ns, 0.99);
+	stats->read_ns_max = atomic_load_explicit(&t->read_ns->max, memory_order_relaxed);
+	pthread_mutex_unlock(&t->lock);
+}

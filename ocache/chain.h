@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to ocache. The tiers of a cache as it sees them: what each may cost, how each does, and
+ * whether it is asked at all.
+ *
+ * The breaker of a tier
+ *
+ *     CLOSED --`breaker` failures in a row--> OPEN --its time is over--> one read tries it
+ *       ^                                      ^                              |
+ *       |                                      +-- it fails: for twice as long
+ *       +---------------- it succeeds ----------------------------------------+
+ *
+ * A miss is a success. Everything here may be called by any thread.
+ */
+#ifndef OCACHE_CHAIN_H
+#define OCACHE_CHAIN_H
+
+#include <pthread.h>
+
+#include "base/hist.h"
+#include "ocache/ocache.h"
+
+struct chain_tier {
+	struct tier *tier;
+	const char *key;
+	uint64_t deadline_ns, breaker_ns;
+	uint32_t tries, breaker;
+	bool fill, record;
+	pthread_mutex_t lock;
+	/* under lock: */
+	struct ocache_tier_stats stats; /* but for what is worked out when it is asked */
+	struct hist *read_ns;
+	uint32_t failed_in_a_row;
+	uint32_t opened;       /* times since it last worked */
+	int64_t open_until_ns; /* 0: closed */
+	bool trying;           /* open, and one read is out */
+};
+
+/* Takes over the settings, not yet the tier. 0, -EINVAL with a sentence in *cause, or -ENOMEM. */
+int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **cause);
+/* Frees what is ours. */
+void chain_tier_close(struct chain_tier *t);
+
+/* May a read go there now? Each yes is followed by one chain_answer() or chain_timeout(). */
+bool chain_allows(struct chain_tier *t, int64_t now_ns);
+/* A read that was waited for has ended: with this status, after ns, with bytes. */
+void chain_answer(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes);
+/* A read is not waited for any longer; and its answer, later. */
+void chain_timeout(struct chain_tier *t, uint64_t ns);
+/* The cache is closing: a read is not waited for, which says nothing about the tier. */
+void chain_gave_up(struct chain_tier *t);
+void chain_late(struct chain_tier *t);
+void chain_damaged(struct chain_tier *t);
+void chain_written(struct chain_tier *t, int status);
+void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats);
+
+#endif

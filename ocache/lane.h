@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to ocache. A lane is what one thread alone writes: its pins, which keep objects that it
+ * was given from being freed, and its counts of hits. Everything that must cost nothing on a hit.
+ *
+ * Pins are hazard pointers (M. M. Michael, "Hazard pointers: safe memory reclamation for lock-free
+ * objects", IEEE TPDS 15(6), 2004) with the fence on the side that is rare:
+ *
+ *     reader                            who frees
+ *       e = slot                          slot = NULL           (unlink)
+ *       pin = e                           lane_fence()     (membarrier: a fence in every thread)
+ *       (compiler barrier)                is any pin e? keep it : free it
+ *       slot == e? it is ours : again
+ *
+ * Either the reader's second look comes before the unlinking, and then its pin is seen; or it comes
+ * after, and then the reader does not touch e. So a reference costs the reader two stores to lines
+ * of its own, may be held for as long as one likes, and holds up nothing but its own object.
+ *
+ * Rules
+ *  [LN-1] A lane belongs to one thread until that ends, then to another. Its memory is never given
+ *         back; so it may be read at any time, and a pin may be let go by any thread.
+ *  [LN-2] Only the owner sets a pin that is NULL. Anybody who was given the pin sets it to NULL,
+ *         once.
+ *  [LN-3] A pin that is lane_pinned() is set before lane_fence() was called, or the reader's second
+ *         look failed.
+ *
+ * The lanes are the library's only state outside of what a caller opened.
+ */
+#ifndef OCACHE_LANE_H
+#define OCACHE_LANE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+
+#define LANE_PINS   56u /* in a lane's first chunk: seven lines */
+#define LANE_CACHES 64u /* caches open at a time */
+
+struct pins {
+	_Atomic(struct pins *) next;
+	uint32_t n;
+	_Atomic(void *) pin[];
+};
+
+struct lane {
+	struct lane *next; /* set before it is in the list */
+	_Atomic bool owned;
+	/* the owner's: where it looks for a free pin first */
+	struct pins *chunk;
+	uint32_t at;
+	/* the owner adds, others read; by the number of the cache */
+	_Alignas(64) _Atomic uint64_t hits[LANE_CACHES];
+	_Alignas(64) struct pins first;
+};
+
+extern _Thread_local struct lane *lane__mine;
+struct lane *lane__join(void);
+_Atomic(void *) *lane__pin_slow(struct lane *ln);
+
+/* The calling thread's lane; NULL: no memory for one. */
+static inline struct lane *lane_mine(void)
+{
+	return likely(lane__mine != NULL) ? lane__mine : lane__join();
+}
+
+/* The pin that was used last, if it is NULL again. */
+static inline _Atomic(void *) *lane_pin_first(struct lane *ln)
+{
+	_Atomic(void *) *pin = &ln->chunk->pin[ln->at];
+
+	return likely(atomic_load_explicit(pin, memory_order_relaxed) == NULL) ? pin : NULL;
+}
+
+/* A pin of the owner's that is NULL, to be set by it; NULL: no memory for more of them. */
+static inline _Atomic(void *) *lane_pin(struct lane *ln)
+{
+	_Atomic(void *) *pin = lane_pin_first(ln);
+
+	return likely(pin != NULL) ? pin : lane__pin_slow(ln);
+}
+
+/*
+ * Lets the compiler move no access of the reader's across this; the processor is held by
+ * lane_fence(), or, where the kernel has none, by a fence here.
+ */
+extern bool lane__weak; /* no membarrier(2): set before the first lane exists */
+static inline void lane_reader_fence(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+	if (unlikely(lane__weak))
+		atomic_thread_fence(memory_order_seq_cst);
+}
+
+static inline void lane_unpin(_Atomic(void *) *pin)
+{
+	atomic_store_explicit(pin, NULL, memory_order_release);
+}
+
+/* A fence in every running thread of the process; some microseconds. No lock of a reader's. */
+void lane_fence(void);
+/*
+ * All pins that are set and for which mine() says yes (or all, if NULL), sorted, in *pins, which
+ * has room for *room and grows by realloc. Their number, or -ENOMEM.
+ */
+int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***pins, size_t *room);
+/* Sum of hits[cache] over all lanes. */
+uint64_t lane_hits(unsigned cache);
+
+/* A number for a cache, below LANE_CACHES; -ENFILE: all are in use. */
+int lane_cache_open(void);
+void lane_cache_close(unsigned cache);
+
+#endif

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects, their budget, how they leave; see shard.h. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "base/assert.h"
+#include "ocache/shard.h"
+
+/*
+ * Freed ahead when room must be made: a fence and a look at all pins cost some microseconds, so
+ * they are shared by several objects, but no more than this part of the budget is left unused.
+ */
+#define AHEAD(budget) ((budget) / 256 < AHEAD_MAX ? (budget) / 256 : AHEAD_MAX)
+#define AHEAD_MAX     (1u << 20)
+
+/* So many forgotten objects wait for the next sweep at least. */
+#define SWEEP_MIN 32u
+
+/* Entries come in chunks, larger ones as there are more. */
+#define CHUNK_MIN (64u << 10)
+#define CHUNK_MAX (4u << 20)
+
+struct chunk {
+	struct chunk *next;
+	void *base;
+	size_t bytes;
+};
+
+int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
+{
+	int err = table_open(&s->table);
+
+	if (err != 0)
+		return err;
+	s->seed[0] = seed[0];
+	s->seed[1] = seed[1];
+	s->budget = budget;
+	policy_open(&s->policy, seed);
+	AZ(pthread_mutex_init(&s->lock, NULL));
+	return 0;
+}
+
+static void destroy_queue(struct entry *newest)
+{
+	for (struct entry *e = newest; e != NULL; e = e->older)
+		e->decoder->destroy(e->decoder->ctx, e->object);
+}
+
+void shard_close(struct shard *s)
+{
+	if (atomic_load_explicit(&s->table.root, memory_order_relaxed) == 0)
+		return;
+	for (unsigned q = 0; q < POLICY_QUEUES; q++)
+		destroy_queue(s->policy.q[q].newest);
+	destroy_queue(s->leaving);
+	for (struct chunk *c = s->chunks, *next; c != NULL; c = next) {
+		next = c->next;
+		AZ(munmap(c->base, c->bytes));
+		free(c);
+	}
+	free(s->pins);
+	policy_close(&s->policy);
+	table_close(&s->table);
+	AZ(pthread_mutex_destroy(&s->lock));
+}
+
+uint64_t shard_overhead(const struct shard *s)
+{
+	return sizeof *s + table_bytes(&s->table) + s->chunk_bytes + policy_bytes(&s->policy) +
+	       s->pins_room * sizeof(void *);
+}
+
+static struct entry *entry_get(struct shard *s)
+{
+	struct entry *e = s->free;
+
+	if (e == NULL) {
+		size_t bytes = s->chunk_bytes < CHUNK_MIN   ? CHUNK_MIN
+			       : s->chunk_bytes < CHUNK_MAX ? s->chunk_bytes
+							    : CHUNK_MAX;
+		struct chunk *c = malloc(sizeof *c);
+		void *base;
+
+		if (c == NULL)
+			return NULL;
+		base =
+		    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (base == MAP_FAILED) {
+			free(c);
+			return NULL;
+		}
+		*c = (struct chunk){s->chunks, base, bytes};
+		s->chunks = c;
+		s->chunk_bytes += bytes;
+		for (size_t at = bytes; at > 0; at -= ENTRY_BYTES) {
+			e = (void *)((char *)base + at - ENTRY_BYTES);
+			e->older = s->free;
+			s->free = e;
+		}
+	}
+	s->free = e->older;
+	DIAG(e->state == ENTRY_FREE);
+	return e;
+}
+
+static void entry_put(struct shard *s, struct entry *e)
+{
+	e->state = ENTRY_FREE;
+	e->older = s->free;
+	s->free = e;
+}
+
+/* ---- leaving ---- */
+
+static bool among(void *const *pins, size_t n, const void *e)
+{
+	size_t low = 0, high = n;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if ((const void *)pins[mid] < e)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low < n && pins[low] == e;
+}
+
+struct look {
+	const struct shard *s;
+	size_t pins;
+};
+
+static bool is_pinned(void *ctx, const struct entry *e)
+{
+	const struct look *look = ctx;
+
+	return among(look->s->pins, look->pins, e);
+}
+
+/* The policy has let go of it. */
+static void leave(struct shard *s, struct entry *e)
+{
+	A(e->state == ENTRY_IN);
+	table_remove(&s->table, table_hash(s->seed, e->id), e);
+	e->state = ENTRY_LEAVING;
+	e->older = s->leaving;
+	s->leaving = e;
+	s->leaving_n++;
+	s->resident -= e->size;
+	s->leaving_bytes += e->size;
+}
+
+void shard_sweep(struct shard *s, struct entry **dead)
+{
+	struct entry **at = &s->leaving, *e;
+	int64_t pins;
+
+	if (s->leaving == NULL)
+		return;
+	lane_fence(); /* [SH-2] */
+	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
+	if (pins < 0)
+		return; /* no memory to know: they stay */
+	while ((e = *at) != NULL) {
+		if (among(s->pins, (size_t)pins, e)) {
+			at = &e->older;
+			continue;
+		}
+		*at = e->older;
+		s->leaving_n--;
+		s->leaving_bytes -= e->size;
+		e->state = ENTRY_DEAD;
+		e->older = *dead;
+		*dead = e;
+	}
+	s->leaving_kept = s->leaving_n;
+}
+
+/* Lets go of what must go so that need bytes fit, and of some ahead. */
+static void evict(struct shard *s, uint64_t need, struct entry **dead)
+{
+	uint64_t overhead = shard_overhead(s), want;
+	struct look look = {s, 0};
+	int64_t pins;
+
+	if (overhead >= s->budget || need > s->budget - overhead)
+		return;
+	/* a look without a fence: those that it sees held would free nothing if they went */
+	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
+	if (pins < 0)
+		return;
+	look.pins = (size_t)pins;
+	want = s->budget - overhead - need;
+	want = want > AHEAD(s->budget) ? want - AHEAD(s->budget) : want;
+	for (const struct entry *e = s->leaving; e != NULL; e = e->older)
+		if (is_pinned(&look, e))
+			want = want > e->size ? want - e->size : 0;
+	while (s->resident > want) {
+		struct entry *e = policy_evict(&s->policy, s->budget - overhead, is_pinned, &look);
+
+		if (e == NULL)
+			break;
+		leave(s, e);
+		s->evicted++;
+	}
+	shard_sweep(s, dead);
+}
+
+/* Do need bytes fit? If not: references hold too much. */
+static bool make_room(struct shard *s, uint64_t need, struct entry **dead)
+{
+	/* again, because what evicting needs itself may have grown */
+	for (unsigned i = 0; i < 3 && shard_used(s) + need > s->budget; i++)
+		evict(s, need, dead);
+	return shard_used(s) + need <= s->budget;
+}
+
+struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocache_decoder *decoder,
+			   void *object, size_t size, struct entry **dead)
+{
+	struct entry *e;
+
+	table_reserve(&s->table, s->seed);
+	e = entry_get(s);
+	if (e == NULL)
+		return NULL;
+	e->id = id;
+	e->object = object;
+	e->size = size;
+	e->decoder = decoder;
+	/* the overhead has grown already if it must: now it is known what fits */
+	if (!make_room(s, size, dead) || table_insert(&s->table, s->seed, e) != 0) {
+		entry_put(s, e);
+		return NULL;
+	}
+	e->state = ENTRY_IN;
+	policy_insert(&s->policy, e);
+	s->resident += size;
+	s->added++;
+	return e;
+}
+
+void shard_forget(struct shard *s, struct entry *e, struct entry **dead)
+{
+	policy_remove(&s->policy, e);
+	leave(s, e);
+	s->forgotten++;
+	/* a sweep looks at all: one for many */
+	if (s->leaving_n >= 2 * s->leaving_kept + SWEEP_MIN)
+		shard_sweep(s, dead);
+}
+
+void shard_resize(struct shard *s, uint64_t budget, struct entry **dead)
+{
+	s->budget = budget;
+	(void)make_room(s, 0, dead); /* what references hold goes when they do */
+}
+
+void shard_bury(struct shard *s, struct entry *dead)
+{
+	if (dead == NULL)
+		return;
+	for (struct entry *e = dead; e != NULL; e = e->older) {
+		DIAG(e->state == ENTRY_DEAD);
+		e->decoder->destroy(e->decoder->ctx, e->object);
+	}
+	pthread_mutex_lock(&s->lock);
+	for (struct entry *next; dead != NULL; dead = next) {
+		next = dead->older;
+		entry_put(s, dead);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
+bool shard_owns(const struct shard *s, const void *entry)
+{
+	for (const struct chunk *c = s->chunks; c != NULL; c = c->next)
+		if (entry >= c->base && (const char *)entry < (const char *)c->base + c->bytes)
+			return true;
+	return false;
+}
+
+void shard_each_mapping(const struct shard *s, void (*each)(void *ctx, void *base, size_t bytes),
+			void *ctx)
+{
+	table_each_mapping(&s->table, each, ctx);
+	for (const struct chunk *c = s->chunks; c != NULL; c = c->next)
+		each(ctx, c->base, c->bytes);
+}

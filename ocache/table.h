@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Private to ocache. A hash table of entries that is read without locks and changed under the lock
+ * of its shard.
+ *
+ *     bucket  one cache line, 8 slots          slot   63....48 47.........................0
+ *                                                     | tag  | address of the entry, 0: free |
+ *
+ * A hash has two buckets: the one that its low bits say, and that one's partner under the tag. An
+ * entry stands in either. When both are full, an entry of theirs that has room in its other bucket
+ * is moved there (written there, then overwritten here); when none has, the table is doubled.
+ *
+ *     root    table's address | log2 of the buckets      one word, so that both are of one table
+ *
+ * Rules
+ *  [TB-1] A slot's word is written whole, after the entry it leads to.
+ *  [TB-2] Readers pin what a slot leads to and look at the slot again (lane.h) before they look at
+ *         the entry. An entry whose word has left the table and that no pin names after a
+ *         lane_fence() is seen by nobody.
+ *  [TB-3] A table that was outgrown is emptied after the new root is there, and stays mapped,
+ *         without memory, until the end: who still reads it finds nothing, or finds his slot
+ *         changed.
+ *  [TB-4] A reader may miss what is there, while it is being moved. Who must know asks under the
+ *         lock.
+ */
+#ifndef OCACHE_TABLE_H
+#define OCACHE_TABLE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/assert.h"
+#include "ocache/lane.h"
+#include "ocache/ocache.h"
+
+enum entry_state { ENTRY_FREE, ENTRY_IN, ENTRY_LEAVING, ENTRY_DEAD };
+
+/*
+ * One object; one cache line. Fields change under the shard's lock, and not while it is in the
+ * table.
+ */
+struct entry {
+	struct seg_id id;
+	void *object;
+	size_t size;
+	const struct ocache_decoder *decoder;
+	struct entry *newer, *older; /* in its queue; older alone in other lists */
+	_Atomic uint8_t used;        /* set by hits, if it is not; the policy's */
+	uint8_t queue;               /* the policy's */
+	uint8_t state;
+};
+#define ENTRY_BYTES 64u
+_Static_assert(sizeof(struct entry) <= ENTRY_BYTES, "an entry is a line");
+
+#define TABLE_WAYS    8u
+#define TABLE_ADDRESS ((1ull << 48) - 1)
+
+struct bucket {
+	_Alignas(64) _Atomic uint64_t slot[TABLE_WAYS];
+};
+
+struct table_old {
+	void *base;
+	size_t bytes;
+	struct table_old *next;
+};
+
+struct table {
+	_Alignas(
+	    64) _Atomic uint64_t root; /* what hits read stands in a line that is hardly written */
+	struct table_old *old;
+	_Alignas(64) uint64_t count; /* entries */
+};
+
+static inline uint64_t table_hash(const uint64_t seed[2], struct seg_id id)
+{
+	unsigned __int128 m = (unsigned __int128)(id.hi ^ seed[0]) * (id.lo ^ seed[1]);
+
+	return (uint64_t)(m >> 64) ^ (uint64_t)m;
+}
+
+static inline uint64_t table_tag(uint64_t hash)
+{
+	return hash << 16 & ~TABLE_ADDRESS;
+}
+
+static inline uint64_t table_mask(uint64_t root)
+{
+	return (1ull << (root & 63)) - 1;
+}
+
+static inline struct bucket *table_bucket(uint64_t root, uint64_t index)
+{
+	return (struct bucket *)(uintptr_t)(root & ~63ull) + index;
+}
+
+/* The other bucket of what has this tag and stands in bucket index. */
+static inline uint64_t table_partner(uint64_t root, uint64_t index, uint64_t tag)
+{
+	return (index ^ ((tag >> 48) * 0x9e3779b1u | 1)) & table_mask(root);
+}
+
+/* A bit for each slot whose tag is this one. Free slots have tag 0. */
+static inline unsigned table_match(const struct bucket *b, uint64_t tag)
+{
+	unsigned match = 0;
+
+#pragma GCC unroll 8
+	for (unsigned i = 0; i < TABLE_WAYS; i++) {
+		uint64_t w = atomic_load_explicit(&b->slot[i], memory_order_relaxed);
+
+		match |= (unsigned)((w ^ tag) < 1ull << 48) << i;
+	}
+	return match;
+}
+
+/*
+ * The slot of a bucket that a word with this tag takes if it is free: mostly the first look finds
+ * it.
+ */
+static inline unsigned table_first(uint64_t tag)
+{
+	return (unsigned)(tag >> 48) % TABLE_WAYS;
+}
+
+/*
+ * The entry that slot leads to, pinned by *pin, if it is the id's; else NULL, and *pin is NULL. The
+ * id comes in halves: as a struct it would be put together in memory and read by a vector load that
+ * waits.
+ */
+static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t tag, uint64_t hi,
+				      uint64_t lo, _Atomic(void *) *pin)
+{
+	uint64_t w = atomic_load_explicit(slot, memory_order_relaxed);
+	struct entry *e = (struct entry *)(uintptr_t)(w & TABLE_ADDRESS);
+
+	if ((w ^ tag) > TABLE_ADDRESS || e == NULL)
+		return NULL;
+	atomic_store_explicit(pin, e, memory_order_release);
+	lane_reader_fence();
+	if (likely(atomic_load_explicit(slot, memory_order_acquire) == w) &&
+	    likely(e->id.hi == hi && e->id.lo == lo))
+		return e;
+	lane_unpin(pin);
+	return NULL;
+}
+
+/*
+ * Two ways to find the entry of an id without the lock, pinned by *pin; NULL, and *pin is NULL: it
+ * is not found, though it may be there [TB-4]. The first looks where it mostly is and calls
+ * nothing; the second everywhere.
+ */
+static inline struct entry *table_get_first(const struct table *t, uint64_t hash, uint64_t hi,
+					    uint64_t lo, _Atomic(void *) *pin)
+{
+	uint64_t root = atomic_load_explicit(&t->root, memory_order_acquire);
+	uint64_t tag = table_tag(hash);
+	const struct bucket *b = table_bucket(root, hash & table_mask(root));
+
+	return table_try(&b->slot[table_first(tag)], tag, hi, lo, pin);
+}
+struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint64_t lo,
+			_Atomic(void *) *pin);
+
+/* 0 or -ENOMEM. */
+int table_open(struct table *t);
+/* Nobody reads any more. */
+void table_close(struct table *t);
+
+/* All below under the lock. */
+struct entry *table_find(const struct table *t, uint64_t hash, struct seg_id id);
+/* Grows if one more would make it too full to be quick. */
+void table_reserve(struct table *t, const uint64_t seed[2]);
+/* e is not in the table. 0; -ENOMEM: it is full and cannot grow. */
+int table_insert(struct table *t, const uint64_t seed[2], struct entry *e);
+void table_remove(struct table *t, uint64_t hash, const struct entry *e);
+size_t table_bytes(const struct table *t);
+/* Calls each() for every mapping. */
+void table_each_mapping(const struct table *t, void (*each)(void *ctx, void *base, size_t bytes),
+			void *ctx);
+
+#endif

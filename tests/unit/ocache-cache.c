@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The object cache by one thread: what is in it, what a reference keeps, what the budget counts,
+ * and that a hit writes nothing that is shared.
+ */
+#include <pthread.h>
+
+#include "ocache/cache_int.h"
+#include "tests/unit/ocache_rig.h"
+
+#define MIB (1ull << 20)
+
+static void opening(void **state)
+{
+	struct ocache_config cfg = {.struct_size = sizeof cfg, .budget = 1000};
+	struct ocache *c = NULL;
+	char *cause;
+
+	(void)state;
+	assert_int_equal(ocache_open(NULL, &c, NULL), 0);
+	assert_true(stats_of(c).budget >= OCACHE_BUDGET_MIN);
+	assert_int_equal(ocache_close(&c), 0);
+	assert_int_equal(ocache_open(&cfg, &c, &cause), -EINVAL);
+	assert_string_equal(cause, "the budget of 1000 bytes is below 1048576");
+	free(cause);
+	cfg.struct_size = 3;
+	assert_int_equal(ocache_open(&cfg, &c, NULL), -EINVAL);
+	assert_null(c);
+}
+
+static void too_many_caches(void **state)
+{
+	struct ocache *c[LANE_CACHES], *more = NULL;
+	char *cause;
+
+	(void)state;
+	for (unsigned i = 0; i < LANE_CACHES; i++)
+		c[i] = cache_open(MIB);
+	assert_int_equal(add(c[7], 1, 100, NULL), 0);
+	assert_true(has(c[7], 1));
+	assert_int_equal(ocache_open(NULL, &more, &cause), -ENFILE);
+	assert_string_equal(cause, "64 caches are open already");
+	free(cause);
+	assert_int_equal(ocache_close(&c[7]), 0);
+	c[7] = cache_open(MIB); /* takes over the number, not the counts */
+	assert_int_equal(stats_of(c[7]).hits, 0);
+	assert_false(has(c[7], 1));
+	for (unsigned i = 0; i < LANE_CACHES; i++)
+		assert_int_equal(ocache_close(&c[i]), 0);
+}
+
+static void in_and_out(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref, other;
+	struct ocache_stats st;
+
+	(void)state;
+	assert_false(has(c, 1));
+	assert_int_equal(add(c, 1, 1000, NULL), 0);
+	assert_true(has(c, 1));
+	assert_int_equal(add(c, 2, 1000, &ref), 0);
+	object_check(&ref, id_of(2));
+	/* an id has one object */
+	assert_int_equal(add(c, 2, 500, &other), -EEXIST);
+	assert_ptr_equal(other.object, ref.object);
+	assert_int_equal(other.size, 1000);
+	assert_int_equal(objects_alive, 2);
+	ocache_release(&other);
+	ocache_release(&other);
+	assert_null(other.object);
+	object_check(&ref, id_of(2));
+	st = stats_of(c);
+	assert_int_equal(st.hits, 1);
+	assert_int_equal(st.misses, 1);
+	assert_int_equal(st.added, 2);
+	assert_int_equal(st.objects_now, 2);
+	assert_int_equal(st.resident, 2000);
+	assert_int_equal(st.leaving, 0);
+	assert_int_equal(st.used, 2000 + st.overhead);
+	assert_int_equal(st.budget, MIB);
+	ocache_release(&ref);
+	cache_close(c);
+}
+
+static void counted_in_io_stats(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct iostats *io = iostats_begin("query", NULL, NULL);
+	struct ocache_hint hint = {.sort = IOSTATS_AVET, .is_dir = true};
+	struct iostats_map *map;
+	struct ocache_ref ref;
+
+	(void)state;
+	assert_int_equal(ocache_get(c, id_of(1), &hint, io, &ref), -ENOENT);
+	assert_int_equal(add(c, 1, 100, NULL), 0);
+	assert_int_equal(ocache_get(c, id_of(1), &hint, io, &ref), 0);
+	ocache_release(&ref);
+	assert_int_equal(ocache_get(c, id_of(1), NULL, io, &ref), 0);
+	ocache_release(&ref);
+	map = iostats_end(&io);
+	assert_true(iostats_map_number(map, "reads ocache") == 3);
+	assert_true(iostats_map_number(map, "reads avet") == 2);
+	assert_true(iostats_map_number(map, "reads avet-load") == 1);
+	assert_true(iostats_map_number(map, "reads dir") == 2);
+	iostats_map_free(map);
+	cache_close(c);
+}
+
+static void forgotten_but_held(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref;
+
+	(void)state;
+	assert_int_equal(add(c, 1, 1000, &ref), 0);
+	assert_true(ocache_forget(c, id_of(1)));
+	assert_false(ocache_forget(c, id_of(1)));
+	assert_false(has(c, 1));
+	object_check(&ref, id_of(1));
+	assert_int_equal(stats_of(c).leaving, 1000);
+	assert_int_equal(add(c, 1, 2000, NULL), 0); /* the key again: another object */
+	object_check(&ref, id_of(1));
+	assert_true(has(c, 1));
+	assert_int_equal(objects_alive, 2);
+	assert_int_equal(ocache_close(&c), -EBUSY);
+	object_check(&ref, id_of(1));
+	ocache_release(&ref);
+	assert_int_equal(stats_of(c).leaving, 0);
+	assert_int_equal(objects_alive, 1);
+	cache_close(c);
+}
+
+/* Much more than fits goes through; the account is that of the objects that live. */
+static void budget_holds(void **state)
+{
+	struct ocache *c = cache_open(4 * MIB);
+	struct ocache_stats st;
+	uint64_t most = 0;
+
+	(void)state;
+	for (uint64_t key = 0; key < 5000; key++) {
+		assert_int_equal(add(c, key, 1000 + key % 7 * 1000, NULL), 0);
+		if (key % 3 == 0)
+			has(c, key / 2);
+		st = stats_of(c);
+		assert_int_equal(st.resident, objects_bytes);
+		assert_int_equal(st.objects_now, objects_alive);
+		assert_true(st.used <= st.budget);
+		most = st.used > most ? st.used : most;
+	}
+	assert_true(most > 4 * MIB - MIB / 16);
+	assert_int_equal(st.added, 5000);
+	assert_int_equal(st.added - st.evicted, st.objects_now);
+	cache_close(c);
+}
+
+/* A held object stays, and holds back nothing else. */
+static void held_for_long(void **state)
+{
+	struct ocache *c = cache_open(4 * MIB);
+	struct ocache_ref held[10];
+
+	(void)state;
+	for (uint64_t key = 0; key < 10; key++)
+		assert_int_equal(add(c, key, 10000, &held[key]), 0);
+	for (uint64_t key = 100; key < 5000; key++)
+		assert_int_equal(add(c, key, 10000, NULL), 0);
+	for (uint64_t key = 0; key < 10; key++)
+		object_check(&held[key], id_of(key));
+	assert_true(objects_bytes <= (int64_t)(4 * MIB));
+	assert_true(stats_of(c).used <= 4 * MIB);
+	assert_int_equal(stats_of(c).uncached, 0);
+	for (uint64_t key = 0; key < 10; key++)
+		ocache_release(&held[key]);
+	cache_close(c);
+}
+
+static void references_fill_the_budget(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref[400];
+	struct ocache_stats st;
+	unsigned cached = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < 400; i++) {
+		assert_int_equal(add(c, i, 5000, &ref[i]), 0);
+		object_check(&ref[i], id_of(i));
+	}
+	st = stats_of(c);
+	assert_true(st.uncached > 150);
+	assert_true(st.resident + st.overhead <= MIB);
+	assert_true(st.leaving > 150u * 5000);
+	assert_int_equal(add(c, 1000, 5000, NULL), 0); /* nobody has it: gone at once */
+	assert_false(has(c, 1000));
+	for (unsigned i = 0; i < 400; i++) {
+		object_check(&ref[i], id_of(i));
+		cached += has(c, i);
+	}
+	assert_int_equal(cached, 400 - st.uncached);
+	assert_int_equal(objects_alive, 400);
+	for (unsigned i = 0; i < 400; i++)
+		ocache_release(&ref[i]);
+	assert_int_equal(objects_alive,
+			 cached); /* what was not cached is gone with its reference */
+	assert_int_equal(add(c, 1000, 5000, NULL), 0);
+	assert_true(has(c, 1000));
+	cache_close(c);
+}
+
+/* What has left the table and is held takes its part of the budget. */
+static void forgotten_bytes_count(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref[100];
+
+	(void)state;
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(add(c, i, 5000, &ref[i]), 0);
+		assert_true(ocache_forget(c, id_of(i)));
+	}
+	for (unsigned i = 1000; i < 2000; i++)
+		assert_int_equal(add(c, i, 5000, NULL), 0);
+	assert_int_equal(stats_of(c).leaving, 500000);
+	assert_true(objects_bytes + (int64_t)stats_of(c).overhead <= (int64_t)MIB);
+	assert_true(stats_of(c).objects_now > 50);
+	for (unsigned i = 0; i < 100; i++) {
+		object_check(&ref[i], id_of(i));
+		ocache_release(&ref[i]);
+	}
+	cache_close(c);
+}
+
+static void larger_than_the_cache(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref;
+
+	(void)state;
+	assert_int_equal(add(c, 1, 3 * MIB, &ref), 0);
+	object_check(&ref, id_of(1));
+	assert_int_equal(ocache_close(&c), -EBUSY);
+	ocache_release(&ref);
+	assert_int_equal(objects_alive, 0);
+	cache_close(c);
+}
+
+static void thousands_of_references(void **state)
+{
+	enum { N = 20000 };
+	struct ocache *c = cache_open(64 * MIB);
+	struct ocache_ref *ref = calloc(N, sizeof *ref);
+
+	(void)state;
+	assert_non_null(ref);
+	for (uint64_t i = 0; i < N; i++)
+		assert_int_equal(add(c, i, 64, NULL), 0);
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint64_t i = 0; i < N; i++)
+			assert_int_equal(ocache_get(c, id_of(i), NULL, NULL, &ref[i]), 0);
+		for (uint64_t i = 0; i < N; i++) {
+			object_check(&ref[i], id_of(i));
+			assert_true(ocache_forget(c, id_of(i)));
+			if (round == 0)
+				assert_int_equal(add(c, i, 64, NULL), 0);
+			ocache_release(&ref[i]);
+		}
+	}
+	free(ref);
+	assert_int_equal(stats_of(c).leaving, 0);
+	cache_close(c);
+}
+
+static void resized(void **state)
+{
+	struct ocache *c = cache_open(16 * MIB);
+	struct ocache_ref ref;
+	uint64_t before;
+
+	(void)state;
+	for (uint64_t key = 0; key < 3000; key++)
+		assert_int_equal(add(c, key, 5000, NULL), 0);
+	before = stats_of(c).objects_now;
+	assert_int_equal(ocache_get(c, id_of(2999), NULL, NULL, &ref), 0);
+	assert_int_equal(ocache_resize(c, 2 * MIB), 0);
+	object_check(&ref, id_of(2999));
+	ocache_release(&ref);
+	assert_true(stats_of(c).used <= 2 * MIB);
+	assert_true(stats_of(c).objects_now < before / 4);
+	assert_true(stats_of(c).objects_now > 200);
+	assert_int_equal(stats_of(c).budget, 2 * MIB);
+	assert_int_equal(ocache_resize(c, OCACHE_BUDGET_MIN - 1), -EINVAL);
+	assert_int_equal(ocache_resize(c, 64 * MIB), 0);
+	for (uint64_t key = 0; key < 9000; key++)
+		(void)add(c, key, 5000, NULL);
+	assert_int_equal(stats_of(c).objects_now, 9000);
+	cache_close(c);
+}
+
+static void large_tables(void **state)
+{
+	enum { N = 300000 };
+	struct ocache *c = cache_open(512 * MIB); /* several shards */
+
+	(void)state;
+	assert_true(c->shards > 1);
+	for (uint64_t key = 0; key < N; key++)
+		assert_int_equal(add(c, key, 0, NULL), 0);
+	for (uint64_t key = 0; key < N; key++)
+		assert_true(has(c, key));
+	assert_int_equal(stats_of(c).objects_now, N);
+	/*
+	 * 64 bytes an entry, 8 a slot of a table that is between three and six tenths full, chunks
+	 */
+	assert_true(stats_of(c).overhead < N * 150ull);
+	for (uint64_t key = 0; key < N; key += 2)
+		assert_true(ocache_forget(c, id_of(key)));
+	for (uint64_t key = 0; key < N; key++)
+		assert_true(has(c, key) == (key % 2 == 1));
+	cache_close(c);
+}
+
+/* What was used comes through a scan of ten times the cache. */
+static void scans_pass_through(void **state)
+{
+	struct ocache *c = cache_open(4 * MIB);
+	unsigned kept = 0;
+
+	(void)state;
+	for (unsigned round = 0; round < 3; round++)
+		for (uint64_t key = 0; key < 400; key++)
+			if (!has(c, key))
+				assert_int_equal(add(c, key, 4000, NULL), 0);
+	for (uint64_t key = 1000; key < 11000; key++)
+		assert_int_equal(add(c, key, 4000, NULL), 0);
+	for (uint64_t key = 0; key < 400; key++)
+		kept += has(c, key);
+	if (kept < 380)
+		fail_msg("%u of 400 are left", kept);
+	cache_close(c);
+}
+
+static void hits_write_nothing_shared(void **state)
+{
+	enum { N = 20000, HITS = 1000000 };
+	struct ocache *c = cache_open(64 * MIB);
+	uint64_t x = 1;
+
+	(void)state;
+	for (uint64_t key = 0; key < N; key++)
+		assert_int_equal(add(c, key, 64, NULL), 0);
+	for (uint64_t key = 0; key < N; key++)
+		assert_true(has(c, key)); /* the recency bits are set */
+	ocache__protect(c, true);
+	for (unsigned i = 0; i < HITS; i++) {
+		struct ocache_ref ref;
+
+		x = x * 6364136223846793005ull + 1442695040888963407ull;
+		if (ocache_get(c, id_of((x >> 33) % N), NULL, NULL, &ref) != 0)
+			abort();
+		object_check(&ref, id_of((x >> 33) % N));
+		ocache_release(&ref);
+	}
+	ocache__protect(c, false);
+	assert_int_equal(stats_of(c).hits, HITS + N);
+	cache_close(c);
+}
+
+static void *release_it(void *ref)
+{
+	ocache_release(ref);
+	return NULL;
+}
+
+static void *get_it(void *arg)
+{
+	struct ocache_ref *ref = malloc(sizeof *ref);
+
+	if (ref != NULL && ocache_get(arg, id_of(1), NULL, NULL, ref) != 0)
+		abort();
+	return ref;
+}
+
+/* A reference outlives the thread that took it, and is given back by another. */
+static void references_between_threads(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref ref, *got;
+	pthread_t t;
+	void *p;
+
+	(void)state;
+	assert_int_equal(add(c, 1, 1000, &ref), 0);
+	assert_int_equal(pthread_create(&t, NULL, release_it, &ref), 0);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(pthread_create(&t, NULL, get_it, c), 0);
+	assert_int_equal(pthread_join(t, &p), 0);
+	got = p;
+	assert_non_null(got);
+	assert_true(ocache_forget(c, id_of(1)));
+	object_check(got, id_of(1));
+	assert_int_equal(objects_alive, 1);
+	ocache_release(got);
+	free(got);
+	assert_int_equal(stats_of(c).leaving, 0);
+	assert_int_equal(objects_alive, 0);
+	cache_close(c);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(opening),
+	    cmocka_unit_test(too_many_caches),
+	    cmocka_unit_test(in_and_out),
+	    cmocka_unit_test(counted_in_io_stats),
+	    cmocka_unit_test(forgotten_but_held),
+	    cmocka_unit_test(budget_holds),
+	    cmocka_unit_test(held_for_long),
+	    cmocka_unit_test(references_fill_the_budget),
+	    cmocka_unit_test(forgotten_bytes_count),
+	    cmocka_unit_test(larger_than_the_cache),
+	    cmocka_unit_test(thousands_of_references),
+	    cmocka_unit_test(resized),
+	    cmocka_unit_test(large_tables),
+	    cmocka_unit_test(scans_pass_through),
+	    cmocka_unit_test(hits_write_nothing_shared),
+	    cmocka_unit_test(references_between_threads),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

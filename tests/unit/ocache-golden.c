@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The io-stats that are published as samples, made by reading through a cache over tiers that take
+ * as long as theirs did. No test here sets a counter. Counts are exact; milliseconds are within a
+ * tenth in at least one of several tries (a machine that is busy makes them longer, never shorter).
+ */
+#include "tests/unit/ocache_tier.h"
+
+#define MIB   (1ull << 20)
+#define TRIES 40
+
+/* Sanitizers make it several times slower: there only counts, and that no time is too short, are checked. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TIMED false
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define TIMED false
+#endif
+#endif
+#ifndef TIMED
+#define TIMED true
+#endif
+
+static void assert_count(const struct iostats_map *map, const char *path, double want)
+{
+	double got = iostats_map_number(map, path);
+
+	if (got != want)
+		fail_msg("%s is %g, not %g: %s", path, got, want, iostats_edn(map));
+}
+
+/* At least what the tier took; is it within a tenth? */
+static bool near_enough(const struct iostats_map *map, const char *path, double want)
+{
+	double got = iostats_map_number(map, path);
+
+	if (got < want - 0.02)
+		fail_msg("%s is %g, less than %g", path, got, want);
+	return got <= want * 1.1;
+}
+
+static int get_one(struct ocache *c, uint64_t key, enum iostats_sort sort, bool is_dir,
+		   struct iostats *io)
+{
+	struct ocache_hint hint = {.sort = (uint8_t)sort, .is_dir = is_dir};
+
+	return get(c, key, &hint, io);
+}
+
+static double ms_of(uint64_t ns)
+{
+	return (double)ns / NS_PER_MS;
+}
+
+/*
+ * {:dir 1 :avet 2 :valcache-direct 2 :efs 2 :efs-ms 26.27 :valcache 2 :dir-load 1 :valcache-ms
+ * 50.57
+ *  :avet-load 2 :ocache 2}
+ */
+static void cold_lookup(void **state)
+{
+	bool good = false;
+
+	(void)state;
+	for (unsigned i = 0; i < (TIMED ? TRIES : 1) && !good; i++) {
+		struct fake *direct = fake_new("valcache-direct", 0),
+			    *daemon = fake_new("valcache", 0), *efs = fake_new("efs", 0);
+		struct ocache_tier tiers[] = {
+		    {.tier = &direct->tier}, {.tier = &daemon->tier}, {.tier = &efs->tier}};
+		struct ocache *c = chain_of(4 * MIB, tiers, 3);
+		struct iostats *io = iostats_begin("query", "artist/by-name", NULL);
+		struct iostats_map *map;
+
+		fake_set(efs, 0, 10, FAKE_GOOD);
+		FAKE_SET(daemon, delay_ns, 25285000);
+		FAKE_SET(efs, delay_ns, 13135000);
+		assert_int_equal(get_one(c, 1, IOSTATS_AVET, true, io), 0);
+		assert_int_equal(get_one(c, 2, IOSTATS_AVET, false, io), 0);
+		map = iostats_end(&io);
+		assert_count(map, "reads dir", 1);
+		assert_count(map, "reads dir-load", 1);
+		assert_count(map, "reads avet", 2);
+		assert_count(map, "reads avet-load", 2);
+		assert_count(map, "reads valcache-direct", 2);
+		assert_count(map, "reads valcache", 2);
+		assert_count(map, "reads efs", 2);
+		assert_count(map, "reads ocache", 2);
+		assert_count(map, "reads deserialize", 2);
+		good = near_enough(map, "reads valcache-ms", 50.57);
+		good = near_enough(map, "reads efs-ms", 26.27) && good;
+		assert_true(iostats_map_number(map, "api-ms") >= 76.8);
+		assert_string_equal(iostats_map_name(map, "io-context"), "artist/by-name");
+		iostats_map_free(map);
+		cache_close(c);
+	}
+	assert_true(good || !TIMED);
+}
+
+/*
+ * {:aevt 607 :aevt-load 414 :ocache 607 :dev 212 :dev-ms 304.1}, then {:aevt 405 :ocache 405}: the
+ * query reads 405 segments; 193 are there, 10 it loads itself, and 202 it has asked for ahead and
+ * then waits for.
+ */
+static void cold_then_warm(void **state)
+{
+	bool good = false;
+
+	(void)state;
+	for (unsigned i = 0; i < (TIMED ? TRIES : 1) && !good; i++) {
+		struct fake *dev = fake_new("dev", TIER_RECORD);
+		struct ocache_tier tier = {.tier = &dev->tier};
+		struct ocache *c = chain_of(64 * MIB, &tier, 1);
+		struct ocache_want *wants = calloc(202, sizeof *wants);
+		struct iostats *io;
+		struct iostats_map *map;
+
+		assert_non_null(wants);
+		fake_set(dev, 0, 405, FAKE_GOOD);
+		for (uint64_t key = 0; key < 193; key++)
+			assert_int_equal(get_one(c, key, IOSTATS_AEVT, false, NULL), 0);
+		io = iostats_begin("query", "artist/avg-name-length", NULL);
+		FAKE_SET(dev, delay_ns, 1434434);
+		for (uint64_t key = 0; key < 203; key++)
+			assert_int_equal(get_one(c, key, IOSTATS_AEVT, false, io), 0);
+		/* one is on its way each time that the query asks for it */
+		for (unsigned k = 0; k < 202; k++) {
+			wants[k].id = id_of(203 + k);
+			wants[k].hint.sort = IOSTATS_AEVT;
+			assert_int_equal(ocache_prefetch(c, &wants[k], 1, io), 0);
+			assert_int_equal(get_one(c, 203 + k, IOSTATS_AEVT, false, io), 0);
+		}
+		map = iostats_end(&io);
+		assert_count(map, "reads ocache", 607);
+		assert_count(map, "reads aevt", 607);
+		assert_count(map, "reads dev", 212);
+		/* on a busy machine a segment may have come before it was asked for */
+		good = iostats_map_number(map, "reads aevt-load") == 414;
+		assert_true(iostats_map_number(map, "reads aevt-load") <= 414);
+		good = near_enough(map, "reads dev-ms", ms_of(212ull * 1434434)) && good;
+		assert_true(iostats_map_has(map, "reads inflight-lookup-ms"));
+		iostats_map_free(map);
+
+		io = iostats_begin("query", "artist/avg-name-length", NULL);
+		for (uint64_t key = 0; key < 405; key++)
+			assert_int_equal(get_one(c, key, IOSTATS_AEVT, false, io), 0);
+		map = iostats_end(&io);
+		assert_count(map, "reads aevt", 405);
+		assert_count(map, "reads ocache", 405);
+		assert_false(iostats_map_has(map, "reads aevt-load"));
+		assert_false(iostats_map_has(map, "reads dev"));
+		assert_false(iostats_map_has(map, "reads dev-ms"));
+		iostats_map_free(map);
+		free(wants);
+		cache_close(c);
+	}
+	assert_true(good || !TIMED);
+}
+
+/*
+ * "IoContext": "DbTx", "Api": "TxWith", "Reads": {"Avet": 2, "Aevt": 3, "ValcacheDirectMs": 0.14,
+ * "Ocache": 5, "ValcacheDirect": 2}
+ */
+static void cloud_transaction(void **state)
+{
+	bool good = false;
+
+	(void)state;
+	for (unsigned i = 0; i < (TIMED ? TRIES * 10 : 1) && !good; i++) {
+		struct fake *direct = fake_new("valcache-direct", 0);
+		struct ocache_tier tier = {.tier = &direct->tier};
+		struct ocache *c = chain_of(4 * MIB, &tier, 1);
+		struct iostats *io;
+		struct iostats_map *map;
+		char *json;
+
+		fake_set(direct, 0, 10, FAKE_GOOD);
+		for (uint64_t key = 0; key < 3; key++)
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+		FAKE_SET(direct, spin_ns, 70000);
+		io = iostats_begin("tx-with", "db/tx", NULL);
+		for (uint64_t key = 0; key < 5; key++)
+			assert_int_equal(
+			    get_one(c, key, key < 3 ? IOSTATS_AEVT : IOSTATS_AVET, false, io), 0);
+		map = iostats_end(&io);
+		assert_count(map, "reads avet", 2);
+		assert_count(map, "reads aevt", 3);
+		assert_count(map, "reads ocache", 5);
+		assert_count(map, "reads valcache-direct", 2);
+		good = near_enough(map, "reads valcache-direct-ms", 0.14);
+		json = iostats_json(map);
+		assert_non_null(
+		    strstr(json, "{\"IoContext\": \"DbTx\", \"Api\": \"TxWith\", \"ApiMs\": "));
+		assert_non_null(strstr(json, "\"ValcacheDirect\": 2, \"ValcacheDirectMs\": 0."));
+		free(json);
+		iostats_map_free(map);
+		cache_close(c);
+	}
+	assert_true(good || !TIMED);
+}
+
+/* {:api :tx, :api-ms 5 :reads {:ocache 2}} */
+static void pro_transaction(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct iostats *io;
+	struct iostats_map *map;
+	char *edn;
+
+	(void)state;
+	assert_int_equal(add(c, 1, 100, NULL), 0);
+	io = iostats_begin("tx", NULL, NULL);
+	assert_int_equal(get(c, 1, NULL, io), 0);
+	assert_int_equal(get(c, 1, NULL, io), 0);
+	map = iostats_end(&io);
+	edn = iostats_edn(map);
+	assert_memory_equal(edn, "{:api :tx, :api-ms ", 19);
+	assert_non_null(strstr(edn, ", :reads {:ocache 2}}"));
+	free(edn);
+	iostats_map_free(map);
+	cache_close(c);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(cold_lookup),
+	    cmocka_unit_test(cold_then_warm),
+	    cmocka_unit_test(cloud_transaction),
+	    cmocka_unit_test(pro_transaction),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
