@@ -30,6 +30,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/size.h"
 #include "valcached/admin/admin.h"
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
@@ -240,6 +241,21 @@ static int open_net(struct daemon *d)
 	return 0;
 }
 
+/* Registered with the rings it is locked from the start: more than there is ends in the kernel's OOM killer. */
+static int check_memory(const struct options *o)
+{
+	uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	char ram[SIZE_TEXT_MAX], buffers[SIZE_TEXT_MAX], all[SIZE_TEXT_MAX];
+
+	if (o->ram_bytes + o->buffers_bytes <= have)
+		return 0;
+	log_error("-m %s and --buffers=%s are more than the memory of this machine, %s: lower them",
+		  size_human(ram, sizeof ram, (double)o->ram_bytes),
+		  size_human(buffers, sizeof buffers, (double)o->buffers_bytes),
+		  size_human(all, sizeof all, (double)have));
+	return -1;
+}
+
 static int open_store(struct daemon *d, const struct io_engine *engine)
 {
 	const struct options *o = &d->opt;
@@ -255,7 +271,9 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 	    .io_timeout_ns = o->io_timeout_ns,
 	    .admit = o->admit == OPTIONS_ADMIT_SECOND ? STORE_ADMIT_SECOND : STORE_ADMIT_ALL,
 	    .write_budget = o->write_budget,
+	    .scrub_rate = o->scrub_rate,
 	    .fresh = o->restart == OPTIONS_RESTART_EMPTY,
+	    .forget_paths = o->forget_paths,
 	    .no_attach = o->restart == OPTIONS_RESTART_DISK,
 	};
 	char *cause = NULL;
@@ -279,8 +297,8 @@ static int start(struct daemon *d, const struct io_engine *engine)
 	char *cause = NULL;
 	int rc;
 
-	if (raise_files(&d->opt) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
-	    open_store(d, engine) != 0 || become_user(d) != 0)
+	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || open_net(d) != 0 ||
+	    write_pidfile(d) != 0 || open_store(d, engine) != 0 || become_user(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
@@ -368,6 +386,7 @@ int main(int argc, char **argv)
 	if (d.opt.daemon && to_background(&d) != 0)
 		return 1;
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* ulimit -f: an error of the write, with a sentence */
 	/* before any thread exists, so that all inherit it */
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);

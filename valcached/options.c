@@ -32,6 +32,7 @@ struct parse {
 	FILE *stream;
 	unsigned line;
 	int error;
+	int read_error; /* errno, for which inih has no name */
 };
 
 static int fail(struct parse *p, int error, const char *fmt, ...)
@@ -167,6 +168,7 @@ static int add_addresses(struct options *o, const char *text)
 		if (ret != 0 || text[len] == '\0')
 			return ret;
 		text += len + 1;
+		text += strspn(text, " ");
 	}
 }
 
@@ -368,8 +370,13 @@ static char *read_line(char *buf, int size, void *stream)
 	struct parse *p = stream;
 	size_t len, blank;
 
-	if (p->error != 0 || fgets(buf, size, p->stream) == NULL)
+	if (p->error != 0)
 		return NULL;
+	if (fgets(buf, size, p->stream) == NULL) {
+		if (ferror(p->stream) != 0)
+			p->read_error = errno;
+		return NULL;
+	}
 	p->line++;
 	len = strlen(buf);
 	if (len + 1 == (size_t)size && buf[len - 1] != '\n') {
@@ -419,8 +426,9 @@ static int read_config(struct parse *p, const char *file)
 		return fail(p, ret, "--config=%s cannot be read: %s", file, strerror(-ret));
 	}
 	ret = ini_parse_stream(read_line, p, take_line, p);
-	if (p->error == 0 && ferror(p->stream) != 0)
-		p->error = fail(p, -EIO, "--config=%s cannot be read: %s", file, strerror(EIO));
+	if (p->error == 0 && p->read_error != 0)
+		p->error = fail(p, -p->read_error, "--config=%s cannot be read: %s", file,
+				strerror(p->read_error));
 	else if (p->error == 0 && ret > 0)
 		p->error = fail(p, -EINVAL, "%s line %d: a line must be NAME = VALUE", file, ret);
 	else if (p->error == 0 && ret < 0)

@@ -43,10 +43,11 @@ struct options {
 	uint64_t sync_ns;       /* 0: after each flush */
 	uint64_t io_timeout_ns; /* 0: no limit */
 	uint64_t write_budget;  /* bytes a second; 0: no limit */
+	uint64_t scrub_rate;    /* bytes a second; 0: no scrub */
 	enum options_admit admit;
 	enum options_restart restart;
 	enum options_io io;
-	bool allow_flush;
+	bool allow_flush, forget_paths;
 
 	/* memory */
 	uint64_t ram_bytes, buffers_bytes;

@@ -94,11 +94,18 @@ const struct option_def options__table[] = {
 	{.name = "write-budget", .kind = OPTION_SIZE, .offset = AT(write_budget), .arg = "SIZE",
 	 .initial = "0", .max = 1 * TIB, .allowed = "bytes a second as a size up to 1t, such as 50m, or 0 for no limit,",
 	 .help = "Bytes a second written to the devices, at most; 0 is no limit."},
+	{.name = "scrub", .kind = OPTION_SIZE, .offset = AT(scrub_rate), .arg = "SIZE",
+	 .initial = "1m", .max = 1 * TIB, .allowed = "bytes a second as a size up to 1t, such as 1m, or 0 for none,",
+	 .help = "Bytes a second read in the background, at most, to find damaged values before they are "
+	         "asked for: 1m verifies 600 GB in a week, with four reads a second. 0 reads none."},
 	{.name = "restart", .kind = OPTION_CHOICE, .offset = AT(restart), .arg = "auto|disk|empty",
 	 .initial = "auto", .choices = restart_choices, .allowed = "auto, disk or empty",
 	 .help = "What a start is built from: auto takes the index that a daemon before left in "
 	         "shared memory, if it passes every check, else the disk; disk reads the disk; empty "
 	         "forgets all values."},
+	{.name = "forget-paths", .kind = OPTION_BOOL, .offset = AT(forget_paths),
+	 .help = "Go on without those of the store's paths that are not given, and without their values. "
+	         "For one start: a path that is missing by mistake stops a start otherwise."},
 	{.name = "allow-flush", .kind = OPTION_BOOL, .offset = AT(allow_flush),
 	 .help = "Let flush_all empty the store; it is refused otherwise."},
 	{.name = "io", .kind = OPTION_CHOICE, .offset = AT(io), .arg = "auto|uring",

@@ -50,6 +50,15 @@ static bool answers(void)
 	return ok;
 }
 
+/* Has it read all that its disk holds? Before that a miss says nothing. */
+static bool loaded(void)
+{
+	static const char *const names[] = {"segments_to_load", "segments_loaded"};
+	uint64_t sums[2] = {0};
+
+	return daemon_stats(names, sums, 2) && sums[0] == sums[1];
+}
+
 uint64_t daemon_uptime(void)
 {
 	uint64_t before = atomic_load(&up_before), since = atomic_load(&up_since);
@@ -163,7 +172,7 @@ bool daemon_start(uint64_t random)
 	if (pid < 0)
 		return false;
 	while (clock_ns() < until && daemon_alive()) {
-		if (answers()) {
+		if (answers() && loaded()) {
 			atomic_store(&up_since, clock_ns());
 			return true;
 		}

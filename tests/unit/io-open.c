@@ -6,6 +6,7 @@
 #include <linux/loop.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -83,6 +84,21 @@ static void a_new_file(void **state)
 
 	assert_int_equal(e->file_open(e, path, 4 * MIB, &f, &cause), 0); /* is never cut */
 	assert_int_equal(f->info.size, 4 * MIB);
+	assert_int_equal(f->info.have, 5 * MIB);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 5 * MIB);
+	assert_int_equal(e->file_resize(f, 7 * MIB, &cause), 0); /* but by this */
+	assert_int_equal(f->info.size, 7 * MIB);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 7 * MIB);
+	assert_true(st.st_blocks * 512 >= 7 * MIB);
+	assert_int_equal(e->file_resize(f, 1ull << 60, &cause), -ENOSPC);
+	assert_non_null(strstr(cause, "is larger than the space for it"));
+	free(cause);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, 7 * MIB);
+	assert_int_equal(e->file_resize(f, 5 * MIB, &cause), 0);
+	assert_int_equal(f->info.have, 5 * MIB);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_size, 5 * MIB);
 	e->file_close(f);
@@ -184,6 +200,52 @@ static void in_use(void **state)
 		close(to[i]);
 		close(from[i]);
 	}
+}
+
+static unsigned descriptors_of_path(void)
+{
+	char link[64], name[4200];
+	unsigned n = 0;
+
+	for (int fd = 3; fd < 100; fd++) {
+		ssize_t len;
+
+		snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+		len = readlink(link, name, sizeof name - 1);
+		name[len > 0 ? len : 0] = '\0';
+		n += strstr(name, path) != NULL;
+	}
+	return n;
+}
+
+static void *open_path(void *cause)
+{
+	struct io_file *f = NULL;
+
+	return (void *)(intptr_t)e->file_open(e, path, MIB, &f, cause);
+}
+
+/* Whoever had the file removed it while another waited for the lock: values must not go to a file without a name. */
+static void removed_meanwhile(void **state)
+{
+	struct io_file *f;
+	char *cause = NULL;
+	pthread_t other;
+	void *res;
+
+	(void)state;
+	assert_int_equal(e->file_open(e, path, MIB, &f, NULL), 0);
+	assert_int_equal(pthread_create(&other, NULL, open_path, &cause), 0);
+	while (descriptors_of_path() < 2)
+		usleep(1000);
+	assert_int_equal(unlink(path), 0);
+	e->file_close(f);
+	assert_int_equal(pthread_join(other, &res), 0);
+	assert_int_equal((intptr_t)res, -ENOENT);
+	assert_non_null(cause);
+	if (strstr(cause, "start again") == NULL)
+		fail_msg("cause: %s", cause);
+	free(cause);
 }
 
 /* A file that a ring knows keeps no lock once it is closed. */
@@ -440,7 +502,7 @@ int main(void)
 	    on(a_new_file),       on(bad_paths),    on(larger_than_the_disk),
 	    on(not_ours),         on(in_use),       on(lock_ends_with_close),
 	    on(shared_memory_fs), on(block_device), on(memory_regions),
-	    on(memory_limit),     on(no_ring),
+	    on(memory_limit),     on(no_ring),      on(removed_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -416,6 +416,23 @@ static void opening(void **state)
 	assert_int_equal(f->info.size, 1 << 20);
 	assert_int_equal(e->file_open(e, "/b", 4096, &g, &cause), -ENOSPC);
 	free(cause);
+	assert_int_equal(e->file_resize(f, 2 << 20, &cause), -ENOSPC);
+	free(cause);
+	sim_disk_poke(env, "/a", 4096, "x",
+		      1); /* what says something is not made longer by itself */
+	sim_disk_poke(env, "/a", 900 << 10, "y", 1);
+	assert_int_equal(e->file_resize(f, 512 << 10, &cause), 0);
+	assert_int_equal(sim_disk_size(env, "/a"), 512 << 10);
+	e->file_close(f);
+	assert_int_equal(e->file_open(e, "/a", 1 << 20, &f, &cause), 0);
+	assert_int_equal(f->info.size, 512 << 10);
+	assert_int_equal(e->file_resize(f, 1 << 20, &cause), 0);
+	{
+		char was = 1;
+
+		sim_disk_peek(env, "/a", 900 << 10, &was, 1);
+		assert_int_equal(was, 0); /* what was cut off does not come back */
+	}
 	assert_int_equal(e->file_open(e, "/dev/x", 0, &g, &cause), -ENOENT);
 	free(cause);
 	sim_disk_make(env, "/dev/x", 8 << 20);

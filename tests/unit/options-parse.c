@@ -72,6 +72,7 @@ static void defaults(void **state)
 	assert_int_equal(o.sync_ns, 1000000000);
 	assert_int_equal(o.io_timeout_ns, 10000000000);
 	assert_int_equal(o.write_budget, 0);
+	assert_int_equal(o.scrub_rate, 1 << 20);
 	assert_int_equal(o.admit, OPTIONS_ADMIT_ALL);
 	assert_int_equal(o.io, OPTIONS_IO_AUTO);
 	assert_false(o.allow_flush);
@@ -127,7 +128,7 @@ static void own_flags(void **state)
 	(void)state;
 	ACCEPT(&o, "--path=/a", "--path", "/b", "--size=100g", "--mean-value=8k", "--io=uring",
 	       "--sync=250ms", "--admit=second", "--write-budget=50m", "--allow-flush",
-	       "--buffers=128m");
+	       "--buffers=128m", "--scrub=0");
 	assert_int_equal(o.path_n, 2);
 	assert_string_equal(o.path[0], "/a");
 	assert_string_equal(o.path[1], "/b");
@@ -137,6 +138,7 @@ static void own_flags(void **state)
 	assert_int_equal(o.sync_ns, 250000000);
 	assert_int_equal(o.admit, OPTIONS_ADMIT_SECOND);
 	assert_int_equal(o.write_budget, 50 << 20);
+	assert_int_equal(o.scrub_rate, 0);
 	assert_true(o.allow_flush);
 	assert_int_equal(o.buffers_bytes, 128 << 20);
 	options_free(&o);
@@ -173,7 +175,7 @@ static void addresses(void **state)
 	struct options o;
 
 	(void)state;
-	ACCEPT(&o, "-l", "10.0.0.1,localhost:7,::1,[::1]:8", "-l", "[fe80::1%eth0]", "-p", "5",
+	ACCEPT(&o, "-l", "10.0.0.1, localhost:7,::1,  [::1]:8", "-l", "[fe80::1%eth0]", "-p", "5",
 	       "--listen=*");
 	assert_int_equal(o.listen_n, 6);
 	for (unsigned i = 0; i < 6; i++) {
@@ -406,7 +408,8 @@ static void bad_files(void **state)
 	assert_string_equal(cause,
 			    "--config=/nowhere/x.conf cannot be read: No such file or directory");
 	free(cause);
-	assert_int_equal(run(&o, ARGV("--config=/"), &cause), -EIO);
+	assert_int_equal(run(&o, ARGV("--config=/"), &cause), -EISDIR);
+	assert_string_equal(cause, "--config=/ cannot be read: Is a directory");
 	free(cause);
 }
 

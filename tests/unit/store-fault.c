@@ -290,7 +290,7 @@ static void writes_tried_again(void **state)
 static void only_path_fails(void **state)
 {
 	(void)state;
-	for (unsigned how = 0; how < 4; how++) {
+	for (unsigned how = 0; how < 5; how++) {
 		struct rig r;
 		unsigned refused = 0;
 
@@ -309,6 +309,10 @@ static void only_path_fails(void **state)
 			for (uint32_t i = 0; i < 15; i++)
 				sim_disk_fault(r.env, "disk0", (i + 1) * 4ull * MIB, 4096,
 					       SIM_WRITE_ERROR);
+		else if (how == 3) /* footers: nothing can be recycled */
+			for (uint32_t i = 0; i < 15; i++)
+				sim_disk_fault(r.env, "disk0", (i + 2) * 4ull * MIB - 4096, 4096,
+					       SIM_READ_ERROR);
 		else
 			sim_env_config(r.env)->write_error = 1000000;
 		for (uint64_t k = 1000; k < 5000 && refused < 10; k++) {
@@ -329,7 +333,7 @@ static void only_path_fails(void **state)
 		sim_env_config(r.env)->sync_error = sim_env_config(r.env)->write_error = 0;
 		sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
 		rig_open(&r);
-		for (uint64_t k = 0; k < 300; k++)
+		for (uint64_t k = 0; k < 300 && how != 3; k++) /* there it is full, and recycles */
 			assert_true(get_k(&r, k, k, 20000));
 		assert_int_equal(set_k(&r, 9000, 9000, 100), STORE_OK);
 		rig_close(&r);
@@ -827,6 +831,149 @@ static void queue(void **state)
 	free(o);
 }
 
+static bool lies_on(struct rig *r, uint64_t k, unsigned path)
+{
+	struct index_probe probe;
+	struct store_op op;
+	char key[32];
+	uint32_t seg, at;
+
+	store_op_init(&op, r->w[0], key, (uint8_t)rig_key(key, k), rop_done, NULL);
+	index_find(r->s->index, op.hash, &probe);
+	return probe.n == 1 && loc_path(r->s, probe.ref[0].loc, &seg, &at) == &r->s->path[path];
+}
+
+static void fail_late(void *arg, struct io *io, const struct io_op *op, struct sim_fate *fate)
+{
+	bool *met = arg;
+
+	(void)io;
+	if (*met || op->kind != IO_READ || op->u.disk.len < 20000)
+		return;
+	*met = true;
+	fate->what = SIM_FATE_ERROR;
+	fate->err = -EIO;
+	fate->delay_ns = 50 * NS_PER_MS;
+}
+
+/*
+ * A read that fails when its path is already known to be gone is no reason to empty its segment when the path
+ * is back.
+ */
+static void error_after_gone(void **state)
+{
+	struct rop *o = calloc(1, sizeof *o);
+	uint64_t on0[BACK_KEYS], n = 0;
+	bool met = false;
+	struct rig r;
+	char key[32], text[200];
+
+	(void)state;
+	begin(&r, 93);
+	r.cfg.npaths = 2;
+	rig_open(&r);
+	for (uint64_t k = 0; k < BACK_KEYS; k++)
+		assert_int_equal(set_k(&r, k, k, 30000), STORE_OK);
+	rig_settle(&r);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < BACK_KEYS; k++)
+		if (lies_on(&r, k, 0))
+			on0[n++] = k;
+	sim_env_on_submit(r.env, fail_late, &met);
+	store_op_init(&o->op, r.w[0], key, (uint8_t)rig_key(key, on0[0]), rop_done, o);
+	o->done = store_get(&o->op, false);
+	assert_true(met && !o->done);
+	sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_DEAD);
+	assert_false(get_k(&r, on0[1], on0[1], 30000));
+	RIG_UNTIL(&r, atomic_load(&r.s->path[0].gone));
+	assert_false(o->done);
+	RIG_UNTIL(&r, o->done);
+	assert_int_equal(o->op.status, STORE_MISS);
+	store_op_end(&o->op);
+	sim_env_on_submit(r.env, NULL, NULL);
+	sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_OK);
+	assert_int_equal(path_back(&r, 0, text), STORE_OK);
+	assert_string_equal(text, "online with its values");
+	rig_pass(&r, NS_PER_S);
+	for (uint64_t i = 2; i < n; i++)
+		assert_true(get_k(&r, on0[i], on0[i], 30000));
+	assert_int_equal(atomic_load(&r.s->path[0].seg_recycled), 0);
+	rig_close(&r);
+	rig_free(&r);
+	free(o);
+}
+
+/* Another worker cannot read key k, which lies on path 0, while the slow worker looks at path 1. */
+struct second_error {
+	struct rig *r;
+	uint64_t k;
+	bool met;
+};
+
+static void second_error(void *arg, struct io *io, const struct io_op *op, struct sim_fate *fate)
+{
+	struct second_error *e = arg;
+	struct store *s = e->r->s;
+	struct index_probe probe;
+	struct store_op o;
+	uint32_t seg, at;
+	char key[32];
+
+	(void)fate;
+	if (e->met || io != e->r->io[e->r->cfg.workers] || op->kind != IO_READ ||
+	    op->u.disk.file != s->path[1].file)
+		return;
+	e->met = true;
+	sim_disk_fault(e->r->env, "disk0", 0, 64 * MIB, SIM_DEAD);
+	store_op_init(&o, e->r->w[0], key, (uint8_t)rig_key(key, e->k), rop_done, NULL);
+	index_find(s->index, o.hash, &probe);
+	assert_int_equal(probe.n, 1);
+	assert_ptr_equal(loc_path(s, probe.ref[0].loc, &seg, &at), &s->path[0]);
+	segment_quarantine(s, &s->path[0], seg, "the test says so");
+	slot_unreadable(s, o.hash, probe.ref[0].loc);
+}
+
+/* Two paths are lost at once: what could not be read of them is no reason for either to come back empty. */
+static void two_gone(void **state)
+{
+	struct second_error e = {.met = false};
+	uint64_t k = 0, n = 0;
+	struct rig r;
+	char text[200];
+
+	(void)state;
+	begin(&r, 94);
+	r.cfg.npaths = 2;
+	rig_open(&r);
+	for (uint64_t i = 0; i < BACK_KEYS; i++)
+		assert_int_equal(set_k(&r, i, i, 30000), STORE_OK);
+	rig_settle(&r);
+	rig_pass(&r, NS_PER_S);
+	ram_clear(r.s->ram);
+	e.r = &r;
+	while (!lies_on(&r, e.k, 0))
+		e.k++;
+	while (!lies_on(&r, k, 1))
+		k++;
+	sim_env_on_submit(r.env, second_error, &e);
+	sim_disk_fault(r.env, "disk1", 0, 64 * MIB, SIM_DEAD);
+	assert_false(get_k(&r, k, k, 30000));
+	RIG_UNTIL(&r, atomic_load(&r.s->path[0].gone) && atomic_load(&r.s->path[1].gone));
+	assert_true(e.met);
+	sim_env_on_submit(r.env, NULL, NULL);
+	assert_int_equal(set_k(&r, 1000, 1000, 30000), STORE_UNAVAILABLE);
+	for (unsigned i = 0; i < 2; i++) {
+		sim_disk_fault(r.env, i == 0 ? "disk0" : "disk1", 0, 64 * MIB, SIM_OK);
+		assert_int_equal(path_back(&r, i, text), STORE_OK);
+		assert_string_equal(text, "online with its values");
+	}
+	for (uint64_t i = 0; i < BACK_KEYS; i++)
+		n += get_k(&r, i, i, 30000);
+	assert_int_equal(n, BACK_KEYS - 2);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 enum { SLOW_KEYS = 300 };
 
 static void slow_begin(struct rig *r, uint64_t seed, unsigned paths)
@@ -840,18 +987,6 @@ static void slow_begin(struct rig *r, uint64_t seed, unsigned paths)
 		assert_int_equal(set_k(r, k, k, 40000), STORE_OK);
 	rig_settle(r);
 	ram_clear(r->s->ram);
-}
-
-static bool lies_on(struct rig *r, uint64_t k, unsigned path)
-{
-	struct index_probe probe;
-	struct store_op op;
-	char key[32];
-	uint32_t seg, at;
-
-	store_op_init(&op, r->w[0], key, (uint8_t)rig_key(key, k), rop_done, NULL);
-	index_find(r->s->index, op.hash, &probe);
-	return probe.n == 1 && loc_path(r->s, probe.ref[0].loc, &seg, &at) == &r->s->path[path];
 }
 
 /* Reads that take too long are misses, their memory and pins stay; the path comes back with its values. */
@@ -1064,6 +1199,8 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(deletes_without_path),
 	    cmocka_unit_test(deletes_on_their_way),
 	    cmocka_unit_test(device_gone),
+	    cmocka_unit_test(error_after_gone),
+	    cmocka_unit_test(two_gone),
 	    cmocka_unit_test(brought_back),
 	    cmocka_unit_test(back_under_load),
 	    cmocka_unit_test(slow_reads),

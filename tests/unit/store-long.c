@@ -310,13 +310,35 @@ static void little_memory(void **state)
 	free(o);
 }
 
+/* Killed when a set has taken the place of one whose value was deleted: that value does not return. */
+static void place_used_again(void **state)
+{
+	struct rig_corpse c;
+	struct rig r;
+
+	(void)state;
+	begin(&r, sim_env_new(8, NULL));
+	rig_open(&r);
+	assert_int_equal(set_k(&r, 1, 1, MIB + 5000), STORE_OK);
+	assert_int_equal(del_k(&r, 1), STORE_OK);
+	atomic_store(&r.s->large[0].state, 2); /* the first that the next set does: LARGE_WRITING */
+	rig_die(&r, false, &c);
+	atomic_store(&r.s->large[0].state, 0);
+	rig_bury(&r, &c);
+	rig_open(&r);
+	assert_string_equal(r.s->layer, "shm");
+	assert_false(get_k(&r, 1, 1, MIB + 5000));
+	rig_close(&r);
+	rig_free(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(sizes_on_disk),  cmocka_unit_test(sizes_killed),
 	    cmocka_unit_test(big_sectors),    cmocka_unit_test(half_way),
 	    cmocka_unit_test(recycled_under), cmocka_unit_test(broken_chunk),
-	    cmocka_unit_test(little_memory),
+	    cmocka_unit_test(little_memory),  cmocka_unit_test(place_used_again),
 	};
 
 	if (argc > 1)

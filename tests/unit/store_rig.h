@@ -54,6 +54,8 @@ struct rig {
 	void *user;
 	bool dead;
 	bool threads; /* the workers have some of their own */
+	bool held;    /* the slow worker has no turns */
+	bool early;   /* rig_open() does not wait until everything has been read from the disk */
 	uint64_t yields;
 	struct store_counters last; /* of the store that was closed last */
 };
@@ -104,7 +106,7 @@ static inline bool rig_is(const uint8_t *v, size_t len, uint64_t id)
 
 static inline void rig_one(struct rig *r, unsigned i)
 {
-	if (r->w[i] == NULL)
+	if (r->w[i] == NULL || (r->held && i == r->cfg.workers))
 		return;
 	assert_true(io_turn(r->io[i], 0) >= 0);
 	(void)store_worker_turn(r->w[i]);
@@ -207,6 +209,8 @@ static inline void rig_open(struct rig *r)
 
 	if (res < 0)
 		fail_msg("store_open: %d: %s", res, r->cause);
+	if (!r->early && !r->threads)
+		RIG_UNTIL(r, !store_loading(r->s));
 }
 
 /* Nothing is held any more: no pins, no buffers, no extents; every segment is where it belongs. */
@@ -590,6 +594,60 @@ static inline struct store_counters rig_counters(struct rig *r)
 
 	store_counters(r->s, &c);
 	return c;
+}
+
+/* A number of `stats store`. */
+struct rig_stat {
+	const char *name;
+	double value;
+};
+
+static inline void rig_stat_emit(void *arg, const char *name, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static inline void rig_stat_emit(void *arg, const char *name, const char *fmt, ...)
+{
+	struct rig_stat *st = arg;
+	char text[64];
+	va_list ap;
+
+	if (strcmp(name, st->name) != 0)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	st->value = strtod(text, NULL);
+}
+
+static inline uint64_t rig_stat(struct rig *r, const char *name)
+{
+	struct rig_stat st = {name, -2};
+
+	store_stats(r->s, rig_stat_emit, &st);
+	assert_true(st.value >= 0);
+	return (uint64_t)st.value;
+}
+
+/* Where the record of key k lies: its path, its segment, and its first byte on disk. */
+static inline struct path *rig_place(struct rig *r, uint64_t k, uint32_t *seg, uint64_t *off,
+				     struct index_ref *ref)
+{
+	struct index_probe probe;
+	struct path *p;
+	struct rop o;
+	char key[32];
+	uint32_t at;
+
+	store_op_init(&o.op, r->w[0], key, (uint8_t)rig_key(key, k), rop_done, &o);
+	index_find(r->s->index, o.op.hash, &probe);
+	store_op_end(&o.op);
+	if (probe.n == 0)
+		return NULL;
+	assert_int_equal(probe.n, 1);
+	p = loc_path(r->s, probe.ref[0].loc, seg, &at);
+	assert_non_null(p);
+	*off = seg_offset(p, *seg) + (uint64_t)at * FORMAT_UNIT;
+	*ref = probe.ref[0];
+	return p;
 }
 
 /* Lets the store's own time pass. */

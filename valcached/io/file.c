@@ -73,9 +73,14 @@ static void open_cause(int err, const char *path, char **cause)
 	up = dirname(dir); /* cuts dir, or points to a constant */
 	memmove(dir, up, strlen(up) + 1);
 	switch (err) {
+	case EROFS:
+		io_cause(cause,
+			 "%s: the file system is mounted read-only: mount it for writing (mount -o "
+			 "remount,rw), or choose another --path",
+			 path);
+		break;
 	case EACCES:
 	case EPERM:
-	case EROFS:
 		if (stat(path, &st) == 0 || stat(dir, &st) == 0)
 			snprintf(own, sizeof own, ", owner uid %u, mode %04o", (unsigned)st.st_uid,
 				 (unsigned)st.st_mode & 07777);
@@ -320,7 +325,8 @@ static bool has_content(int fd)
 	return some;
 }
 
-static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, char **cause)
+static int device_size(int fd, const char *path, uint64_t want, struct io_file_info *info,
+		       char **cause)
 {
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 	uint64_t have;
@@ -338,7 +344,8 @@ static int device_size(int fd, const char *path, uint64_t want, uint64_t *size, 
 			 size_human(b, sizeof b, (double)want));
 		return -ENOSPC;
 	}
-	*size = want != 0 ? want : have;
+	info->have = have;
+	info->size = want != 0 ? want : have;
 	return 0;
 }
 
@@ -349,7 +356,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	struct statfs fs;
 	struct stat st;
 	struct file *f;
-	bool block = false, existed;
+	bool block = false, existed, locked = false;
 	int fd = -1, id = -1, r;
 
 	if (cause != NULL)
@@ -391,6 +398,14 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		open_cause(-r, path, cause);
 		goto fail;
 	}
+	if (st.st_nlink == 0) { /* what would be stored in it could never be found again */
+		io_cause(cause,
+			 "%s: another process removed it while this one opened it: start again",
+			 path);
+		r = -ENOENT;
+		goto fail;
+	}
+	locked = true;
 	info.created = !block && st.st_size == 0;
 
 	info.align = info.direct ? alignment(fd, block) : ALIGN_MAX;
@@ -414,7 +429,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 			 path, fs_name((long)fs.f_type));
 
 	if (block)
-		r = device_size(fd, path, size, &info.size, cause);
+		r = device_size(fd, path, size, &info, cause);
 	else if (size == 0 && st.st_size == 0) {
 		io_cause(cause, "%s: a new store needs a --size", path);
 		r = -EINVAL;
@@ -422,6 +437,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		if (size == 0 || ((uint64_t)st.st_size < size && st.st_size > 0 && has_content(fd)))
 			info.size = (uint64_t)st.st_size;
 		r = preallocate(fd, path, &st, info.size, cause);
+		info.have = (uint64_t)st.st_size > info.size ? (uint64_t)st.st_size : info.size;
 	}
 	if (r < 0)
 		goto fail;
@@ -448,7 +464,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 
 fail:
 	if (fd >= 0) {
-		if (!existed)
+		if (!existed && locked) /* who has the lock may have made it a moment before us */
 			unlink(path);
 		close(fd);
 	}
@@ -465,6 +481,33 @@ void io_real_file_close(struct io_file *pub)
 	close(f->fd);
 	io_file_id_put(pub->id);
 	free(f);
+}
+
+int io_real_file_resize(struct io_file *pub, uint64_t size, char **cause)
+{
+	struct file *f = container_of(pub, struct file, pub);
+	char text[SIZE_TEXT_MAX];
+	struct stat st;
+	int r = 0;
+
+	if (cause != NULL)
+		*cause = NULL;
+	if (pub->info.block_device) {
+		r = device_size(f->fd, pub->info.path, size, &pub->info, cause);
+	} else if (fstat(f->fd, &st) < 0 ||
+		   ((uint64_t)st.st_size > size &&
+		    (ftruncate(f->fd, (off_t)size) < 0 || fsync(f->fd) < 0))) {
+		r = -errno;
+		io_cause(cause, "%s: cannot be cut to %s: %s", pub->info.path,
+			 size_human(text, sizeof text, (double)size), strerror(-r));
+	} else {
+		r = preallocate(f->fd, pub->info.path, &st, size, cause);
+		if (r >= 0)
+			pub->info.size = pub->info.have = size;
+	}
+	if (r >= 0)
+		pub->info.size -= pub->info.size % pub->info.align;
+	return r;
 }
 
 /* ---- bringing a file back ---------------------------------------------------------------------- */

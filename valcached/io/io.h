@@ -156,6 +156,7 @@ struct io_ops {
 struct io_file_info {
 	char path[256];
 	uint64_t size;  /* bytes usable */
+	uint64_t have;  /* bytes that are there: more, if it was opened with a smaller size */
 	uint32_t align; /* offsets, lengths and memory of every read and write: 512 to 4096 */
 	bool direct; /* O_DIRECT works; when false the file system refused and cause was logged */
 	bool block_device;
@@ -176,6 +177,11 @@ struct io_engine {
 	int (*file_open)(const struct io_engine *, const char *path, uint64_t size,
 			 struct io_file **, char **cause);
 	void (*file_close)(struct io_file *);
+	/*
+	 * Makes a file size bytes long, all of them set aside, or cuts it, durably; what a device has stays, size
+	 * changes. Blocking; nothing may be in flight beyond size. 0, or -errno with a sentence: it is as it was.
+	 */
+	int (*file_resize)(struct io_file *, uint64_t size, char **cause);
 	/*
 	 * To bring back a file that failed; blocking, and no operation on it may be in flight or begin.
 	 * file_works(): its descriptor is still what its name stands for, and can be read; nothing is to be

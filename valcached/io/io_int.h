@@ -153,6 +153,7 @@ extern const struct io_sock_ops io_real_sock;
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		      char **cause);
 void io_real_file_close(struct io_file *);
+int io_real_file_resize(struct io_file *, uint64_t size, char **cause);
 bool io_real_file_works(struct io_file *);
 void io_real_file_shut(struct io_file *);
 int io_real_file_reopen(struct io_file *, char **cause);

@@ -62,6 +62,7 @@ struct sim_env *sim_env_new(uint64_t seed, const struct sim_config *config)
 	    .open = sim_open,
 	    .file_open = sim_file_open,
 	    .file_close = sim_file_close,
+	    .file_resize = sim_file_resize,
 	    .file_works = sim_file_works,
 	    .file_shut = sim_file_shut,
 	    .file_reopen = sim_file_reopen,

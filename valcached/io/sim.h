@@ -139,6 +139,8 @@ void sim_disk_hang(struct sim_env *env, const char *path, bool hangs);
 
 /* Looks at or changes what is on the disk, past every engine. The path must exist. */
 void sim_disk_peek(struct sim_env *env, const char *path, uint64_t off, void *buf, size_t len);
+/* All that is on the disk now; good until the disk changes. */
+const unsigned char *sim_disk_bytes(struct sim_env *env, const char *path);
 void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const void *buf,
 		   size_t len);
 void sim_disk_flip(struct sim_env *env, const char *path,

@@ -14,56 +14,14 @@ static void *must(void *p)
 	return p;
 }
 
-void sim_image_get(const struct sim_image *im, uint64_t off, void *buf, size_t len)
-{
-	unsigned char *to = buf;
-
-	while (len > 0) {
-		size_t in = (size_t)(off % SIM_PAGE), n = SIM_PAGE - in < len ? SIM_PAGE - in : len;
-		const unsigned char *p = im->page[off / SIM_PAGE];
-
-		if (p != NULL)
-			memcpy(to, p + in, n);
-		else
-			memset(to, 0, n);
-		to += n;
-		off += n;
-		len -= n;
-	}
-}
-
-void sim_image_put(struct sim_image *im, uint64_t off, const void *buf, size_t len)
-{
-	const unsigned char *from = buf;
-
-	while (len > 0) {
-		size_t in = (size_t)(off % SIM_PAGE), n = SIM_PAGE - in < len ? SIM_PAGE - in : len;
-		unsigned char **p = &im->page[off / SIM_PAGE];
-
-		if (*p == NULL)
-			*p = must(calloc(1, SIM_PAGE));
-		memcpy(*p + in, from, n);
-		from += n;
-		off += n;
-		len -= n;
-	}
-}
-
 static void image_grow(struct sim_image *im, uint64_t from, uint64_t to)
 {
-	size_t a = (size_t)((from + SIM_PAGE - 1) / SIM_PAGE);
-	size_t b = (size_t)((to + SIM_PAGE - 1) / SIM_PAGE);
-
-	im->page = must(realloc(im->page, (b + 1) * sizeof *im->page));
-	for (size_t i = a; i <= b; i++)
-		im->page[i] = NULL;
-}
-
-static void image_free(struct sim_image *im, uint64_t size)
-{
-	for (size_t i = 0; i < (size + SIM_PAGE - 1) / SIM_PAGE; i++)
-		free(im->page[i]);
-	free(im->page);
+	if (im->mem == NULL) {
+		im->mem = must(calloc(1, to + 1)); /* pages that are not written take none */
+		return;
+	}
+	im->mem = must(realloc(im->mem, to + 1));
+	memset(im->mem + from, 0, to - from);
 }
 
 struct sim_disk *sim_disk_find(struct sim_env *env, const char *path)
@@ -96,6 +54,26 @@ void sim_disk_grow(struct sim_disk *d, uint64_t size)
 	d->size = size;
 }
 
+void sim_disk_cut(struct sim_disk *d, uint64_t size)
+{
+	struct sim_write **at = &d->writes, *w;
+
+	A(size <= d->size);
+	while ((w = *at) != NULL) {
+		if (w->off < size) {
+			A(w->off + w->len <= size);
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		free(w);
+	}
+	d->writes_tail = at;
+	d->now.mem = must(realloc(d->now.mem, size + 1));
+	d->durable.mem = must(realloc(d->durable.mem, size + 1));
+	d->size = size;
+}
+
 void sim_disk_free(struct sim_disk *d)
 {
 	struct sim_write *w;
@@ -104,8 +82,8 @@ void sim_disk_free(struct sim_disk *d)
 		d->writes = w->next;
 		free(w);
 	}
-	image_free(&d->now, d->size);
-	image_free(&d->durable, d->size);
+	free(d->now.mem);
+	free(d->durable.mem);
 	free(d->path);
 	free(d);
 }
@@ -142,7 +120,7 @@ void sim_disk_write(struct sim_env *env, struct sim_disk *d, uint64_t off, const
 	if (len == 0)
 		return;
 	A(off + len <= d->size);
-	sim_image_put(&d->now, off, buf, len);
+	memcpy(d->now.mem + off, buf, len);
 	sim_disk_queue(d, sim_write_new(++env->seq, off, buf, len));
 }
 
@@ -151,7 +129,7 @@ void sim_disk_sync(struct sim_disk *d, uint64_t seq)
 	struct sim_write *w;
 
 	while ((w = d->writes) != NULL && w->seq <= seq) {
-		sim_image_put(&d->durable, w->off, w->data, w->len);
+		memcpy(d->durable.mem + w->off, w->data, w->len);
 		d->writes = w->next;
 		free(w);
 	}
@@ -171,22 +149,7 @@ static void tear(struct sim_env *env, struct sim_disk *d, const struct sim_write
 		uint32_t len = w->len - at < SIM_SECTOR ? w->len - at : SIM_SECTOR;
 
 		if (how == 0 ? i < cut : how == 1 ? i >= cut : sim_random(env, 2) == 0)
-			sim_image_put(&d->durable, w->off + at, w->data + at, len);
-	}
-}
-
-/* What is there now in these pages becomes what is durable. */
-static void restore(struct sim_disk *d, uint64_t first, uint64_t last)
-{
-	for (uint64_t i = first; i <= last; i++) {
-		if (d->durable.page[i] == NULL) {
-			free(d->now.page[i]);
-			d->now.page[i] = NULL;
-			continue;
-		}
-		if (d->now.page[i] == NULL)
-			d->now.page[i] = must(malloc(SIM_PAGE));
-		memcpy(d->now.page[i], d->durable.page[i], SIM_PAGE);
+			memcpy(d->durable.mem + w->off + at, w->data + at, len);
 	}
 }
 
@@ -217,7 +180,7 @@ void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 		uint64_t x = sim_random(env, 1000000);
 
 		if (x < keep) {
-			sim_image_put(&d->durable, w[i]->off, w[i]->data, w[i]->len);
+			memcpy(d->durable.mem + w[i]->off, w[i]->data, w[i]->len);
 			env->count.kept++;
 		} else if (x < (uint64_t)keep + drop) {
 			env->count.dropped++;
@@ -228,7 +191,7 @@ void sim_disk_power_loss(struct sim_env *env, struct sim_disk *d)
 	}
 	/* the two images differ only where such writes were */
 	for (i = 0; i < n; i++) {
-		restore(d, w[i]->off / SIM_PAGE, (w[i]->off + w[i]->len - 1) / SIM_PAGE);
+		memcpy(d->now.mem + w[i]->off, d->durable.mem + w[i]->off, w[i]->len);
 		free(w[i]);
 	}
 	free(w);
@@ -281,7 +244,12 @@ void sim_disk_peek(struct sim_env *env, const char *path, uint64_t off, void *bu
 	struct sim_disk *d = disk_must(env, path);
 
 	A(off + len <= d->size);
-	sim_image_get(&d->now, off, buf, len);
+	memcpy(buf, d->now.mem + off, len);
+}
+
+const unsigned char *sim_disk_bytes(struct sim_env *env, const char *path)
+{
+	return disk_must(env, path)->now.mem;
 }
 
 void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const void *buf, size_t len)
@@ -289,8 +257,8 @@ void sim_disk_poke(struct sim_env *env, const char *path, uint64_t off, const vo
 	struct sim_disk *d = disk_must(env, path);
 
 	A(off + len <= d->size);
-	sim_image_put(&d->now, off, buf, len);
-	sim_image_put(&d->durable, off, buf, len);
+	memcpy(d->now.mem + off, buf, len);
+	memcpy(d->durable.mem + off, buf, len);
 }
 
 void sim_disk_flip(struct sim_env *env, const char *path, uint64_t bit)

@@ -63,7 +63,7 @@ static int32_t do_read(struct sim_env *env, const struct sim_fate *fate, struct 
 		return fate->what == SIM_FATE_ERROR ? fate->err : -EIO;
 	}
 	len = part(env, fate, op->u.disk.file, len);
-	sim_image_get(&d->now, off, buf, len);
+	memcpy(buf, d->now.mem + off, len);
 	overlay(env, d, off, buf, len);
 	if (fate->what == SIM_FATE_FLIP || sim_chance(env, env->config.read_flip)) {
 		env->count.read_flips++;
@@ -205,6 +205,17 @@ static int make_room(struct sim_env *env, struct sim_disk **d, const char *path,
 	return 0;
 }
 
+/* As of a real file: one whose head says anything is not made longer when it is opened. */
+static bool has_content(const struct sim_disk *d)
+{
+	static const uint8_t zero[2 * SIM_PAGE];
+	uint8_t head[2 * SIM_PAGE] = {0};
+
+	if (d->size >= sizeof head)
+		memcpy(head, d->now.mem, sizeof head);
+	return memcmp(head, zero, sizeof head) != 0;
+}
+
 int sim_file_open(const struct io_engine *engine, const char *path, uint64_t size,
 		  struct io_file **out, char **cause)
 {
@@ -228,7 +239,7 @@ int sim_file_open(const struct io_engine *engine, const char *path, uint64_t siz
 			 path);
 		return d == NULL ? -ENOENT : -ENOSPC;
 	}
-	if (!block) {
+	if (!block && (d == NULL || size <= d->size || !has_content(d))) {
 		r = make_room(env, &d, path, size, cause);
 		if (r < 0)
 			return r;
@@ -240,7 +251,8 @@ int sim_file_open(const struct io_engine *engine, const char *path, uint64_t siz
 	AN(f);
 	f->pub.engine = engine;
 	f->pub.id = (unsigned)id;
-	f->pub.info.size = size != 0 ? size : d->size;
+	f->pub.info.size = size != 0 && size < d->size ? size : d->size;
+	f->pub.info.have = d->size;
 	f->pub.info.align = env->config.align != 0 ? env->config.align : 512;
 	f->pub.info.direct = true;
 	f->pub.info.block_device = block;
@@ -261,6 +273,33 @@ void sim_file_close(struct io_file *pub)
 		f->disk->open = NULL;
 	io_file_id_put(pub->id);
 	free(f);
+}
+
+int sim_file_resize(struct io_file *pub, uint64_t size, char **cause)
+{
+	struct sim_file *f = container_of(pub, struct sim_file, pub);
+	struct sim_disk *d = f->disk;
+	int r = 0;
+
+	if (cause != NULL)
+		*cause = NULL;
+	if (f->dead || f->shut) {
+		io_cause(cause, "%s: there is no such device", pub->info.path);
+		return -ENODEV;
+	}
+	if (size > d->size && d->block_device) {
+		io_cause(cause, "%s: the device is smaller than --size", pub->info.path);
+		return -ENOSPC;
+	}
+	if (size > d->size)
+		r = make_room(f->env, &d, pub->info.path, size, cause);
+	else if (!d->block_device)
+		sim_disk_cut(d, size);
+	if (r < 0)
+		return r;
+	pub->info.size = size;
+	pub->info.have = d->size;
+	return 0;
 }
 
 static bool readable(const struct sim_disk *d)

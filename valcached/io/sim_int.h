@@ -21,9 +21,9 @@ struct sim_write {
 	unsigned char data[];
 };
 
-/* Pages are NULL until written: zeros. */
+/* All of a disk's bytes. */
 struct sim_image {
-	unsigned char **page;
+	unsigned char *mem;
 };
 
 struct sim_disk {
@@ -87,10 +87,10 @@ bool sim_chance(struct sim_env *, uint32_t in_a_million);
 struct sim_disk *sim_disk_find(struct sim_env *, const char *path);
 struct sim_disk *sim_disk_new(struct sim_env *, const char *path, uint64_t size);
 void sim_disk_grow(struct sim_disk *, uint64_t size);
+/* No write that is not durable may cross it. */
+void sim_disk_cut(struct sim_disk *, uint64_t size);
 void sim_disk_free(struct sim_disk *);
 enum sim_fault sim_disk_faulty(const struct sim_disk *, uint64_t off, uint64_t len);
-void sim_image_get(const struct sim_image *, uint64_t off, void *buf, size_t len);
-void sim_image_put(struct sim_image *, uint64_t off, const void *buf, size_t len);
 void sim_disk_write(struct sim_env *, struct sim_disk *, uint64_t off, const void *buf,
 		    uint32_t len);
 /* Writes up to seq are durable. */
@@ -107,6 +107,7 @@ static inline struct sim_file *sim_file_of(const struct io_op *op)
 int sim_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		  char **cause);
 void sim_file_close(struct io_file *);
+int sim_file_resize(struct io_file *, uint64_t size, char **cause);
 bool sim_file_works(struct io_file *);
 void sim_file_shut(struct io_file *);
 int sim_file_reopen(struct io_file *, char **cause);

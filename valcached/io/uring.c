@@ -293,6 +293,7 @@ const struct io_engine io_uring_engine = {
     .open = uring_open,
     .file_open = io_real_file_open,
     .file_close = io_real_file_close,
+    .file_resize = io_real_file_resize,
     .file_works = io_real_file_works,
     .file_shut = io_real_file_shut,
     .file_reopen = io_real_file_reopen,

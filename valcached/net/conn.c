@@ -385,7 +385,8 @@ void conn__settle(struct conn *c)
 	}
 	if (!c->closing)
 		receive(c);
-	owed = !io_op_idle(&c->tx) || c->in == IN_BODY || c->in == IN_END;
+	owed = !io_op_idle(&c->tx) || c->in == IN_BODY || c->in == IN_END ||
+	       (c->in == IN_LINE && c->left_n == 0 && proto_in_block(&c->proto));
 	if (owed && !c->watched)
 		worker__watch(w, c);
 	else if (!owed && c->watched)

@@ -63,6 +63,11 @@ bool proto_idle(const struct proto *p)
 	return p->state == PROTO__LINE || p->state == PROTO__DEAD;
 }
 
+bool proto_in_block(const struct proto *p)
+{
+	return p->state == PROTO__SWALLOW || p->state == PROTO__DRAIN;
+}
+
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
 			       bool noreply)
 {

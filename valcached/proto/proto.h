@@ -172,6 +172,8 @@ void proto_drain(struct proto *p, uint32_t body_len);
  * the connection may be closed without cutting anything off.
  */
 bool proto_idle(const struct proto *p);
+/* Inside a block that is dropped: the client owes its rest. */
+bool proto_in_block(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
 

@@ -38,8 +38,12 @@ _Static_assert(sizeof(struct live_seg) == 32, "shared between processes");
 
 static uint64_t index_items(const struct store *s)
 {
-	uint64_t items = s->cfg.size / (s->cfg.mean_value + 128) * s->npaths;
+	uint64_t items = 0;
 
+	/* by what there is: while a path shrinks, of all that it still has */
+	for (unsigned i = 0; i < s->npaths; i++)
+		items +=
+		    (((uint64_t)s->path[i].nseg + 1) << s->seg_shift) / (s->cfg.mean_value + 128);
 	return items < 4096 >> STORE_SHRINK ? 4096 >> STORE_SHRINK : items;
 }
 
@@ -56,7 +60,7 @@ static void name_it(struct store *s)
 {
 	snprintf(s->shm_index, sizeof s->shm_index,
 		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index", s->cfg.shm_dir,
-		 *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
+		 *(uint64_t *)(void *)s->store_id, *(uint64_t *)(void *)(s->store_id + 8));
 }
 
 /* Shared memory that has lived through a boot is not memory; what it says is then of another time. */
@@ -81,7 +85,7 @@ static void identity(const struct store *s, struct live *l)
 	l->magic = LIVE_MAGIC;
 	l->version = LIVE_VERSION;
 	l->layout = LIVE_LAYOUT;
-	memcpy(l->store_id, s->id, 16);
+	memcpy(l->store_id, s->store_id, 16);
 	read_boot(l->boot);
 	l->index_off = (sizeof *l + segments(s) * sizeof(struct live_seg) + FORMAT_ALIGN - 1) &
 		       ~(uint64_t)(FORMAT_ALIGN - 1);
@@ -220,7 +224,7 @@ const char *live_attach(struct store *s, uint64_t *torn)
 	    index_open((char *)l + l->index_off, l->index_len, true, torn, &s->index) < 0)
 		why = "index header";
 	if (why != NULL) {
-		munmap(l, len);
+		shm_unmap(l, len);
 		return why;
 	}
 	s->live = l;
@@ -247,6 +251,26 @@ void live_started(struct store *s)
 	atomic_store(&s->live->clean, 0);
 }
 
+int live_rename(struct store *s, const uint8_t id[16], char **cause)
+{
+	char index[sizeof s->shm_index], writes[sizeof s->shm_wbuf];
+
+	memcpy(index, s->shm_index, sizeof index);
+	memcpy(writes, s->shm_wbuf, sizeof writes);
+	memcpy(s->store_id, id, 16);
+	name_it(s);
+	wbufs_name(s);
+	memcpy(s->live->store_id, s->store_id, 16);
+	s->live->sum = sum64(s->live, offsetof(struct live, sum));
+	for (unsigned i = 0; i < s->nwbuf; i++)
+		memcpy(s->wbuf[i].shm->store_id, s->store_id, 16);
+	if (rename(index, s->shm_index) == 0 && rename(writes, s->shm_wbuf) == 0)
+		return 0;
+	if (asprintf(cause, "cannot rename %s: %s", index, strerror(errno)) < 0)
+		*cause = NULL;
+	return -EIO;
+}
+
 void live_forget(const struct store *s, const uint8_t id[16])
 {
 	static const char *const what[] = {"index", "writes"};
@@ -258,7 +282,7 @@ void live_forget(const struct store *s, const uint8_t id[16])
 	for (unsigned i = 0; i < 2; i++) {
 		snprintf(name, sizeof name, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-%s",
 			 s->cfg.shm_dir, hi, lo, what[i]);
-		unlink(name);
+		shm_remove(name);
 	}
 }
 
@@ -297,9 +321,9 @@ void live_close(struct store *s)
 	if (s->index != NULL)
 		index_close(&s->index);
 	if (s->live != NULL) {
-		munmap(s->live, s->live_len);
+		shm_unmap(s->live, s->live_len);
 		if (!keep)
-			unlink(s->shm_index);
+			shm_remove(s->shm_index);
 	}
 	s->live = NULL;
 }

@@ -24,7 +24,7 @@ static bool finish(struct store_op *op, enum store_status st)
 	return op_finish(op, st, -1);
 }
 
-static void tombstone(struct store_op *op, struct wbuf *w, uint64_t loc, uint64_t generation)
+static void tombstone(struct store_op *op, struct wbuf *w, uint64_t place, uint64_t generation)
 {
 	uint8_t head[sizeof(struct format_record) + STORE_KEY_MAX + 8] = {0};
 	struct format_record *rec = (struct format_record *)(void *)head;
@@ -33,7 +33,7 @@ static void tombstone(struct store_op *op, struct wbuf *w, uint64_t loc, uint64_
 	rec->type = FORMAT_TOMBSTONE;
 	rec->key_len = op->key_len;
 	rec->value_off = record_value_off(op->key_len, 0);
-	rec->content[0] = loc;
+	rec->content[0] = place;
 	rec->content[1] = generation;
 	memcpy(rec + 1, op->key, op->key_len);
 	wbuf_append(w, head, record_head_len(op->key_len, 0), NULL, op->hash, false, &units);
@@ -99,8 +99,12 @@ again:
 		return false;
 	run = op->run;
 	if (unlikely(run->matches == 0 && owed(run))) {
+		bool load = loading(s); /* which counts as owed [RC-10] */
+
+		if (load && !any_path_online(s))
+			return finish(op, STORE_UNAVAILABLE);
 		find_restart(op);
-		op_wait(op, WAIT_WRITE);
+		op_wait(op, load ? WAIT_LOAD : WAIT_WRITE);
 		return false;
 	}
 	n = 0;
@@ -148,8 +152,9 @@ again:
 		for (unsigned k = i + 1; k < n; k++)
 			if (end[k].path == end[i].path)
 				end[i].w = end[k].w;
+	load_hide(s, op->hash);
 	for (unsigned i = 0; i < n; i++)
-		tombstone(op, end[i].w, end[i].loc, end[i].generation);
+		tombstone(op, end[i].w, place_on(end[i].path, end[i].loc), end[i].generation);
 	for (unsigned i = 0; i < run->probe.n; i++)
 		if ((run->matches | run->gone) & (1u << i))
 			index_remove(s->index, op->hash, run->probe.ref[i].loc);
@@ -220,7 +225,6 @@ bool flush_step(struct store_op *op)
 			continue;
 		wbuf_append(on[i], (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
 		atomic_store(&s->flush_seq, rec.seq);
-		atomic_store(&s->live->flushed, rec.seq);
 	}
 	index_clear(s->index);
 	for (unsigned i = 0; i < s->npaths; i++)

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The slow worker's duties: sealing full segments, recycling the oldest, ending index victims on disk,
- * syncing. It writes straight-line code over io_wait(); nobody waits for it but for room.
+ * Eviction: the slow worker recycles the oldest segment. Straight-line code over io_wait(), see slow.c.
  *
  * Recycling a segment (numbered for README and tests):
  *  [EV-1] Only the oldest of its path [S-3], and only when sealed.
@@ -17,6 +16,8 @@
  *         tier has of it lives on in RAM alone.
  *  [EV-6] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
  *         old bytes is under way or can begin. Only now is the segment clean.
+ *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole: else a row of
+ *         them would evict what has just been stored.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -24,7 +25,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "valcached/store/store_int.h"
+#include "valcached/store/slow_int.h"
 
 #define RUN_BYTES (FORMAT_EXTENT + 65536u)      /* the longest read of the recycler */
 #define RUN_WANT  (256u * 1024 >> STORE_SHRINK) /* ... of several records: others read meanwhile */
@@ -33,219 +34,54 @@
 #define WHOLE_RECORD (FORMAT_EXTENT + RECORD_HEAD_MAX)
 #define RUNS         2u /* reads in flight */
 
-void io_wait_done(struct io_op *op)
+/* Bytes at off into mem, in pieces: others read meanwhile. */
+static int read_into(struct store_worker *sw, struct path *p, uint8_t *mem, uint64_t bytes,
+		     uint64_t off)
 {
-	(void)op;
-}
+	for (uint64_t at = 0; at < bytes;) {
+		uint32_t n = bytes - at < RUN_WANT ? (uint32_t)(bytes - at) : RUN_WANT;
+		struct disk_io *d = disk_io_new(sw->io, p, n);
+		int res;
 
-int io_wait(struct io *io, struct io_op *op)
-{
-	while (!io_op_idle(op)) {
-		int res = io_turn(io, -1);
-
-		A(res >= 0);
-	}
-	return op->res;
-}
-
-void slow_call(struct store *s)
-{
-	if (s->worker[s->cfg.workers] != NULL)
-		worker_wake(s->worker[s->cfg.workers]);
-}
-
-/* Writes what d holds, and gives it back. */
-static int do_write(struct store_worker *sw, struct disk_io *d, uint32_t len, uint64_t off)
-{
-	int res;
-
-	COUNT_N(sw, disk_write_bytes, len);
-	disk_write(d, len, off);
-	res = disk_wait(&d);
-	disk_io_free(&d);
-	return res;
-}
-
-static int do_sync(struct store_worker *sw, struct path *p)
-{
-	uint64_t ends = path_ends_before_sync(p);
-	struct disk_io *d = disk_io_new(sw->io, p, 0);
-	int res = -ENOMEM;
-
-	atomic_store(&p->dirty, 0);
-	if (d != NULL) {
-		disk_sync(d);
+		if (d == NULL)
+			return -ENOMEM;
+		disk_read(d, n, off + at);
 		res = disk_wait(&d);
+		if (res == (int)n)
+			memcpy(mem + at, d->mem, n);
 		disk_io_free(&d);
+		if (res != (int)n)
+			return res < 0 ? res : -EIO;
+		at += n;
 	}
-	if (res < 0) {
-		COUNT(sw, write_errors);
-		atomic_fetch_add(&p->write_errors, 1);
-		path_fail(p, "sync", res);
-	} else {
-		atomic_store(&p->ends_safe, ends);
-	}
-	return res;
+	return 0;
 }
 
-/* ---- sealing ----------------------------------------------------------------------------------- */
-
-static int by_place(const void *a, const void *b)
-{
-	const struct format_entry *x = a, *y = b;
-
-	if ((x->type == FORMAT_VALUE) != (y->type == FORMAT_VALUE))
-		return x->type == FORMAT_VALUE ? 1 : -1;
-	return x->units_at < y->units_at ? -1 : x->units_at > y->units_at;
-}
-
-/* Writes table and footer. entries are sorted in place. */
-static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t generation,
-		       uint32_t stream, struct format_entry *entries, uint32_t n)
+int slow_read_table(struct store_worker *sw, struct path *p, uint32_t seg, struct format_entry **e,
+		    uint32_t *n)
 {
 	struct store *s = p->store;
-	uint64_t bytes = table_bytes(n);
-	struct disk_io *d = disk_io_new(sw->io, p, bytes + FORMAT_ALIGN);
-	struct format_footer *f;
-	uint8_t *mem;
-
-	if (d == NULL)
-		return -ENOMEM;
-	mem = d->mem;
-	memset(mem, 0, bytes + FORMAT_ALIGN);
-	if (n > 0) {
-		qsort(entries, n, sizeof *entries, by_place);
-		memcpy(mem, entries, n * sizeof *entries);
-	}
-	f = (struct format_footer *)(void *)(mem + bytes);
-	f->stream = stream;
-	f->magic = FORMAT_FOOT_MAGIC;
-	f->version = FORMAT_VERSION;
-	f->entries = n;
-	f->generation = generation;
-	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
-	for (uint32_t i = 0; i < n; i++) {
-		if (entries[i].seq > f->seq_max)
-			f->seq_max = entries[i].seq;
-		f->data_bytes += (uint64_t)entries[i].units * FORMAT_UNIT;
-		f->others += entries[i].type != FORMAT_VALUE;
-	}
-	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
-	return do_write(sw, d, (uint32_t)(bytes + FORMAT_ALIGN), seg_offset(p, seg) + f->table_off);
-}
-
-static void seal(struct store_worker *sw, struct path *p, uint32_t seg)
-{
-	struct segment *g = &p->seg[seg];
-	uint64_t data = 0;
-	int res;
-
-	if (g->unwalked)
-		recover_walk(sw, p, seg);
-	/* FULL without extents: nobody else touches entries now */
-	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
-	for (uint32_t i = 0; i < g->nentries; i++)
-		data += (uint64_t)g->entries[i].units * FORMAT_UNIT;
-	/* a power cut must not leave a table of records that are not there [F-2] */
-	res = atomic_load(&p->dirty) > 0 ? do_sync(sw, p) : 0;
-	if (res >= 0)
-		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries,
-				  g->nentries);
-	if (res < 0) {
-		/* it stays readable; a restart walks its blocks, and it is tried again if the path comes back */
-		COUNT(sw, write_errors);
-		atomic_fetch_add(&p->write_errors, 1);
-		path_fail(p, "a segment's table", res);
-		log_warn("store: %s: the table of segment %u could not be written: %s",
-			 p->file->info.path, seg, strerror(-res));
-		return;
-	}
-	pthread_mutex_lock(&p->lock);
-	free(g->entries);
-	g->entries = NULL;
-	g->entries_cap = 0;
-	g->data_bytes = data;
-	atomic_store(&g->state, SEG_SEALED);
-	pthread_mutex_unlock(&p->lock);
-	atomic_fetch_add(&p->seg_sealed, 1);
-}
-
-/* Seals what is full and finished; with all, the open segment too. */
-static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
-{
-	bool did = false;
-
-	for (;;) {
-		uint32_t seg = SEG_NONE;
-
-		pthread_mutex_lock(&p->lock);
-		for (unsigned t = 0; t < STREAMS; t++) {
-			const struct order *o = &p->order[t];
-
-			if (all && p->open[t] != SEG_NONE) {
-				atomic_store(&p->seg[p->open[t]].state, SEG_FULL);
-				p->open[t] = SEG_NONE;
-			}
-			/* the newest few, and the oldest if a long set has kept it open until now */
-			for (uint32_t i = 0; i < o->n; i++) {
-				uint32_t k = o->ring[(o->head + o->n - 1 - i) % p->nseg];
-
-				if (!all && i >= 64) {
-					k = o->ring[o->head];
-					i = o->n;
-				}
-				if (p->seg[k].state == SEG_FULL && p->seg[k].extents == 0)
-					seg = k;
-			}
-		}
-		pthread_mutex_unlock(&p->lock);
-		if (seg == SEG_NONE || atomic_load(&p->offline))
-			return did;
-		seal(sw, p, seg);
-		did = true;
-	}
-}
-
-/* ---- recycling --------------------------------------------------------------------------------- */
-
-/* The segment's table, malloc'd; NULL if it cannot be had. */
-static struct format_entry *read_table(struct store_worker *sw, struct path *p, uint32_t seg,
-				       uint32_t *n)
-{
-	struct store *s = p->store;
-	struct format_footer f;
-	struct disk_io *d = disk_io_new(sw->io, p, FORMAT_ALIGN);
 	uint64_t end = seg_offset(p, seg) + s->seg_size, bytes;
-	uint8_t *mem;
-	bool good;
+	struct format_footer f;
+	int res = read_into(sw, p, (uint8_t *)&f, sizeof f, end - sizeof f);
 
-	if (d == NULL)
-		return NULL;
-	disk_read(d, FORMAT_ALIGN, end - FORMAT_ALIGN);
-	good = disk_wait(&d) == (int)FORMAT_ALIGN;
-	if (good)
-		memcpy(&f, d->mem, sizeof f);
-	disk_io_free(&d);
-	if (!good ||
-	    !footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
-		return NULL;
+	if (res < 0)
+		return res;
+	if (!footer_good(&f, s->id_seed, atomic_load(&p->seg[seg].generation), s->seg_size))
+		return -EBADMSG;
 	bytes = table_bytes(f.entries);
 	*n = f.entries;
-	d = disk_io_new(sw->io, p, bytes > 0 ? bytes : FORMAT_ALIGN);
-	if (d == NULL)
-		return NULL;
-	if (bytes > 0) {
-		disk_read(d, (uint32_t)bytes, end - FORMAT_ALIGN - bytes);
-		good = disk_wait(&d) == (int)bytes;
+	*e = calloc(1, bytes > 0 ? bytes : 1);
+	if (*e == NULL)
+		return -ENOMEM;
+	res = read_into(sw, p, (uint8_t *)*e, bytes, end - sizeof f - bytes);
+	if (res == 0 && !table_good(&f, *e, s->id_seed))
+		res = -EBADMSG;
+	if (res < 0) {
+		free(*e);
+		*e = NULL;
 	}
-	if (!good || !table_good(&f, (struct format_entry *)(void *)d->mem, s->id_seed)) {
-		disk_io_free(&d);
-		return NULL;
-	}
-	mem = d->mem; /* the caller's now */
-	d->mem = NULL;
-	disk_io_free(&d);
-	return (struct format_entry *)(void *)mem;
+	return res;
 }
 
 /* Takes one record out of the index. True if it was there. */
@@ -270,11 +106,11 @@ struct pick {
 
 /*
  * Chooses what is worth writing again: live records that were used, the most used first, up to the
- * quota. Returns their number, in the order of their places. *used, *total: bytes of records that were
- * used, and of all.
+ * quota; with unused, also the others [LV-2]. Returns their number, in the order of their places.
+ * *used, *total: bytes of records that were used, and of all.
  */
 static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const struct format_entry *e,
-		       uint32_t n, uint64_t quota, struct pick *out, uint64_t *used,
+		       uint32_t n, uint64_t quota, bool unused, struct pick *out, uint64_t *used,
 		       uint64_t *total)
 {
 	uint64_t bytes[INDEX_CLOCK_MAX + 1] = {0}, left = quota;
@@ -300,7 +136,7 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 		all++;
 	}
 	*used = bytes[1] + bytes[2] + bytes[3];
-	for (unsigned c = INDEX_CLOCK_MAX; c >= 1; c--) {
+	for (unsigned c = INDEX_CLOCK_MAX + 1; c-- > (unused ? 0 : 1);) {
 		allow[c] = bytes[c] < left ? bytes[c] : left;
 		left -= allow[c];
 	}
@@ -334,24 +170,33 @@ static struct wbuf *room(struct store_worker *sw, struct path *p, uint32_t bytes
 	}
 }
 
-/* [F-6] Does what this record ends still lie on the path? Not in seg, which is about to be overwritten. */
+/* Does any path have a segment, other than this, of a life that began before the flush_all? */
+static bool flush_needed(const struct path *p, uint32_t seg, uint64_t until)
+{
+	const struct store *s = p->store;
+
+	for (unsigned i = 0; i < s->npaths; i++)
+		for (uint32_t k = 0; k < s->path[i].nseg; k++) {
+			uint64_t g = atomic_load(&s->path[i].seg[k].generation);
+
+			if ((&s->path[i] != p || k != seg) && g != 0 && g <= until)
+				return true;
+		}
+	return false;
+}
+
+/* [F-6] Does what this record ends still lie somewhere? Not in seg, which is about to be overwritten. */
 static bool still_needed(struct path *p, uint32_t seg, const struct format_record *rec)
 {
-	uint32_t at, other;
+	uint64_t other =
+	    rec->content[0] / (p->store->seg_size / FORMAT_UNIT); /* 0: the superblock's */
 
 	if (p->keep_ends) /* a segment out of use may have older copies of anything [EV-3] */
 		return true;
-	if (rec->type == FORMAT_FLUSH) {
-		for (uint32_t k = 0; k < p->nseg; k++) {
-			uint64_t g = atomic_load(&p->seg[k].generation);
-
-			if (k != seg && g != 0 && g <= rec->content[1])
-				return true;
-		}
-		return false;
-	}
-	return loc_path(p->store, rec->content[0], &other, &at) == p && other != seg &&
-	       atomic_load(&p->seg[other].generation) == rec->content[1];
+	if (rec->type == FORMAT_FLUSH)
+		return flush_needed(p, seg, rec->content[1]);
+	return other >= 1 && other <= p->nseg && other - 1 != seg &&
+	       atomic_load(&p->seg[other - 1].generation) == rec->content[1];
 }
 
 enum again { AGAIN_DONE, AGAIN_LOST, AGAIN_NO_ROOM };
@@ -401,7 +246,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 		ram_relocate(s->ram, e->hash, loc, to);
 		count_add(&s->reinserted, 1);
 		count_add(&s->reinserted_bytes, (uint64_t)units * FORMAT_UNIT);
-		if (s->cfg.admit == STORE_ADMIT_ALL)
+		if (s->cfg.admit == STORE_ADMIT_ALL && seg < p->nstay)
 			atomic_fetch_sub(&s->credit, (int64_t)units * FORMAT_UNIT);
 	}
 	pthread_mutex_unlock(lock);
@@ -502,48 +347,6 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 	return kept;
 }
 
-/* Waits a little for the other workers. */
-void wait_for_others(struct store_worker *sw, uint64_t ns)
-{
-	const struct store_config *cfg = &sw->s->cfg;
-
-	A(io_turn(sw->io, cfg->yield != NULL ? 0 : (int64_t)ns) >= 0);
-	if (cfg->yield != NULL)
-		cfg->yield(cfg->yield_arg);
-}
-
-/* [EV-4] */
-void grace(struct store_worker *sw)
-{
-	struct store *s = sw->s;
-	uint64_t epoch = atomic_fetch_add(&s->grace, 1) + 1;
-
-	for (unsigned i = 0; i < s->cfg.workers; i++) {
-		struct store_worker *w = s->worker[i];
-
-		if (w == NULL)
-			continue;
-		worker_wake(w);
-		while (atomic_load(&w->grace_seen) < epoch && !atomic_load(&w->gone))
-			wait_for_others(sw, 100 * NS_PER_MS);
-	}
-}
-
-static void flush_own(struct store_worker *sw)
-{
-	for (unsigned i = 0; i < sw->nwbufs; i++) {
-		struct wbuf *w = sw->wbufs[i];
-
-		while (w->active && (w->records > 0 || w->writing != 0) &&
-		       !atomic_load(&w->path->silent)) {
-			if (w->writing == 0)
-				wbuf_flush(w);
-			else
-				turn_waiting(sw);
-		}
-	}
-}
-
 /* Block devices that like it are told that the old content is not needed; the new header stays. */
 static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 {
@@ -557,7 +360,10 @@ static void discard(struct store_worker *sw, struct path *p, uint32_t seg)
 	disk_io_free(&d);
 }
 
-/* Begins the segment's next life on disk; *generation is for memory, when the old one is over there. */
+/*
+ * Begins the segment's next life on disk; *generation is for memory, when the old one is over there. One that
+ * leaves has none: zeros are no header [LV-3].
+ */
 static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t *generation)
 {
 	struct store *s = sw->s;
@@ -570,21 +376,23 @@ static int new_header(struct store_worker *sw, struct path *p, uint32_t seg, uin
 		return -ENOMEM;
 	h = (struct format_segment *)(void *)d->mem;
 	memset(h, 0, sizeof *h);
-	h->magic = FORMAT_SEG_MAGIC;
-	h->version = FORMAT_VERSION;
-	h->index = seg;
-	h->prev_generation = atomic_load(&g->generation);
-	h->generation = atomic_fetch_add(&s->live->generation, 1);
-	memcpy(h->store_id, s->id, 16);
-	segment_seal(h, s->id_seed);
-	*generation = h->generation;
-	res = do_write(sw, d, sizeof *h, seg_offset(p, seg));
+	*generation = atomic_load(&g->generation);
+	if (seg < p->nstay) {
+		h->magic = FORMAT_SEG_MAGIC;
+		h->version = FORMAT_VERSION;
+		h->index = seg;
+		h->prev_generation = *generation;
+		h->generation = *generation = atomic_fetch_add(&s->live->generation, 1);
+		memcpy(h->store_id, s->id, 16);
+		segment_seal(h, s->id_seed);
+	}
+	res = slow_write(sw, d, sizeof *h, seg_offset(p, seg));
 	if (res < 0) {
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&p->write_errors, 1);
 		path_fail(p, "a segment's header", res);
 	} else {
-		res = do_sync(sw, p);
+		res = slow_sync(sw, p);
 	}
 	return res;
 }
@@ -616,7 +424,7 @@ static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg, ui
 static struct order *victim_stream(struct path *p)
 {
 	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
-	uint64_t share = (uint64_t)((double)p->nseg * YOUNG_SHARE), bytes = 0;
+	uint64_t share = (uint64_t)((double)p->nstay * YOUNG_SHARE), bytes = 0;
 
 	if (p->redo > 0 && main->n > 0)
 		return main; /* [AT-5] */
@@ -651,11 +459,13 @@ static void recycled(struct store_worker *sw, struct path *p, uint32_t seg)
 	discard(sw, p, seg);
 	p->seg[seg].pending = 0;
 	atomic_fetch_add(&p->seg_recycled, 1);
-	make_clean(sw, p, seg, generation);
+	if (seg < p->nstay)
+		make_clean(sw, p, seg, generation);
+	else
+		leave_done(p, seg);
 }
 
-/* Who keeps this segment from being sealed is asked to let go: long sets [L-1], idle write buffers. */
-static void close_soon(struct store_worker *sw, struct path *p, uint32_t seg)
+void close_soon(struct store_worker *sw, struct path *p, uint32_t seg)
 {
 	long_sets_abort(sw->s, p, seg);
 	if (!atomic_exchange(&p->seg[seg].close_wanted, true))
@@ -663,7 +473,7 @@ static void close_soon(struct store_worker *sw, struct path *p, uint32_t seg)
 }
 
 /* The oldest of a stream, or that of `only`. False: nothing can be recycled yet. */
-static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
+bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 {
 	struct store *s = sw->s;
 	double share =
@@ -673,17 +483,17 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	struct format_entry *e;
 	struct pick *pick;
 	struct segment *g;
-	uint64_t used = 0, total = 0;
-	uint32_t seg, n = 0, gone = 0;
-	bool kept, again;
+	uint64_t used = 0, total = 0, before = atomic_load(&s->reinserted);
+	uint32_t seg, n = 0, n_pick, gone = 0;
+	bool kept, again, whole;
 
 	pthread_mutex_lock(&p->lock);
 	o = only != NULL ? only : victim_stream(p);
 	if (o == NULL) {
-		bool stuck = p->nclean == 0;
+		bool stuck = p->nclean <= CLEAN_RESERVE && !p->parked;
 
 		pthread_mutex_unlock(&p->lock);
-		if (stuck) /* all but the open ones are out of use */
+		if (stuck) /* all but the open ones are out of use, and others do not get the last one */
 			path_fail(p, "no segment can be recycled", -EIO);
 		return false;
 	}
@@ -693,7 +503,10 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		share =
 		    1.0; /* what was used in young moves to main; and nothing is lost before its turn */
 	quota = (uint64_t)((double)s->seg_size * share);
-	if (s->cfg.admit == STORE_ADMIT_ALL) {
+	/* what leaves is moved [LV-2], and what a stop or a kill has cut short: its turn comes too soon [EV-7] */
+	whole = (only != NULL && seg >= p->nstay) || g->used < s->seg_size / 2;
+	/* a rescue is on credit, if need be: a start, for one, begins with none */
+	if (s->cfg.admit == STORE_ADMIT_ALL && only == NULL && !whole) {
 		int64_t credit = atomic_load(&s->credit);
 
 		if (credit < (int64_t)quota)
@@ -716,22 +529,23 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	if (only == NULL)
 		atomic_store(&s->full, true);
 
-	e = read_table(sw, p, seg, &n);
-	if (e == NULL) {
+	if (slow_read_table(sw, p, seg, &e, &n) < 0) {
+		if (!path_answers(sw, p)) /* not this segment's fault [PS-1] */
+			return true;
 		out_of_use(p, seg, again, "its table cannot be read");
 		return true;
 	}
 	pick = calloc(n > 0 ? n : 1, sizeof *pick);
 	AN(pick != NULL);
-	if (!wbufs_budget(sw))
+	if (only == NULL && !whole && !wbufs_budget(sw))
 		quota = 0;
-	kept =
-	    reinsert_all(sw, p, seg, e, pick, choose(s, p, seg, e, n, quota, pick, &used, &total));
+	n_pick = choose(s, p, seg, e, n, quota, whole, pick, &used, &total);
+	kept = reinsert_all(sw, p, seg, e, pick, n_pick);
 	free(pick);
-	if (g->stream == STREAM_MAIN && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
+	if (g->stream == STREAM_MAIN && !whole && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
 	    !atomic_load(&g->quarantined))
 		p->main_dead = (double)used < (double)total * MAIN_DEAD;
-	flush_own(sw);
+	slow_flush(sw);
 	if (!kept || atomic_load(&p->offline)) {
 		/* of a path that failed it is the first in line when that is back */
 		out_of_use(p, seg, again && !atomic_load(&p->offline),
@@ -739,7 +553,7 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		free(e);
 		return true;
 	}
-	if (do_sync(sw, p) < 0 || new_header(sw, p, seg, &generation) < 0) { /* [EV-4] */
+	if (slow_sync(sw, p) < 0 || new_header(sw, p, seg, &generation) < 0) { /* [EV-4] */
 		free(e);
 		return true; /* the path is offline; what is in the segment can still be read */
 	}
@@ -759,7 +573,11 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		g->ragged = false;
 	}
 	atomic_fetch_add(&s->evicted, gone);
-	if (g->opened_ns != 0 && g->stream == STREAM_MAIN)
+	if (unlikely(leaving(p))) {
+		atomic_fetch_add(&p->leave_kept, atomic_load(&s->reinserted) - before);
+		atomic_fetch_add(&p->leave_dropped, gone);
+	}
+	if (!whole && g->opened_ns != 0 && g->stream == STREAM_MAIN)
 		atomic_store(&s->eviction_age_ns, clock_ns() - g->opened_ns);
 	grace(sw); /* [EV-6] */
 	g->pending = generation;
@@ -772,7 +590,7 @@ static bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	return true;
 }
 
-static void pending_turn(struct store_worker *sw, struct path *p)
+void pending_turn(struct store_worker *sw, struct path *p)
 {
 	p->parked = false;
 	for (uint32_t k = 0; k < p->nseg; k++)
@@ -782,19 +600,19 @@ static void pending_turn(struct store_worker *sw, struct path *p)
 			p->parked = true;
 }
 
-static void prepare_virgin(struct store_worker *sw, struct path *p)
+void prepare_virgin(struct store_worker *sw, struct path *p)
 {
 	uint32_t seg = SEG_NONE;
 	uint64_t generation;
 
 	pthread_mutex_lock(&p->lock);
-	for (uint32_t i = p->nseg - p->virgins; i < p->nseg; i++)
+	for (uint32_t i = p->nstay - p->virgins; i < p->nstay; i++)
 		if (p->seg[i].state == SEG_VIRGIN) {
 			seg = i;
 			break;
 		}
 	if (seg == SEG_NONE)
-		for (uint32_t i = 0; i < p->nseg && seg == SEG_NONE; i++)
+		for (uint32_t i = 0; i < p->nstay && seg == SEG_NONE; i++)
 			if (p->seg[i].state == SEG_VIRGIN)
 				seg = i;
 	AN(p->virgins > 0 && seg != SEG_NONE);
@@ -805,21 +623,35 @@ static void prepare_virgin(struct store_worker *sw, struct path *p)
 		make_clean(sw, p, seg, generation);
 }
 
-/* ---- the rest ---------------------------------------------------------------------------------- */
+/* ---- out of turn ------------------------------------------------------------------------------- */
+
+bool recycle_now(struct store_worker *sw, struct path *p, uint32_t seg)
+{
+	struct order *o = &p->order[p->seg[seg].stream];
+	uint32_t at = 0;
+
+	pthread_mutex_lock(&p->lock);
+	while (o->ring[(o->head + at) % p->nseg] != seg)
+		A(++at < o->n);
+	for (; at > 0; at--)
+		o->ring[(o->head + at) % p->nseg] = o->ring[(o->head + at - 1) % p->nseg];
+	o->ring[o->head] = seg;
+	pthread_mutex_unlock(&p->lock);
+	return recycle(sw, p, o);
+}
 
 /*
  * [QU-1] A segment in which something cannot be read is recycled before its turn. Until its next life has begun on
  * disk all that it holds stays in the index, so that what is deleted meanwhile is ended on disk, too. Returns
  * whether it must be looked at again.
  */
-static bool quarantine_turn(struct store_worker *sw, struct path *p)
+bool quarantine_turn(struct store_worker *sw, struct path *p)
 {
 	bool again = false;
 
 	for (uint32_t seg = 0; seg < p->nseg; seg++) {
 		struct segment *g = &p->seg[seg];
-		struct order *o = &p->order[g->stream];
-		uint32_t state, at = 0;
+		uint32_t state;
 
 		if (!atomic_load(&g->quarantined) || atomic_load(&g->state) == SEG_RECYCLING)
 			continue;
@@ -839,13 +671,8 @@ static bool quarantine_turn(struct store_worker *sw, struct path *p)
 			again = true;
 			continue;
 		}
-		while (o->ring[(o->head + at) % p->nseg] != seg)
-			A(++at < o->n);
-		for (; at > 0; at--)
-			o->ring[(o->head + at) % p->nseg] = o->ring[(o->head + at - 1) % p->nseg];
-		o->ring[o->head] = seg;
 		pthread_mutex_unlock(&p->lock);
-		(void)recycle(sw, p, o);
+		(void)recycle_now(sw, p, seg);
 		if (!atomic_load(&g->quarantined)) {
 			tell_gone(sw->s, STORE_GONE_SEGMENT, 0, loc_of(p, seg, 0));
 			log_warn(
@@ -856,164 +683,4 @@ static bool quarantine_turn(struct store_worker *sw, struct path *p)
 		return true;
 	}
 	return again;
-}
-
-/*
- * loc 0: there is none that can be written. What lies on a path that takes no writes stays owed until the path is
- * back, or until a delete must be sure of it: to remember it elsewhere costs the path all its values [PS-2].
- */
-static void next_drop(struct store *s, uint64_t *loc, uint64_t *generation)
-{
-	bool wanted = atomic_load(&s->drops_wanted);
-	uint32_t seg, at;
-
-	*loc = 0;
-	pthread_mutex_lock(&s->drop_lock);
-	for (size_t i = s->ndrops; i-- > 0 && *loc == 0;)
-		if (wanted || !atomic_load(&loc_path(s, s->drops[i].loc, &seg, &at)->offline)) {
-			*loc = s->drops[i].loc;
-			*generation = s->drops[i].generation;
-		}
-	pthread_mutex_unlock(&s->drop_lock);
-}
-
-/* Index victims: their records must not come back after a restart. */
-static void write_drops(struct store_worker *sw)
-{
-	struct store *s = sw->s;
-
-	for (;;) {
-		struct format_record rec = {.type = FORMAT_DROP, .value_off = sizeof rec};
-		struct path *p;
-		struct wbuf *w;
-		uint64_t loc, generation = 0;
-		uint32_t seg, at, units;
-
-		next_drop(s, &loc, &generation);
-		if (loc == 0) {
-			if (atomic_load(&s->live->owed) == 0) {
-				atomic_store(&s->drops_wanted, false);
-				atomic_fetch_add(&s->drops_paid, 1);
-			}
-			return;
-		}
-		p = loc_path(s, loc, &seg, &at);
-		AN(p != NULL);
-		switch (path_end(p)) {
-		case END_WRITE:
-			w = wbuf_reserve(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
-			if (w == NULL)
-				return; /* later */
-			break;
-		case END_WAIT:
-			return;
-		default: /* nobody could remember it, or nobody needs to */
-			w = NULL;
-			break;
-		}
-		pthread_mutex_lock(&s->drop_lock);
-		/* only this thread takes from the list, others append */
-		for (size_t i = s->ndrops; i-- > 0;)
-			if (s->drops[i].loc == loc && s->drops[i].generation == generation) {
-				s->drops[i] = s->drops[--s->ndrops];
-				break;
-			}
-		pthread_mutex_unlock(&s->drop_lock);
-		if (w == NULL || atomic_load(&p->seg[seg].generation) != generation) {
-			atomic_fetch_sub(&s->live->owed, 1); /* it is gone anyway */
-			continue;
-		}
-		rec.content[0] = loc;
-		rec.content[1] = generation;
-		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, drop_hash(loc, generation), false,
-			    &units);
-		wbuf_published(w);
-		AN(atomic_load(&s->live->owed)); /* [AT-8] */
-		atomic_fetch_sub(&s->live->owed, 1);
-	}
-}
-
-static uint32_t nclean(struct path *p)
-{
-	uint32_t n;
-
-	pthread_mutex_lock(&p->lock);
-	n = p->nclean;
-	pthread_mutex_unlock(&p->lock);
-	return n;
-}
-
-/*
- * Does what is due. Returns when (io_now) it wants to run again; 0: at once. Each pass does at most one
- * recycle a path, so that seals and syncs are not kept waiting.
- */
-uint64_t slow_turn(struct store_worker *sw)
-{
-	struct store *s = sw->s;
-	uint64_t now = io_now(sw->io), next = UINT64_MAX;
-	bool more = false;
-
-	for (unsigned i = 0; i < s->npaths; i++) {
-		struct path *p = &s->path[i];
-
-		if (atomic_load(&p->offline))
-			continue;
-		if (unlikely(p->parked))
-			pending_turn(sw, p);
-		seal_ready(sw, p, false);
-		if (nclean(p) < CLEAN_AHEAD) {
-			bool did = true;
-
-			if (p->virgins > 0)
-				prepare_virgin(sw, p);
-			else
-				did = recycle(sw, p, NULL);
-			if (!did && now + 10 * NS_PER_MS < next)
-				next = now + 10 * NS_PER_MS; /* who finishes an extent calls, too */
-			more = more || (did && nclean(p) < CLEAN_AHEAD);
-		}
-		if (unlikely(p->bad || atomic_exchange(&p->bad_new, false))) {
-			p->bad = quarantine_turn(sw, p);
-			if (p->bad && now + NS_PER_MS < next)
-				next = now + NS_PER_MS;
-		}
-		if (atomic_load(&p->dirty) > 0) {
-			if (now >= sw->sync_at) {
-				do_sync(sw, p);
-				next = now + s->cfg.sync_ns / 2;
-			} else if (sw->sync_at < next) {
-				next = sw->sync_at;
-			}
-		}
-	}
-	if (now >= sw->sync_at)
-		sw->sync_at = now + s->cfg.sync_ns / 2;
-	write_drops(sw);
-	paths_turn(sw);
-	return more ? now : next;
-}
-
-/* Clean stop, when every worker is idle: everything that is open is sealed and synced. */
-void slow_finish(struct store_worker *sw)
-{
-	struct store *s = sw->s;
-
-	write_drops(sw);
-	paths_turn(sw);
-	flush_own(sw);
-	sw->stopping = true;
-	while (!wbufs_idle(sw)) {
-		uint64_t d = UINT64_MAX;
-
-		watch_turn(sw, &d);
-		wbufs_turn(sw, &d);
-		if (!wbufs_idle(sw))
-			A(io_turn(sw->io, (int64_t)(10 * NS_PER_MS)) >= 0);
-	}
-	for (unsigned i = 0; i < s->npaths; i++) {
-		if (atomic_load(&s->path[i].offline))
-			continue;
-		seal_ready(sw, &s->path[i], true);
-		do_sync(sw, &s->path[i]);
-	}
 }

@@ -61,9 +61,9 @@ static void admit_now(struct store_op *op, struct buf *b)
 		buf_put(s->ram, same);
 	if (probe.n == 0 && same == b && !atomic_load(&s->flushing)) {
 		loc = wbuf_append(w, head, n, mem + rec.value_off, op->hash, false, &units);
-		index_insert(s->index, op->hash, loc, units, 1, &victim);
+		if (slot_add(s, op->hash, loc, units, 1, &victim))
+			ram_relocate(s->ram, op->hash, 0, loc);
 		wbuf_published(w);
-		ram_relocate(s->ram, op->hash, 0, loc);
 		COUNT(sw, admitted_later);
 		COUNT_N(sw, user_bytes, (uint64_t)units * FORMAT_UNIT);
 	}

@@ -28,12 +28,17 @@ _Static_assert(offsetof(struct header, checksum) == 24, "header layout");
 static atomic_uint lane_next;
 static _Thread_local unsigned lane_mine; /* + 1; 0: not chosen */
 
-void index__count(const struct index *ix, unsigned what)
+void index__count_n(const struct index *ix, unsigned what, uint64_t n)
 {
 	if (unlikely(lane_mine == 0))
 		lane_mine =
 		    atomic_fetch_add_explicit(&lane_next, 1, memory_order_relaxed) % LANES + 1;
-	atomic_fetch_add_explicit(&ix->lane[lane_mine - 1].n[what], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&ix->lane[lane_mine - 1].n[what], n, memory_order_relaxed);
+}
+
+void index_added(const struct index *ix, uint64_t n)
+{
+	index__count_n(ix, C_INSERTS, n);
 }
 
 /* ---- making one ------------------------------------------------------------------------------ */
@@ -102,6 +107,7 @@ int index_open(void *mem, size_t bytes, bool attach, uint64_t *dropped, struct i
 	ix->magic = HANDLE_MAGIC;
 	ix->lines = lines;
 	ix->half = lines / 2;
+	ix->attached = attach;
 	ix->line = (struct line *)(void *)((char *)mem + HEADER_BYTES);
 
 	if (attach) {

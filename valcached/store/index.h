@@ -108,6 +108,15 @@ void index_insert(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
 /* The same, but nothing is overwritten: false if there is no room, and for good unless something is removed. */
 bool index_add(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock);
 
+/*
+ * The same for a key that is not to be there: LIKE: something with its tag is, it or another, and nothing was
+ * added. What was added is counted by index_added(), for many at a time.
+ */
+enum index_added { INDEX_ADDED, INDEX_LIKE, INDEX_FULL };
+enum index_added index_add_new(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
+			       uint8_t clock);
+void index_added(const struct index *ix, uint64_t n);
+
 /* Removes the slot of this key that points to exactly loc. False if there is none (any more). */
 bool index_remove(struct index *ix, uint64_t hash, uint64_t loc);
 

@@ -45,7 +45,7 @@ static uint64_t line_remove(struct index *ix, uint64_t l, const struct choice *c
 		/* If home cannot be locked at once, its count stays too high [IX-6, IX-7]. */
 		home = &ix->line[other_of(ix, tag, l)];
 		if (line_trylock(home)) {
-			away_sub(home, tag);
+			away_sub(ix, home, tag);
 			line_unlock_bump(home);
 		}
 	}

@@ -59,7 +59,7 @@ static enum moved slot_copy_out(struct index *ix, const struct pair *p, unsigned
 	if (is_home(tag, p->l[k]))
 		away_add(ix, p->line[k], tag);
 	else
-		away_sub(t, tag);
+		away_sub(ix, t, tag);
 	*to = t;
 	return MOVED;
 }
@@ -153,9 +153,9 @@ static void guest_gone(struct index *ix, const struct pair *p, unsigned k, uint6
 	struct line *h = &ix->line[other_of(ix, tag, p->l[k])];
 
 	if (h == p->line[!k]) {
-		away_sub(h, tag);
+		away_sub(ix, h, tag);
 	} else if (line_trylock(h)) {
-		away_sub(h, tag);
+		away_sub(ix, h, tag);
 		line_unlock_bump(h);
 	}
 }
@@ -269,6 +269,40 @@ static struct line *slot_lock(struct index *ix, uint64_t hash, uint64_t loc, str
 	return NULL;
 }
 
+/* Has it a slot of this tag? */
+static bool line_like(const struct line *l, uint64_t tag)
+{
+	for (uint32_t match = line_match(l, tag); match != 0; match &= match - 1)
+		if (slot_load(l, (unsigned)__builtin_ctz(match) / 2 - 1) != 0)
+			return true; /* tag 0 matches empty slots, too */
+	return false;
+}
+
+enum index_added index_add_new(struct index *ix, uint64_t hash, uint64_t loc, uint32_t units,
+			       uint8_t clock)
+{
+	uint64_t tag = hash_tag(hash), l = home_of(ix, hash);
+	struct line *home = &ix->line[l];
+	unsigned i;
+
+	/* under home's lock no slot of a key that is at home here moves between its two lines [IX-3, IX-6] */
+	line_lock(home);
+	if (line_like(home, tag) ||
+	    (away_count(atomic_load_explicit(&home->word, memory_order_relaxed), tag) != 0 &&
+	     line_like(&ix->line[other_of(ix, tag, l)], tag))) {
+		line_unlock(home);
+		return INDEX_LIKE;
+	}
+	i = line_empty_slot(home);
+	if (unlikely(i == INDEX_SLOTS)) {
+		line_unlock(home);
+		return insert(ix, hash, loc, units, clock, NULL) ? INDEX_ADDED : INDEX_FULL;
+	}
+	slot_store(home, i, slot_make(tag, loc, units, clock));
+	line_unlock_bump(home);
+	return INDEX_ADDED;
+}
+
 bool index_remove(struct index *ix, uint64_t hash, uint64_t loc)
 {
 	struct line *home, *l;
@@ -279,7 +313,7 @@ bool index_remove(struct index *ix, uint64_t hash, uint64_t loc)
 		return false;
 	slot_store(l, i, 0);
 	if (l != home) {
-		away_sub(home, hash_tag(hash));
+		away_sub(ix, home, hash_tag(hash));
 		line_unlock_bump(l);
 	}
 	line_unlock_bump(home);

@@ -87,8 +87,14 @@ static void give_extent(struct store_io *run, bool whole, const struct format_en
 static void lv_free(struct store_io *run)
 {
 	struct long_value *lv = run->lv;
+	bool headed = lv->headed && lv->has_extent;
 
-	give_extent(run, false, NULL);
+	if (headed) { /* [L-3] */
+		struct index_ref own = {.loc = loc_of(lv->path, lv->seg, lv->rec.units_at)};
+
+		drop_other(lv->sw->s, &own);
+	}
+	give_extent(run, headed, NULL);
 	if (lv->buf != NULL)
 		buf_give(lv->sw, lv->buf, lv->charge);
 	if (lv->hash != NULL)
@@ -393,7 +399,6 @@ static bool take_extent(struct store_op *op)
 		lv->has_extent = true;
 		s->large[lv->slot].path = p->index;
 		s->large[lv->slot].seg = lv->seg;
-		s->large[lv->slot].seq = 0;
 		s->large[lv->slot].ext_off = lv->ext_off;
 		s->large[lv->slot].ext_len = lv->ext_len;
 		atomic_store(&s->large[lv->slot].state, LARGE_RECEIVING);
@@ -476,10 +481,8 @@ static bool number(struct store_op *op)
 
 	pthread_mutex_lock(lock);
 	absent = !atomic_load(&s->flushing) && index_unchanged(s->index, op->hash, &op->run->probe);
-	if (absent) {
+	if (absent)
 		fill_head(op);
-		s->large[op->run->lv->slot].seq = op->run->lv->rec.seq;
-	}
 	pthread_mutex_unlock(lock);
 	if (!absent)
 		find_restart(op);
@@ -506,6 +509,11 @@ static bool publish(struct store_op *op)
 	if (run->found) {
 		bool eq = same_value(&run->rec, &lv->rec);
 
+		if (!load_vouch(s, op->hash, run->found_loc)) {
+			find_restart(op);
+			lv->step = SET_CHECK;
+			return false;
+		}
 		drop_other(s, &own);
 		give_extent(run, true, &entry);
 		return set_verdict(op, eq);
@@ -532,7 +540,7 @@ static bool publish(struct store_op *op)
 	}
 	if (unlikely(run->gone != 0))
 		path_forget_gone(op);
-	index_insert(s->index, op->hash, loc, entry.units, 0, &victim);
+	(void)slot_add(s, op->hash, loc, entry.units, 0, &victim);
 	pthread_mutex_unlock(lock);
 	if (victim.loc != 0)
 		drop_later(s, &victim);
@@ -561,6 +569,10 @@ bool long_set_step(struct store_op *op)
 		case SET_FIND:
 			if (op_find(op, false) == FIND_PENDING)
 				return false;
+			if (run->found && !load_vouch(s, op->hash, run->found_loc)) {
+				find_restart(op);
+				break;
+			}
 			lv->exists = run->found;
 			lv->have = run->rec;
 			/* who waits for a chunk holds no memory that those before it may wait for */
@@ -636,8 +648,12 @@ bool long_set_step(struct store_op *op)
 					break;
 				}
 			}
-			if (run->found && !lv->headed)
-				return set_verdict(op, same_value(&run->rec, &lv->rec));
+			if (run->found && !lv->headed) {
+				if (load_vouch(s, op->hash, run->found_loc))
+					return set_verdict(op, same_value(&run->rec, &lv->rec));
+				find_restart(op);
+				break;
+			}
 			if (!run->found) {
 				if (!number(op))
 					break;

@@ -239,7 +239,7 @@ void op_wait(struct store_op *op, enum wait_for what)
 	op->waits = what == WAIT_MEMORY || what == WAIT_READ;
 	if (what == WAIT_WRITE)
 		COUNT(sw, write_waits);
-	else if (what != WAIT_PATH)
+	else if (what != WAIT_PATH && what != WAIT_LOAD)
 		COUNT(sw, buffer_waits);
 }
 
@@ -335,19 +335,19 @@ static uint32_t first_bytes(uint32_t units, bool whole)
  * What lies there cannot be read. The slot goes, and a DROP record ends what it led to: it must not be there again
  * after a restart, when the key was deleted meanwhile [DEL-2].
  */
-static void bad_slot(struct store_op *op, uint64_t loc)
+void slot_unreadable(struct store *s, uint64_t hash, uint64_t loc)
 {
-	struct store *s = op->sw->s;
-	pthread_mutex_t *lock = key_lock(s, op->hash);
+	pthread_mutex_t *lock = key_lock(s, hash);
 	struct index_ref ref;
 
 	pthread_mutex_lock(lock);
-	if (index_get(s->index, op->hash, loc, &ref)) {
-		tell_gone(s, STORE_GONE_UNREADABLE, op->hash, loc);
+	if (index_get(s->index, hash, loc, &ref)) {
+		tell_gone(s, STORE_GONE_UNREADABLE, hash, loc);
 		drop_other(s, &ref); /* owed before the slot is gone [AT-8] */
-		index_remove(s->index, op->hash, loc);
+		index_remove(s->index, hash, loc);
+		load_hide(s, hash);
 	}
-	ram_relocate(s->ram, op->hash, loc, 0);
+	ram_relocate(s->ram, hash, loc, 0);
 	pthread_mutex_unlock(lock);
 }
 
@@ -391,7 +391,7 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(s, p, seg, "a record's header has a bad checksum");
 		}
-		bad_slot(op, run->loc);
+		slot_unreadable(s, op->hash, run->loc);
 		goto drop;
 	}
 	if (rec.type != FORMAT_VALUE || rec.key_len != op->key_len ||
@@ -407,7 +407,7 @@ static void examine(struct store_op *op, uint32_t avail, bool whole, bool from_d
 		if (!good) {
 			COUNT(sw, corrupt_reads);
 			segment_quarantine(s, p, seg, "a value has a bad checksum");
-			bad_slot(op, run->loc);
+			slot_unreadable(s, op->hash, run->loc);
 			goto drop;
 		}
 	}
@@ -451,7 +451,7 @@ static void find_read_done(struct io_op *io)
 		COUNT(sw, read_errors);
 		atomic_fetch_add(&p->read_errors, 1);
 		segment_quarantine(s, p, seg, io->res < 0 ? strerror(-io->res) : "short read");
-		bad_slot(op, run->loc);
+		slot_unreadable(s, op->hash, run->loc);
 		buf_give(sw, run->rd, run->rd_charge);
 		run->rd = NULL;
 	} else {
@@ -473,7 +473,7 @@ static void find_expired(struct watch *w)
 	bool get = op->kind == OP_GET;
 
 	if (get)
-		tell_gone(s, STORE_GONE_UNREADABLE, op->hash, run->loc);
+		tell_gone(s, STORE_GONE_UNREAD, op->hash, run->loc);
 	run_leave(op, get ? "a read for a get" : "a read for a set or a delete", !get);
 	if (get && get_miss(op))
 		op->done(op);
@@ -510,7 +510,7 @@ enum find_result op_find(struct store_op *op, bool whole)
 		}
 		if (unlikely(atomic_load_explicit(&p->gone, memory_order_relaxed))) {
 			COUNT(sw, offline_misses);
-			tell_gone(s, STORE_GONE_UNREADABLE, op->hash, ref->loc);
+			tell_gone(s, STORE_GONE_UNREAD, op->hash, ref->loc);
 			run->gone |= 1u << run->at++;
 			continue;
 		}

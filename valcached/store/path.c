@@ -37,11 +37,11 @@ struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *un
 	return NULL;
 }
 
-/* store/256 as a power of two within the format's bounds. */
 /* A path turns over: open and young ones, clean ones ahead, and enough to be worth a cache. */
 #define SEGMENTS_MIN 16u
 
-static uint32_t segment_shift(uint64_t size)
+/* store/256 as a power of two within the format's bounds. */
+uint32_t path_segment_shift(uint64_t size)
 {
 	uint32_t shift = FORMAT_SEG_SHIFT;
 
@@ -50,8 +50,7 @@ static uint32_t segment_shift(uint64_t size)
 	return shift;
 }
 
-static int fail(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static int fail(char **cause, int err, const char *fmt, ...)
+int path_cause(char **cause, int err, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -61,6 +60,7 @@ static int fail(char **cause, int err, const char *fmt, ...)
 	va_end(ap);
 	return err;
 }
+#define fail path_cause
 
 static void new_super(struct store *s, struct path *p)
 {
@@ -73,61 +73,68 @@ static void new_super(struct store *s, struct path *p)
 	    .seg_count = p->nseg,
 	    .item_max = s->cfg.item_max,
 	    .hash_secret = s->hash_secret,
+	    .delete_epoch = s->path[0].super.delete_epoch,
+	    .generation_floor = s->path[0].super.generation_floor,
 	};
-	memcpy(p->super.store_id, s->id, 16);
+	memcpy(p->super.store_id, s->store_id, 16);
+	memcpy(p->super.seed_id, s->id, 16);
 }
 
-/* seg_shift is only a number from the disk, even under a good sum. */
+/* seg_shift and seg_count are only numbers from the disk, even under a good sum. */
 static bool geometry_good(const struct format_super *sb)
 {
 	return sb->seg_shift >= FORMAT_SEG_SHIFT && sb->seg_shift < 32 &&
-	       (1ull << sb->seg_shift) <= FORMAT_SEG_MAX * 2;
+	       (1ull << sb->seg_shift) <= FORMAT_SEG_MAX * 2 && sb->seg_count >= 1 &&
+	       sb->seg_count < 1u << 24 && sb->path_index < STORE_PATHS_MAX &&
+	       sb->path_count >= 1 && sb->path_count <= STORE_PATHS_MAX;
 }
 
-static int check_super(struct store *s, struct path *p, bool first, char **cause)
+/* One that was there before, by itself: does it fit what is asked for? */
+static int check_super(struct store *s, struct path *p, char **cause)
 {
 	const struct format_super *sb = &p->super;
 	const char *name = p->file->info.path;
+	uint64_t seg;
 
 	if (sb->version != FORMAT_VERSION)
 		return fail(
 		    cause, -EINVAL,
 		    "%s was written by another version of valcached (format %u, this one reads %u): use "
-		    "that version, or remove the file to start empty",
+		    "that version, or start empty with --restart=empty",
 		    name, sb->version, FORMAT_VERSION);
 	if (!geometry_good(sb))
 		return fail(cause, -EINVAL,
-			    "%s is damaged: its segment size makes no sense: remove the file",
+			    "%s is damaged: its segment size makes no sense: start empty with "
+			    "--restart=empty",
 			    name);
-	if (s->cfg.item_max > (1ull << sb->seg_shift) / 2)
+	seg = 1ull << sb->seg_shift;
+	if (s->cfg.item_max > seg / 2)
 		return fail(
 		    cause, -EINVAL,
-		    "-I of %" PRIu64
-		    " bytes does not fit the segments of %s (%u MiB, twice -I at least): use "
-		    "a smaller -I, or remove the file and start with a larger --size",
-		    s->cfg.item_max, name, (1u << sb->seg_shift) >> 20);
-	if (sb->seg_shift != s->seg_shift || sb->seg_count != p->nseg)
+		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%" PRIu64
+		    " MiB, twice -I at least), and a store keeps the segments that it was made with: "
+		    "use -I of %" PRIu64 "k or less, or start empty with --restart=empty",
+		    s->cfg.item_max, name, seg >> 20, seg >> 11);
+	if (s->cfg.size / seg < SEGMENTS_MIN)
+		return fail(cause, -EINVAL,
+			    "--size is too small for the segments of %s (%" PRIu64
+			    " MiB, and a store needs %u of them): use --size=%" PRIu64
+			    "m or more, or start empty with --restart=empty",
+			    name, seg >> 20, SEGMENTS_MIN, seg * SEGMENTS_MIN >> 20);
+	if (p->file->info.have < (sb->seg_count + 1) * seg)
+		return fail(cause, -ENOSPC,
+			    "%s has %" PRIu64 " bytes, less than the %u segments of %" PRIu64
+			    " MiB that it says to have: it was cut: give the whole file, or start "
+			    "empty with --restart=empty",
+			    name, p->file->info.have, (unsigned)sb->seg_count, seg >> 20);
+	if (memcmp(sb->store_id, s->path[0].super.store_id, 16) != 0 ||
+	    sb->seg_shift != s->path[0].super.seg_shift)
 		return fail(
 		    cause, -EINVAL,
-		    "%s holds a store of %" PRIu64 " segments of %u MiB (--size of about %" PRIu64
-		    "m), but --size asks for %u segments of %u MiB: start with the old --size, or "
-		    "start empty with --restart=empty",
-		    name, sb->seg_count, (1u << sb->seg_shift) >> 20,
-		    (sb->seg_count + 1) << sb->seg_shift >> 20, p->nseg,
-		    (1u << s->seg_shift) >> 20);
-	if (!first && memcmp(sb->store_id, s->id, 16) != 0)
-		return fail(
-		    cause, -EINVAL,
-		    "%s belongs to another store than %s: give the paths of one store, or remove the "
-		    "files to start empty",
+		    "%s belongs to another store than %s: give the paths of one store; what is to join "
+		    "it as a new path must be empty: remove the file, or clear the first 8 KiB of the "
+		    "device",
 		    name, s->path[0].file->info.path);
-	if (sb->path_count > s->npaths || sb->path_index != p->index)
-		return fail(
-		    cause, -EINVAL,
-		    "%s is path %u of a store of %u paths, and not all of them are given: give all "
-		    "its --path options, or start empty with --restart=empty",
-		    name, sb->path_index + 1, sb->path_count);
-	p->super.path_count = s->npaths;
 	return 0;
 }
 
@@ -145,16 +152,6 @@ static int path_alloc(struct path *p)
 			return -ENOMEM;
 	}
 	return 0;
-}
-
-/* A store keeps the segments that it was made with, if -I fits them. */
-static void keep_geometry(struct store *s, const struct format_super *sb)
-{
-	if (sb->version != FORMAT_VERSION || !geometry_good(sb) ||
-	    s->cfg.item_max > (1ull << sb->seg_shift) / 2 || s->cfg.size >> sb->seg_shift < 2)
-		return; /* check_super() finds the words */
-	s->seg_shift = sb->seg_shift;
-	s->seg_size = 1ull << s->seg_shift;
 }
 
 /* Two names of one file would be two owners of its blocks. */
@@ -243,6 +240,88 @@ static void files_sort(struct store *s)
 		}
 }
 
+/* The size of segments of a store that is made now. */
+static int new_geometry(struct store *s, char **cause)
+{
+	s->seg_shift = path_segment_shift(s->cfg.size);
+	while (s->cfg.item_max > 1ull << s->seg_shift >> 1) {
+		/* long values want longer segments; a store needs a handful of them to turn over */
+		if ((2ull << s->seg_shift) > FORMAT_SEG_MAX * 2 ||
+		    s->cfg.size / (2ull << s->seg_shift) < SEGMENTS_MIN)
+			return fail(cause, -EINVAL,
+				    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
+				    " MiB: raise --size or lower -I",
+				    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
+		s->seg_shift++;
+	}
+	return 0;
+}
+
+static int new_identity(struct store *s, char **cause)
+{
+	if (s->cfg.seed != 0) {
+		s->hash_secret = s->cfg.seed * 0x9e3779b97f4a7c15ull;
+		memcpy(s->store_id, &s->hash_secret, 8);
+		memcpy(s->store_id + 8, &s->cfg.seed, 8);
+	} else if (getrandom(s->store_id, 16, 0) != 16 || getrandom(&s->hash_secret, 8, 0) != 8) {
+		return fail(cause, -EIO, "no random numbers from the kernel");
+	}
+	memcpy(s->id, s->store_id, 16);
+	return 0;
+}
+
+/* Who the store is, and its segments: by the superblocks that were found, or anew. */
+static int identify(struct store *s, unsigned found, char **cause)
+{
+	static const uint8_t none[16];
+	const struct format_super *sb = &s->path[0].super;
+	int res = 0;
+
+	for (unsigned i = 0; i < found && res >= 0; i++)
+		res = check_super(s, &s->path[i], cause);
+	if (res >= 0 && found > 0) {
+		s->seg_shift = sb->seg_shift;
+		s->seg_size = 1ull << s->seg_shift;
+		s->hash_secret = sb->hash_secret;
+		memcpy(s->store_id, sb->store_id, 16);
+		memcpy(s->id, memcmp(sb->seed_id, none, 16) != 0 ? sb->seed_id : s->store_id, 16);
+		res = geometry_members(s, found, cause);
+	} else if (res >= 0) {
+		res = new_geometry(s, cause);
+		if (res >= 0)
+			res = new_identity(s, cause);
+	}
+	s->seg_size = 1ull << s->seg_shift;
+	s->id_seed = record_seed(s->id);
+	return res;
+}
+
+/* A path that holds nothing of this store so far. */
+static int path_make(struct store *s, struct io *io, struct path *p, unsigned found, char **cause)
+{
+	const char *name = p->file->info.path;
+	int res = 0;
+
+	new_super(s, p);
+	if (found > 0) {
+		/* a device may have been a path of this store before */
+		res = geometry_clear(io, p, 0);
+		if (res < 0)
+			return fail(cause, res, "cannot write to %s: %s", name, strerror(-res));
+		log_info("store: %s joins the store of %s, which keeps its values", name,
+			 s->path[0].file->info.path);
+	}
+	if (!s->forgets) { /* else when the store has its new id */
+		res = super_write(io, p);
+		p->made = res >= 0;
+	}
+	if (res < 0)
+		return fail(cause, res, "cannot write to %s: %s", name, strerror(-res));
+	log_info("store: made %s: %u segments of %" PRIu64 " MiB%s", name, p->nseg,
+		 s->seg_size >> 20, p->file->info.block_device ? ", block device" : "");
+	return 0;
+}
+
 /*
  * Opens every path, makes or checks the superblocks, and reads what the segments hold. On failure
  * paths_close() cleans up.
@@ -252,43 +331,33 @@ int paths_open(struct store *s, char **cause)
 	struct io_config ic = {.entries = 128, .disk_depth = 64};
 	struct io *io = NULL;
 	uint64_t base = 0;
-	unsigned found, count;
+	unsigned found;
 	int res;
 
 	res = same_path(s, cause);
 	if (res < 0)
 		return res;
-	s->seg_shift = segment_shift(s->cfg.size);
-	s->seg_size = 1ull << s->seg_shift;
-	if (s->cfg.size / s->seg_size < SEGMENTS_MIN)
+	if (s->cfg.size / FORMAT_SEG_MIN < SEGMENTS_MIN)
 		return fail(cause, -EINVAL,
 			    "--size of %" PRIu64 " bytes is too small: at least 64m", s->cfg.size);
-	while (s->cfg.item_max > s->seg_size / 2) {
-		/* long values want longer segments; a store needs a handful of them to turn over */
-		if (s->seg_size * 2 > FORMAT_SEG_MAX * 2 ||
-		    s->cfg.size / (s->seg_size * 2) < SEGMENTS_MIN)
-			return fail(cause, -EINVAL,
-				    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
-				    " MiB: raise --size or lower -I",
-				    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
-		s->seg_shift++;
-		s->seg_size <<= 1;
-	}
 	res = io_open(s->engine, &ic, &io, cause);
 	if (res < 0)
 		goto out;
 	res = files_open(s, io, &found, cause);
 	if (res < 0)
 		goto out;
+	geometry_adopt(s);
 	files_sort(s);
-	count = s->path[0].super.path_count; /* of the store as it was */
+	res = identify(s, found, cause);
+	if (res < 0)
+		goto out;
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct path *p = &s->path[i];
-		bool known = i < found;
+		uint32_t asked = (uint32_t)(s->cfg.size / s->seg_size) - 1;
 
-		if (i == 0 && known)
-			keep_geometry(s, &p->super);
-		p->nseg = (uint32_t)(s->cfg.size / s->seg_size) - 1;
+		p->nseg =
+		    i < found && p->super.seg_count > asked ? (uint32_t)p->super.seg_count : asked;
+		p->nstay = asked;
 		p->unit_base = base;
 		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
 		if (base > INDEX_LOC_MAX) {
@@ -299,63 +368,28 @@ int paths_open(struct store *s, char **cause)
 		res = path_alloc(p);
 		if (res < 0)
 			goto out;
-		if (i == 0) {
-			if (known) {
-				memcpy(s->id, p->super.store_id, 16);
-				s->hash_secret = p->super.hash_secret;
-			} else if (s->cfg.seed != 0) {
-				s->hash_secret = s->cfg.seed * 0x9e3779b97f4a7c15ull;
-				memcpy(s->id, &s->hash_secret, 8);
-				memcpy(s->id + 8, &s->cfg.seed, 8);
-			} else if (getrandom(s->id, 16, 0) != 16 ||
-				   getrandom(&s->hash_secret, 8, 0) != 8) {
-				res = fail(cause, -EIO, "no random numbers from the kernel");
-				goto out;
-			}
-		}
-		if (known) {
-			res = check_super(s, p, i == 0, cause);
-		} else if (found > 0 && found < count && s->path[0].super.serial > 1) {
-			res = fail(
-			    cause, -EINVAL,
-			    "%s is empty, but %s belongs to a store of %u paths: give the paths that the "
-			    "store was made with, or start empty with --restart=empty",
-			    s->cfg.paths[i], s->cfg.paths[0], count);
-		} else if (p->file->info.size >= s->cfg.size) {
-			new_super(s, p);
-			if (found > 0 && found >= count) {
-				p->super.delete_epoch = s->path[0].super.delete_epoch;
-				log_info("store: %s joins the store of %s, which keeps its values",
-					 s->cfg.paths[i], s->cfg.paths[0]);
-			}
-			res = super_write(io, p);
-			if (res < 0)
-				fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i],
-				     strerror(-res));
-			else
-				log_info("store: made %s: %u segments of %" PRIu64 " MiB%s",
-					 s->cfg.paths[i], p->nseg, s->seg_size >> 20,
-					 p->file->info.block_device ? ", block device" : "");
-		}
-		/* the geometry is right, the file is not: somebody has cut it */
-		if (res >= 0 && p->file->info.size < s->cfg.size)
-			res = fail(cause, -ENOSPC,
-				   "%s has %" PRIu64
-				   " bytes, less than --size: lower --size, or remove the file to "
-				   "start empty",
-				   s->cfg.paths[i], p->file->info.size);
-		if (res < 0)
-			goto out;
 	}
-	s->id_seed = record_seed(s->id);
+	res = geometry_sizes(s, cause);
+	for (unsigned i = 0; res >= 0 && i < s->npaths; i++)
+		res = i < found ? geometry_grow(s, io, &s->path[i], cause)
+				: path_make(s, io, &s->path[i], found, cause);
+	if (res < 0)
+		goto out;
 	res = wbufs_open(s, cause);
 	if (res < 0)
 		goto out;
 	res = recover(s, io, cause);
+	if (res >= 0 && s->forgets)
+		res = geometry_forget(s, io, cause);
 	if (res < 0)
 		goto out;
 	/* the serial counts starts; a path whose serial is above 1 has been opened as a whole store */
 	for (unsigned i = 0; i < s->npaths; i++) {
+		struct format_super *sb = &s->path[i].super;
+
+		geometry_settled(s, sb);
+		sb->path_count = s->npaths;
+		sb->flags &= ~(uint64_t)FORMAT_CLEAN;
 		res = super_write(io, &s->path[i]);
 		if (res < 0) {
 			fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
@@ -365,6 +399,10 @@ int paths_open(struct store *s, char **cause)
 	live_started(s);
 	res = 0;
 out:
+	/* a start that is refused takes no space */
+	for (unsigned i = 0; res < 0 && i < s->npaths; i++)
+		if (s->path[i].file != NULL && s->path[i].file->info.created && !s->path[i].made)
+			(void)s->engine->file_resize(s->path[i].file, 0, NULL);
 	if (io != NULL)
 		io_close(&io);
 	return res;

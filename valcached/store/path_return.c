@@ -116,10 +116,15 @@ static void make_virgin(struct path *p, struct segment *g)
 	g->entries_cap = g->nentries = g->extents = g->allowed = g->used = 0;
 	g->opened_ns = 0;
 	g->pending = 0;
+	g->unwalked = g->ragged = false;
 	atomic_store(&g->data_bytes, 0);
 	atomic_store(&g->quarantined, false);
 	atomic_store(&g->close_wanted, false);
 	atomic_store(&g->generation, 0);
+	if (g >= p->seg + p->nstay) {
+		atomic_store(&g->state, SEG_LEFT);
+		return;
+	}
 	atomic_store(&g->state, SEG_VIRGIN);
 	p->virgins++;
 }
@@ -230,7 +235,7 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 		uint32_t state = atomic_load(&g->state);
 		struct order *o = &p->order[STREAM_MAIN]; /* [AT-5] */
 
-		if (state == SEG_VIRGIN)
+		if (state == SEG_VIRGIN || state == SEG_LEFT)
 			continue;
 		if (atomic_load(&g->generation) == 0 || gen[k] != atomic_load(&g->generation)) {
 			make_virgin(p, g);
@@ -249,11 +254,13 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 
 /* ---- the whole --------------------------------------------------------------------------------- */
 
-static bool same_store(const struct format_super *a, const struct format_super *b)
+static bool same_store(const struct format_super *a, const struct path *p)
 {
+	const struct format_super *b = &p->super;
+
 	return a->version == b->version && memcmp(a->store_id, b->store_id, 16) == 0 &&
 	       a->path_index == b->path_index && a->seg_shift == b->seg_shift &&
-	       a->seg_count == b->seg_count;
+	       (a->seg_count == p->nseg || a->seg_count == p->nstay);
 }
 
 /* True: it serves again. False: it is what it was, or offline; why says more. */
@@ -272,16 +279,19 @@ static bool bring_back(struct store_worker *sw, struct path *p, char why[static 
 		return false;
 	}
 	was_gone = atomic_exchange(&p->gone, true);
+	load_drain(s->load);
 	grace(sw);
 	if (!drain(sw, p)) {
 		atomic_store(&p->gone, was_gone);
 		snprintf(why, PATH_WHY_MAX, "operations of before are still under way: try again");
 		return false;
 	}
+	if (was_gone) /* also for reads that failed when it was known to be gone */
+		path_pardon(p);
 	if (!reopen(sw, p, why))
 		return false;
 	res = super_read(sw->io, p, &disk);
-	if (res == -EINVAL || (res == 1 && !same_store(&disk, &p->super))) {
+	if (res == -EINVAL || (res == 1 && !same_store(&disk, p))) {
 		snprintf(why, PATH_WHY_MAX, "it holds something else than this path of this store");
 		return false;
 	}
@@ -305,7 +315,7 @@ static bool bring_back(struct store_worker *sw, struct path *p, char why[static 
 	if (res < 0) {
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&p->write_errors, 1);
-		atomic_store(&p->gone, missed);
+		atomic_store(&p->gone, missed || atomic_load(&p->silent));
 		return no(why, "its superblock cannot be written", res);
 	}
 	p->must_empty = false;

@@ -63,28 +63,30 @@ int super_read(struct io *io, struct path *p, struct format_super *out)
 
 	if (d == NULL)
 		return -ENOMEM;
-	for (unsigned copy = 0; copy < 2; copy++) {
+	/* each copy twice if it makes no sense: the older one may say that deletes were missed [PS-2] */
+	for (unsigned n = 0; n < 4; n++) {
 		struct format_super *sb;
-		const uint8_t *page;
+		bool good, zeros = true;
 
-		disk_read(d, FORMAT_ALIGN, copy * FORMAT_ALIGN);
+		disk_read(d, FORMAT_ALIGN, n / 2 * FORMAT_ALIGN);
 		res = disk_wait(&d);
 		if (d == NULL)
 			return res;
-		page = d->mem;
 		sb = (struct format_super *)(void *)d->mem;
 		if (res != (int)FORMAT_ALIGN) {
 			res = res < 0 ? res : -EIO;
 			break;
 		}
-		if (super_good(sb)) {
-			if (!found || sb->serial > out->serial)
-				*out = *sb;
-			found = true;
-		}
-		for (unsigned i = 0; i < FORMAT_ALIGN; i++)
-			if (page[i] != 0)
-				blank = false;
+		good = super_good(sb);
+		if (good && (!found || sb->serial > out->serial))
+			*out = *sb;
+		found = found || good;
+		for (unsigned i = 0; i < FORMAT_ALIGN && zeros; i++)
+			zeros = d->mem[i] == 0;
+		if (n % 2 == 0 && (good || zeros))
+			n++;
+		if (n % 2 == 1)
+			blank = blank && zeros;
 	}
 	disk_io_free(&d);
 	return res < 0 ? res : found ? 1 : blank ? 0 : -EINVAL;
@@ -99,6 +101,9 @@ int super_write(struct io *io, struct path *p)
 		return -ENOMEM;
 	/* the two copies are written in turn, so that one is always whole */
 	p->super.serial++;
+	if (p->store->live != NULL && /* [F-9] */
+	    atomic_load(&p->store->live->generation) > p->super.generation_floor)
+		p->super.generation_floor = atomic_load(&p->store->live->generation);
 	live_serial(p, false);
 	super_seal(&p->super);
 	memcpy(d->mem, &p->super, sizeof p->super);
@@ -111,7 +116,25 @@ int super_write(struct io *io, struct path *p)
 	disk_io_free(&d);
 	if (res >= 0)
 		live_serial(p, true);
+	else
+		p->super.serial--; /* the next try is at the same copy: the other one is whole */
 	return res < 0 ? res : 0;
+}
+
+void path_stopped(struct store_worker *sw, struct path *p)
+{
+	int res;
+
+	if (atomic_load(&p->offline) || atomic_load(&p->store->live->owed) != 0 ||
+	    atomic_load(&p->ends_made) != atomic_load(&p->ends_safe))
+		return;
+	p->super.flags |= FORMAT_CLEAN;
+	res = super_write(sw->io, p);
+	if (res < 0) {
+		COUNT(sw, write_errors);
+		atomic_fetch_add(&p->write_errors, 1);
+		path_fail(p, "the superblock", res);
+	}
 }
 
 /* ---- failing ----------------------------------------------------------------------------------- */
@@ -148,15 +171,21 @@ void path_fail(struct path *p, const char *what, int err)
 void path_silent(struct path *p, const char *what)
 {
 	path_fail(p, what, -ETIMEDOUT);
+	atomic_store(&p->silent, true); /* also of one that is being brought back [LT-4] */
 	if (atomic_exchange(&p->gone, true))
 		return;
-	atomic_store(&p->silent, true);
 	say_why(p, what, -ETIMEDOUT);
 	log_error(
 	    "store: %s does not answer: %s has taken longer than --io-timeout; its values are misses "
 	    "until what it has been asked for is done",
 	    p->file->info.path, what);
 	slow_call(p->store);
+}
+
+void path_pardon(struct path *p)
+{
+	for (uint32_t k = 0; k < p->nseg; k++)
+		atomic_store(&p->seg[k].quarantined, false);
 }
 
 static void path_gone(struct path *p, int err)
@@ -169,9 +198,7 @@ static void path_gone(struct path *p, int err)
 	    "store: %s does not answer any more: %s; its values are misses until it is brought "
 	    "back: valcachectl path online %u",
 	    p->file->info.path, strerror(-err), p->index);
-	/* it is the path that failed, not they */
-	for (uint32_t k = 0; k < p->nseg; k++)
-		atomic_store(&p->seg[k].quarantined, false);
+	path_pardon(p);
 }
 
 bool path_answers(struct store_worker *sw, struct path *p)

@@ -28,7 +28,7 @@
 
 #include "base/assert.h"
 #include "valcached/store/format.h"
-#include "valcached/store/ghost.h"
+#include "base/ghost.h"
 #include "valcached/store/ram.h"
 
 #define RAM_MAGIC     0x52414d54u

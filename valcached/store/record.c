@@ -165,3 +165,34 @@ bool table_good(const struct format_footer *f, const struct format_entry *entrie
 	}
 	return true;
 }
+
+void lead_seal(struct format_lead *l, uint64_t seed)
+{
+	l->sum = XXH3_64bits_withSeed(l, offsetof(struct format_lead, sum), seed);
+}
+
+bool lead_good(const struct format_lead *l, uint64_t seed, unsigned half, uint64_t room)
+{
+	return l->magic == FORMAT_LEAD_MAGIC && l->version == FORMAT_VERSION &&
+	       (l->save & 1) == half && l->bytes <= room && l->bytes % FORMAT_ALIGN == 0 &&
+	       l->sum == XXH3_64bits_withSeed(l, offsetof(struct format_lead, sum), seed);
+}
+
+/* The header up to its sum, then the clocks with their padding. */
+static uint64_t clocks_sum(const struct format_clocks *c, uint64_t seed)
+{
+	uint64_t h = XXH3_64bits_withSeed(c, offsetof(struct format_clocks, sum), seed);
+
+	return XXH3_64bits_withSeed(c + 1, clocks_bytes(c->values) - sizeof *c, h);
+}
+
+void clocks_seal(struct format_clocks *c, uint64_t seed)
+{
+	c->sum = clocks_sum(c, seed);
+}
+
+bool clocks_good(const struct format_clocks *c, size_t left, uint64_t seed)
+{
+	return left >= sizeof *c && c->magic == FORMAT_CLOCK_MAGIC &&
+	       clocks_bytes(c->values) <= left && c->sum == clocks_sum(c, seed);
+}

@@ -78,6 +78,18 @@ void footer_seal(struct format_footer *f, const struct format_entry *entries, ui
 bool footer_good(const struct format_footer *f, uint64_t seed, uint64_t generation,
 		 uint64_t seg_size);
 bool table_good(const struct format_footer *f, const struct format_entry *entries, uint64_t seed);
+void lead_seal(struct format_lead *l, uint64_t seed);
+/* half: which one it lies in; room: bytes that may hold chunks. */
+bool lead_good(const struct format_lead *l, uint64_t seed, unsigned half, uint64_t room);
+/* c and its clocks, which are complete. */
+void clocks_seal(struct format_clocks *c, uint64_t seed);
+/* left: bytes from c on that may be looked at. */
+bool clocks_good(const struct format_clocks *c, size_t left, uint64_t seed);
+static inline size_t clocks_bytes(uint64_t values)
+{
+	return (sizeof(struct format_clocks) + (values + 3) / 4 + FORMAT_CLOCKS_ALIGN - 1) &
+	       ~(size_t)(FORMAT_CLOCKS_ALIGN - 1);
+}
 /* Bytes of a table with n entries on disk, without the footer. */
 static inline uint64_t table_bytes(uint64_t n)
 {

@@ -80,6 +80,13 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 				call = true;
 				break;
 			}
+			if (unlikely(p->nstay < p->nseg) && !slow) {
+				if (p->grants == 0) { /* [LV-5] */
+					call = true;
+					break;
+				}
+				p->grants--;
+			}
 			p->open[stream] = p->clean[--p->nclean];
 			g = &p->seg[p->open[stream]];
 			g->stream = (uint8_t)stream;
@@ -91,6 +98,8 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 			g->opened_ns = clock_ns();
 			seg_live(p, p->open[stream])->opened_ns = g->opened_ns;
 			seg_live(p, p->open[stream])->stream = (uint32_t)stream;
+			seg_live(p, p->open[stream])->checked = /* [SC-1] */
+			    atomic_load_explicit(&p->store->scrub_pass, memory_order_relaxed);
 			/* [AT-4] before the first extent */
 			atomic_store_explicit(
 			    &seg_live(p, p->open[stream])->opened,

@@ -56,8 +56,9 @@ static bool admitted(struct store_op *op, bool known)
 {
 	struct store *s = op->sw->s;
 
+	/* while tables are read, an older record must have something on disk that ends it [RC-6] */
 	if (s->cfg.admit == STORE_ADMIT_ALL ||
-	    !atomic_load_explicit(&s->full, memory_order_relaxed))
+	    !atomic_load_explicit(&s->full, memory_order_relaxed) || loading(s))
 		return true;
 	if (!wbufs_budget(op->sw))
 		return false;
@@ -145,9 +146,11 @@ static bool publish(struct store_op *op, bool *again)
 	if (!ram_only) {
 		loc = wbuf_append(w, head, record_head_len(op->key_len, rec->value_len),
 				  head + rec->value_off, op->hash, false, &units);
-		index_insert(s->index, op->hash, loc, units, 0, &victim);
+		if (!slot_add(s, op->hash, loc, units, 0, &victim))
+			loc = 0;
 		wbuf_published(w);
 	} else {
+		load_hide(s, op->hash);
 		rec->seq = 0;
 		ghost_add(s->ghost, op->hash);
 	}
@@ -241,7 +244,8 @@ bool set_step(struct store_op *op)
 			uint64_t loc = atomic_load_explicit(&b->loc, memory_order_relaxed);
 
 			buf_put(s->ram, b);
-			if (!eq || loc != 0 || op->mode == STORE_ADD)
+			if ((loc == 0 || load_vouch(s, op->hash, loc)) &&
+			    (!eq || loc != 0 || op->mode == STORE_ADD))
 				return set_verdict(op, eq);
 			op->tries = 1; /* in RAM alone, the same: give it a place on disk */
 		} else {
@@ -251,7 +255,10 @@ bool set_step(struct store_op *op)
 			return false;
 		run = op->run;
 		if (run->found) {
-			return set_verdict(op, same_value(&run->rec, rec_of(op)));
+			if (load_vouch(s, op->hash, run->found_loc))
+				return set_verdict(op, same_value(&run->rec, rec_of(op)));
+			find_restart(op);
+			goto check;
 		}
 		op->step = SET_PUBLISH;
 		/* fallthrough */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Named shared memory: tmpfs files that outlive the process. Start-up only. */
+/*
+ * Named shared memory: tmpfs files that outlive the process. Start-up and shutdown only. The simulation has
+ * another file in place of this one (tests/simulation/shm.c).
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -38,6 +41,15 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 			*slash = '\0';
 		close(fd);
 		unlink(name);
+		if (res == EFBIG) {
+			if (asprintf(
+				cause,
+				"%s of %zu MiB are more than the process may have in one file: "
+				"raise the limit (ulimit -f, LimitFSIZE=)",
+				what, (len >> 20) + 1) < 0)
+				*cause = NULL;
+			return NULL;
+		}
 		if (asprintf(
 			cause,
 			"%s is too small for %zu MiB of %s: enlarge it (mount -o remount,size=... %s; "
@@ -79,4 +91,19 @@ void *shm_attach(const char *name, size_t *len)
 		return NULL;
 	*len = (size_t)size;
 	return mem;
+}
+
+void shm_unmap(void *mem, size_t len)
+{
+	munmap(mem, len);
+}
+
+void shm_remove(const char *name)
+{
+	unlink(name);
+}
+
+int shm_rename(const char *from, const char *to)
+{
+	return rename(from, to) < 0 ? -errno : 0;
 }

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "valcached/store/store_int.h"
+#include "valcached/store/recency.h"
 
 #define REINSERT_ALL    0.70
 #define REINSERT_SECOND 0.60
@@ -60,7 +60,13 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 		       &s->ram, cause);
 	if (res < 0)
 		goto fail;
+	res = recency_open(s);
+	if (res < 0)
+		goto fail;
 	res = paths_open(s, cause);
+	if (res < 0)
+		goto fail;
+	res = scrub_open(s);
 	if (res < 0)
 		goto fail;
 	*out = s;
@@ -83,8 +89,11 @@ void store_close(struct store **sp)
 			pthread_mutex_destroy(&s->worker[i]->wake_lock);
 			free(s->worker[i]);
 		}
+	load_free(&s->load);
 	live_stopped(s);
 	wbufs_close(s, false);
+	scrub_close(s);
+	recency_close(s);
 	paths_close(s);
 	if (s->ram != NULL)
 		ram_close(&s->ram);
@@ -261,6 +270,11 @@ void worker_wake(struct store_worker *sw)
 	pthread_mutex_unlock(&sw->wake_lock);
 }
 
+bool store_loading(const struct store *s)
+{
+	return loading(s);
+}
+
 /* ---- looking inside ---------------------------------------------------------------------------- */
 
 /* Since the start. */
@@ -339,7 +353,7 @@ void store_totals(const struct store *s, uint64_t *items, uint64_t *bytes)
 static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, void *arg)
 {
 	const struct path *p = &s->path[i];
-	uint32_t count[SEG_STATES] = {0}, quarantined = 0, young = 0;
+	uint32_t count[SEG_STATES] = {0}, quarantined = 0, young = 0, tail = p->nseg - p->nstay;
 	char name[64], why[PATH_WHY_MAX];
 
 	for (uint32_t k = 0; k < p->nseg; k++) {
@@ -361,7 +375,8 @@ static void path_stats(const struct store *s, unsigned i, store_emit_fn *emit, v
 	path_why(p, why);
 	P("reason", "%s", why);
 	P("direct_io", "%s", p->file->info.direct ? "yes" : "no");
-	P("segments", "%u", p->nseg);
+	P("segments", "%u", p->nseg - count[SEG_LEFT]);
+	P("segments_leaving", "%u", tail - count[SEG_LEFT]);
 	P("segments_unused", "%u", count[SEG_VIRGIN]);
 	P("segments_clean", "%u", count[SEG_CLEAN]);
 	P("segments_open", "%u", count[SEG_OPEN] + count[SEG_FULL]);
@@ -387,7 +402,7 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	for (unsigned i = 0; i < s->npaths; i++) {
 		recycled += atomic_load(&s->path[i].seg_recycled);
 		sealed += atomic_load(&s->path[i].seg_sealed);
-		nseg += s->path[i].nseg;
+		nseg += s->path[i].nstay;
 	}
 	waf_user = c.user_bytes;
 	waf_disk = c.disk_write_bytes;
@@ -414,9 +429,15 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	emit(arg, "write_amplification", "%.3f",
 	     waf_user > 0 ? (double)waf_disk / (double)waf_user : 0.0);
 	emit(arg, "data_bytes", "%" PRIu64, bytes);
+	scrub_stats(s, emit, arg);
+	recency_stats(s, emit, arg);
 	emit(arg, "restart_layer", "%s", s->layer);
+	emit(arg, "segments_to_load", "%u", atomic_load(&s->segments_to_load));
+	emit(arg, "segments_loaded", "%u", atomic_load(&s->segments_loaded));
 	emit(arg, "recovered_values", "%" PRIu64, atomic_load(&s->recovered));
-	emit(arg, "recovery_ms", "%.1f", (double)atomic_load(&s->recover_ns) / 1e6);
+	emit(arg, "recovery_ms", "%.1f",
+	     (double)(loading(s) ? clock_ns() - s->recover_began : atomic_load(&s->recover_ns)) /
+		 1e6);
 #define X(n, t) emit(arg, #n, "%" PRIu64, c.n);
 	STORE_COUNTERS(X)
 #undef X

@@ -73,6 +73,7 @@ enum store_gone {
 	STORE_GONE_UNWRITTEN,  /* its write failed for good */
 	STORE_GONE_PATH,       /* all that the index has on this path: it came back empty */
 	STORE_GONE_SEGMENT,    /* all that the index has in this segment: a read of it failed */
+	STORE_GONE_UNREAD,     /* for who asks now: its path is offline, or the read is late */
 };
 
 struct store_config {
@@ -88,10 +89,15 @@ struct store_config {
 	uint64_t io_timeout_ns; /* so long a disk operation is waited for; 0: without a limit */
 	enum store_admit admit;
 	uint64_t write_budget; /* bytes a second over all paths, 0 = no bound */
+	uint64_t
+	    scrub_rate; /* bytes a second that the scrub reads over all paths, 0: it does not */
+	uint64_t recency_ns;   /* recency is saved to the paths so often at most; 0: the default */
+	uint64_t recency_room; /* bytes of each path that a save takes at most; 0: all there is */
 	double
 	    reinsert_all; /* share of a segment that is written again at recycling, at most; 0: */
 	double reinsert_second; /* the defaults, .70 and .60 (docs/decisions.md) */
 	bool fresh;             /* forget what the paths hold */
+	bool forget_paths;      /* go on without those of the store's paths that are not given */
 	bool no_attach;         /* read it from the paths even if shared memory has it */
 	const char *shm_dir;    /* folder for named shared memory; NULL = /dev/shm */
 	uint64_t seed;          /* 0: from the kernel; tests: fixed */
@@ -119,13 +125,16 @@ struct store_config {
 int store_give(const struct store *s, uid_t user, gid_t group, const char **what);
 
 /*
- * Opens (or makes) the store and loads its index; blocking. *cause is one sentence for the operator
- * with the remedy (malloc'd). Logs one line per decision.
+ * Opens (or makes) the store; blocking. Its index is taken over from the process before, or is built from the
+ * disk: then workers may be opened and serve before it is complete (store_loading()). *cause is one sentence
+ * for the operator with the remedy (malloc'd). Logs one line per decision.
  */
 int store_open(const struct store_config *cfg, const struct io_engine *engine, struct store **s,
 	       char **cause);
 /* All workers are closed. After a clean close the next open finds everything sealed. */
 void store_close(struct store **s);
+/* The slow worker is still reading what the disk holds: a miss may be no more than not yet read. Any thread. */
+bool store_loading(const struct store *s);
 /* Disk operations that nobody waits for any more and the kernel still has. Any thread. */
 unsigned store_late(const struct store *s);
 

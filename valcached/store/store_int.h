@@ -17,13 +17,14 @@
 #include "base/hist.h"
 #include "valcached/io/io.h"
 #include "valcached/store/format.h"
-#include "valcached/store/ghost.h"
+#include "base/ghost.h"
 #include "valcached/store/index.h"
 #include "valcached/store/ram.h"
 #include "valcached/store/record.h"
 #include "valcached/store/store.h"
 
-#define STRIPES     1024u
+#define STRIPE_BITS 10
+#define STRIPES     (1u << STRIPE_BITS)
 #define CLEAN_AHEAD 3u /* clean segments kept ready per path ... */
 #define CLEAN_RESERVE                                                                              \
 	1u /* ... of which this many only the slow worker may open, so that it can
@@ -43,6 +44,8 @@
  *   VIRGIN --prepare--> CLEAN --first extent--> OPEN --no room--> FULL --table written--> SEALED
  *                         ^                                                                 |
  *                         +---- new header synced ---- RECYCLING <--- oldest of its path ---+
+ *                                                          |
+ *                 LEFT <---- no header any more -----------+ of a path that shrinks: leave.c
  */
 /*
  * Two streams of segments a path, each with an open segment and an order of age of its own. Main holds
@@ -63,7 +66,16 @@ enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
 #define ALLOW_STEP    256u /* table entries reserved for an extent at a time */
 #define MEM_ALIGN     512u /* of every object of the RAM arena */
 
-enum seg_state { SEG_VIRGIN, SEG_CLEAN, SEG_OPEN, SEG_FULL, SEG_SEALED, SEG_RECYCLING, SEG_STATES };
+enum seg_state {
+	SEG_VIRGIN,
+	SEG_CLEAN,
+	SEG_OPEN,
+	SEG_FULL,
+	SEG_SEALED,
+	SEG_RECYCLING,
+	SEG_LEFT,
+	SEG_STATES
+};
 
 struct segment {
 	_Atomic uint64_t generation;
@@ -93,6 +105,11 @@ struct path {
 	unsigned index;
 	uint64_t unit_base; /* of this path's first unit in the store's locations */
 	uint32_t nseg;
+	uint32_t nstay; /* of nseg; the others leave (leave.c) ... */
+	bool left;      /* slow worker: ... or have left */
+	bool leave_said;
+	unsigned leave_steps;
+	_Atomic uint64_t leave_kept, leave_dropped; /* values, since it began to shrink */
 	struct segment *seg;
 	struct format_super super;
 	/* path_state.c: */
@@ -113,6 +130,7 @@ struct path {
 	bool parked;                /* slow worker: some segment is pending */
 	bool must_empty;            /* slow worker: memory has been emptied, the disk not yet */
 	uint64_t serial_found;      /* of the superblock, before this start; 0: there was none */
+	bool made;                  /* by this start: its superblock */
 	_Atomic uint64_t dirty;     /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
@@ -123,7 +141,8 @@ struct path {
 		uint32_t *ring, head, n;
 	} order[STREAMS];
 	uint32_t virgins;
-	uint32_t redo; /* the oldest so many of main are recycled before anything else [AT-5] */
+	uint32_t grants; /* while it shrinks: segments that serving workers may open [LV-5] */
+	uint32_t redo;   /* the oldest so many of main are recycled before anything else [AT-5] */
 	uint32_t since_main; /* young segments recycled since main's last */
 	bool keep_ends;      /* slow worker: nothing that ends records is let go [EV-3] */
 	bool main_dead;      /* slow worker: main's last recycled one was hardly used */
@@ -151,14 +170,14 @@ struct wbuf_shm {
 struct large_set {
 	_Atomic uint32_t state; /* long.c: free, receiving, writing, aborted */
 	uint32_t path, seg, ext_off, ext_len;
-	uint64_t seq; /* of the head that is being written; 0: none is [AT-6] */
 };
 
 struct live_seg {
 	_Atomic uint64_t opened; /* generation in which it was opened last */
 	_Atomic uint64_t begun;  /* generation whose recycling was begun last */
 	uint64_t opened_ns;
-	uint32_t stream, pad;
+	uint32_t stream;
+	uint32_t checked; /* in which pass of the scrub it was opened, or verified last */
 };
 struct live {
 	uint64_t magic;
@@ -179,8 +198,7 @@ struct live {
 	    doubt; /* a write or a read failed: the disk may hold what the index does not */
 	_Atomic uint64_t
 	    owed; /* DROP records not appended yet; counted before a slot is overwritten */
-	_Atomic uint64_t clean;   /* stopped with nothing left in write buffers */
-	_Atomic uint64_t flushed; /* seq of the last FLUSH */
+	_Atomic uint64_t clean; /* stopped with nothing left in write buffers */
 	_Atomic uint64_t seq __attribute__((aligned(CACHE_LINE)));        /* next */
 	_Atomic uint64_t generation __attribute__((aligned(CACHE_LINE))); /* next */
 	struct large_set large[LARGE_SETS_MAX];
@@ -304,7 +322,7 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[5];                        /* enum wait_for */
+	} wait[6];                        /* enum wait_for */
 	_Atomic bool extent_wanted;       /* the slow worker wakes us when a segment is clean */
 	struct watch *watch, *watch_last; /* in flight, the oldest first */
 	bool retry;                       /* something was given back: look at the queue */
@@ -327,18 +345,25 @@ struct store_worker {
 struct store {
 	struct store_config cfg;
 	const struct io_engine *engine;
-	uint8_t id[16];
-	uint64_t id_seed; /* of all checksums: the id, folded */
+	uint8_t store_id[16]; /* of superblocks and shared memory */
+	uint8_t id[16];   /* of all that lies in segments: what the store was made with [F-10] */
+	uint64_t id_seed; /* of all checksums: that, folded */
 	uint64_t hash_secret;
 	uint32_t seg_shift;
 	uint64_t seg_size;
 	unsigned npaths;
+	uint64_t
+	    forgets; /* this start goes on without some of its paths: those (bits) that stay; else 0 */
 	struct path path[STORE_PATHS_MAX];
 	struct index *index;
 	size_t index_len;
 	struct live *live; /* and the index behind it */
 	size_t live_len;
-	const char *layer; /* of the restart: shm, disk or empty */
+	const char *layer;    /* of the restart: shm, disk or empty */
+	_Atomic bool loading; /* tables are read while the store serves [RC-6] */
+	struct load *load; /* by the slow worker; its ends also under a key's lock while loading */
+	_Atomic uint32_t segments_to_load, segments_loaded;
+	uint64_t recover_began;
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
@@ -374,6 +399,9 @@ struct store {
 	_Atomic uint64_t reinserted, reinserted_bytes, evicted, eviction_age_ns, recovered,
 	    recover_ns;
 	_Atomic uint64_t quarantines, reinsert_corrupt;
+	struct scrub *scrub;     /* scrub.c */
+	struct recency *recency; /* recency.c */
+	_Atomic uint32_t scrub_pass;
 	_Atomic uint32_t late; /* of all paths */
 	pthread_mutex_t base_lock;
 	struct store_counters *base; /* counters at the last reset */
@@ -405,9 +433,15 @@ static inline void credit_add(struct store *s, uint64_t bytes)
 		atomic_fetch_add_explicit(&s->credit, add, memory_order_relaxed);
 }
 
+/* In the order of the index's lines [index_int.h, home_of()]: see load.c. */
+static inline unsigned key_stripe(uint64_t hash)
+{
+	return (unsigned)(hash >> (64 - STRIPE_BITS));
+}
+
 static inline pthread_mutex_t *key_lock(struct store *s, uint64_t hash)
 {
-	return &s->stripe[(hash >> 20) & (STRIPES - 1)].m;
+	return &s->stripe[key_stripe(hash)].m;
 }
 
 /* ---- locations --------------------------------------------------------------------------------- */
@@ -417,6 +451,14 @@ struct path *loc_path(struct store *s, uint64_t loc, uint32_t *seg, uint32_t *un
 static inline uint64_t loc_of(const struct path *p, uint32_t seg, uint32_t units_at)
 {
 	return p->unit_base + ((uint64_t)seg + 1) * (p->store->seg_size / FORMAT_UNIT) + units_at;
+}
+/*
+ * On disk a place is in units from the path's start: bases move when a path before it grows, shrinks or is gone.
+ * Generations are the store's, so place and generation together name one record of the store.
+ */
+static inline uint64_t place_on(const struct path *p, uint64_t loc)
+{
+	return loc - p->unit_base;
 }
 /* Byte offset in the file. Segment 0 follows the superblock's segment. */
 static inline uint64_t seg_offset(const struct path *p, uint32_t seg)
@@ -432,9 +474,9 @@ static inline struct live_seg *seg_live(const struct path *p, uint32_t seg)
 }
 
 /* What stands for a DROP record in a table: the place and the life of the segment it lies in. */
-static inline uint64_t drop_hash(uint64_t loc, uint64_t generation)
+static inline uint64_t drop_hash(uint64_t place, uint64_t generation)
 {
-	uint64_t h = (loc ^ generation * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
+	uint64_t h = (place ^ generation * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
 
 	return h ^ h >> 32;
 }
@@ -461,6 +503,7 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
 /* ---- write.c ----------------------------------------------------------------------------------- */
 
 int wbufs_open(struct store *s, char **cause);
+void wbufs_name(struct store *s); /* of their file, by the store's id */
 void wbufs_close(struct store *s, bool keep);
 /*
  * A write buffer of this worker on path p (or any path if NULL) with room for bytes (one record, or
@@ -501,9 +544,9 @@ void drop_other(struct store *s, const struct index_ref *ref);
  * write. A body is held for as long as its client takes to send it, so large ones get at most half of the
  * memory; what was read is held until its client has taken it, so large bodies and reads together get
  * at most 7/8. They wait in lines of their own: clients that dawdle with them stop no small request. And
- * for a path to be tried again.
+ * for a path to be tried again, and until all tables are read.
  */
-enum wait_for { WAIT_MEMORY, WAIT_READ, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAITS };
+enum wait_for { WAIT_MEMORY, WAIT_READ, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAIT_LOAD, WAITS };
 #define BODY_LARGE (64u * 1024 >> STORE_SHRINK)
 /* Of a charge: it counts among store_worker.reads. */
 #define CHARGE_READ 0x80000000u
@@ -517,6 +560,8 @@ struct buf *buf_take_read(struct store_worker *sw, uint32_t size, bool must, uin
 			  enum wait_for *line);
 struct store_io *run_get(struct store_op *op); /* the op's, taken from the pool if it has none */
 void run_drop(struct store_op *op);            /* with all that it holds */
+/* What lies at loc cannot be read: the slot goes, and what it led to is ended. Any thread, no lock held. */
+void slot_unreadable(struct store *s, uint64_t hash, uint64_t loc);
 /* Queues op: its step function runs again when there may be memory, or room to write. */
 void op_wait(struct store_op *op, enum wait_for what);
 /* The op's next step; calls done() if that finishes it. */
@@ -602,8 +647,12 @@ const char *path_state(const struct path *p);
 void path_why(const struct path *p, char why[static PATH_WHY_MAX]);
 /* Slow worker. */
 void paths_turn(struct store_worker *sw);
+/* No segment of it is quarantined any more: it is the path that failed, not they. */
+void path_pardon(struct path *p);
 /* It does not answer: then it is gone. False: so it is. */
 bool path_answers(struct store_worker *sw, struct path *p);
+/* At a clean stop, when all is synced: its superblock says that it has missed nothing [GE-3]. */
+void path_stopped(struct store_worker *sw, struct path *p);
 /* At start, once all headers are read: paths that have missed deletes are empty. gen_max: the highest met. */
 int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char **cause);
 /* Wakes those that wait, on every worker. */
@@ -647,7 +696,63 @@ int disk_wait(struct disk_io **d);
 /* Slow worker: waits for something of its own to be done, or to be late. */
 void turn_waiting(struct store_worker *sw);
 
-/* ---- evict.c, recover.c, path.c ---------------------------------------------------------------- */
+/* ---- scrub.c ----------------------------------------------------------------------------------- */
+
+int scrub_open(struct store *s); /* when the segments are known */
+void scrub_close(struct store *s);
+void scrub_stats(const struct store *s, store_emit_fn *emit, void *arg);
+
+/* ---- load.c, load_ends.c: what was there before is read while the store serves [RC-6] ------------ */
+
+static inline bool loading(const struct store *s)
+{
+	return atomic_load_explicit(&s->loading, memory_order_acquire);
+}
+/*
+ * Under the key's lock: whatever is still to be read of this key has been replaced, deleted or answered
+ * otherwise: it is ended when it is met. Nothing is done once all has been read.
+ */
+void load_hide(struct store *s, uint64_t hash);
+/* A set has found at loc that the key is there, and is about to say so. False: it has gone meanwhile. */
+bool load_vouch(struct store *s, uint64_t hash, uint64_t loc);
+/*
+ * Under the key's lock: the index gets the slot of what has just been appended. While tables are read nothing
+ * is thrown out for it [RC-8]: false: there is no room, and the record is ended itself.
+ */
+bool slot_add(struct store *s, uint64_t hash, uint64_t loc, uint32_t units, uint8_t clock,
+	      struct index_ref *victim);
+/* Slow worker: a bite. Returns when it wants to run again; 0: at once. */
+uint64_t load_turn(struct store_worker *sw);
+/* Nothing of it is in flight any more; it goes on when it is called again. */
+void load_drain(struct load *l);
+void load_free(struct load **l);
+
+/* ---- geometry.c: other sizes, fewer paths; at start -------------------------------------------- */
+
+/* Before paths are sorted: one that a kill kept from learning the store's new id gets it now [GE-4]. */
+void geometry_adopt(struct store *s);
+/* Are all paths of the store among those found? Sets s->forgets if it may go on without the others. */
+int geometry_members(struct store *s, unsigned found, char **cause);
+/* Every file gets the length that it needs; on failure all are as before. */
+int geometry_sizes(struct store *s, char **cause);
+/* Zeroes the headers of p's segments from number `from` on, durably. */
+int geometry_clear(struct io *io, struct path *p, uint32_t from);
+int geometry_grow(struct store *s, struct io *io, struct path *p, char **cause);
+/* The store gets its new id [GE-4]; what it holds has been read. */
+int geometry_forget(struct store *s, struct io *io, char **cause);
+/* All superblocks have the new id. */
+void geometry_settled(struct store *s, struct format_super *sb);
+
+/* ---- leave.c: segments that leave a path which shrinks ----------------------------------------- */
+
+/* Slow worker: one step. When to be called again: at once if *more, else by *next. */
+void leave_turn(struct store_worker *sw, struct path *p, uint64_t *next, bool *more);
+static inline bool leaving(const struct path *p)
+{
+	return p->nstay < p->nseg && !p->left;
+}
+
+/* ---- slow.c, attach.c, recover.c, path.c ------------------------------------------------------- */
 
 /* attach.c. An empty index; then what a process before has left, NULL or the gate that it does not pass. */
 int live_make(struct store *s, char **cause);
@@ -655,10 +760,16 @@ const char *live_attach(struct store *s, uint64_t *torn);
 void live_serial(struct path *p, bool done);
 void live_started(struct store *s);
 void live_stopped(struct store *s); /* nothing is left in write buffers, if that is so */
+/* The store has a new id: its shared memory goes with it. */
+int live_rename(struct store *s, const uint8_t id[16], char **cause);
 /* Removes what a store that is given up has in shared memory. */
 void live_forget(const struct store *s, const uint8_t id[16]);
 void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
+/* Formats *cause; returns err. */
+int path_cause(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* log2 of the segment size of a store that is made with this --size. */
+uint32_t path_segment_shift(uint64_t size);
 void paths_close(struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
 /* Slow worker: what an unwalked segment holds, into its entries. */
@@ -674,6 +785,9 @@ void grace(struct store_worker *sw);
 
 void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause);
 void *shm_attach(const char *name, size_t *len);
+void shm_unmap(void *mem, size_t len);
+void shm_remove(const char *name);
+int shm_rename(const char *from, const char *to);
 
 /*
  * Blocking I/O for start-up and the slow worker: submit with io_wait_done, then wait. Several may be

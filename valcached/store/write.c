@@ -16,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/sum.h"
@@ -43,6 +41,13 @@ static void submit(struct wbuf *w, uint32_t from, uint32_t end)
 	watch_begin(w->owner, &w->watch, w->path, &w->op, wbuf_expired);
 }
 
+void wbufs_name(struct store *s)
+{
+	snprintf(s->shm_wbuf, sizeof s->shm_wbuf,
+		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes", s->cfg.shm_dir,
+		 *(uint64_t *)(void *)s->store_id, *(uint64_t *)(void *)(s->store_id + 8));
+}
+
 /* The file of this store's write buffers is made anew; recovery has replayed the old one. */
 int wbufs_open(struct store *s, char **cause)
 {
@@ -55,9 +60,7 @@ int wbufs_open(struct store *s, char **cause)
 	s->wbuf = calloc(n, sizeof *s->wbuf);
 	if (s->wbuf == NULL)
 		return -ENOMEM;
-	snprintf(s->shm_wbuf, sizeof s->shm_wbuf,
-		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes", s->cfg.shm_dir,
-		 *(uint64_t *)(void *)s->id, *(uint64_t *)(void *)(s->id + 8));
+	wbufs_name(s);
 	/* beside the old one until that is replayed and replaced: see recover() */
 	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
 	s->wbuf_mem = shm_map(tmp, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
@@ -69,7 +72,7 @@ int wbufs_open(struct store *s, char **cause)
 		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
 		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
 		w->shm->magic = WBUF_MAGIC;
-		memcpy(w->shm->store_id, s->id, 16);
+		memcpy(w->shm->store_id, s->store_id, 16);
 		w->entries_cap = ALLOW_STEP;
 		w->entries = malloc(w->entries_cap * sizeof *w->entries);
 		if (w->entries == NULL)
@@ -85,14 +88,14 @@ void wbufs_close(struct store *s, bool keep)
 	free(s->wbuf);
 	s->wbuf = NULL;
 	if (s->wbuf_mem != NULL)
-		munmap(s->wbuf_mem, s->wbuf_len);
+		shm_unmap(s->wbuf_mem, s->wbuf_len);
 	s->wbuf_mem = NULL;
 	if (!keep && s->shm_wbuf[0] != '\0') {
 		char tmp[sizeof s->shm_wbuf + 8];
 
 		/* before recovery has replayed it, the file of that name is a dead process's [RC-1] */
 		snprintf(tmp, sizeof tmp, "%s%s", s->shm_wbuf, s->replayed ? "" : ".new");
-		unlink(tmp);
+		shm_remove(tmp);
 	}
 }
 
@@ -345,6 +348,13 @@ void wbuf_flush(struct wbuf *w)
 	submit(w, from, end);
 }
 
+/* [W-7] */
+static void lost_free(struct wbuf *w)
+{
+	w->block_off = w->ext_len;
+	wbuf_free(w);
+}
+
 /*
  * The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. If it
  * holds records that end others the buffer stays, to be replayed after a kill, until they are moot [PS-3].
@@ -383,8 +393,7 @@ static void wbuf_lost(struct wbuf *w, int err)
 		w->held = true;
 		return;
 	}
-	w->block_off = written;
-	wbuf_free(w);
+	lost_free(w);
 }
 
 static void held_turn(struct wbuf *w)
@@ -392,8 +401,7 @@ static void held_turn(struct wbuf *w)
 	if (!w->owner->stopping && path_end(w->path) == END_WAIT)
 		return;
 	w->held = false;
-	w->block_off = atomic_load(&w->shm->written);
-	wbuf_free(w);
+	lost_free(w);
 }
 
 static void wbuf_done(struct io_op *op)
