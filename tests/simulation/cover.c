@@ -40,10 +40,12 @@ static enum does does(enum place p)
 	case PLACE_O_SUPER_WRITE:
 	case PLACE_O_REPLAY:
 	case PLACE_EPOCH:
+	case PLACE_BACK_SUPER:
 		return WRITES;
 	case PLACE_SYNC:
 	case PLACE_R_SYNC:
 	case PLACE_HEADER_SYNC:
+	case PLACE_SUPER_SYNC:
 	case PLACE_O_SYNC:
 		return SYNCS;
 	case PLACE_DISCARD:
@@ -59,7 +61,7 @@ static const char *impossible(enum place p, enum fault f)
 	switch (f) {
 	case FAULT_READ_SHORT:
 		if (p == PLACE_O_SUPER || p == PLACE_PROBE || p == PLACE_O_HEADER ||
-		    p == PLACE_O_FOOTER || p == PLACE_R_FOOTER)
+		    p == PLACE_O_FOOTER || p == PLACE_R_FOOTER || p == PLACE_BACK_HEADER)
 			return "one page is read whole or not";
 		if (p == PLACE_GET_HEAD || p == PLACE_SET_FIND || p == PLACE_DELETE_FIND)
 			return "a head is mostly one page";
@@ -71,7 +73,7 @@ static const char *impossible(enum place p, enum fault f)
 		return does(p) == READS ? NULL : "it does not read";
 	case FAULT_WRITE_SHORT:
 		if (p == PLACE_HEADER || p == PLACE_EPOCH || p == PLACE_LONG_HEAD ||
-		    p == PLACE_O_SUPER_WRITE)
+		    p == PLACE_O_SUPER_WRITE || p == PLACE_BACK_SUPER)
 			return "one page is written whole or not";
 		/* fallthrough */
 	case FAULT_WRITE_ERROR:
@@ -82,17 +84,32 @@ static const char *impossible(enum place p, enum fault f)
 		return does(p) == WRITES ? NULL : "it does not write";
 	case FAULT_SYNC_ERROR:
 		return does(p) == SYNCS ? NULL : "it does not sync";
-	case FAULT_GONE:
-		if (p == PLACE_DISCARD)
-			return "a path that fails is not discarded";
-		if (p == PLACE_R_TABLE)
-			return "the footer's read has failed before";
-		if (p >= PLACE_O_SUPER_WRITE)
-			return "reading the superblock has failed before";
-		return NULL;
+	case FAULT_HANGS:
+		return p >= PLACE_O_SUPER ? "a start waits without a limit" : NULL;
 	default:
 		return NULL;
 	}
+}
+
+bool cover_can(enum place p, enum fault f)
+{
+	return impossible(p, f) == NULL;
+}
+
+/* Why a process cannot die so in this state. */
+static const char *no_death(enum moment m, enum fault f)
+{
+	(void)m;
+	(void)f;
+	return NULL;
+}
+
+/* Why no start is so after that end. */
+static const char *no_start(enum layer l, enum ended e)
+{
+	if (l == LAYER_SHM && e == ENDED_POWER)
+		return "a power cut takes shared memory with it";
+	return NULL;
 }
 
 static const char *const place_name[] = {
@@ -106,6 +123,22 @@ static const char *const moment_name[] = {
 #undef X
 };
 
+/* One cell: 1 if it should have been filled. */
+static unsigned cell(FILE *f, uint64_t n, const char *why_not)
+{
+	if (n > 0)
+		fprintf(f, "%9" PRIu64, n);
+	else
+		fprintf(f, "%9s", why_not != NULL ? "-" : "0!");
+	return n == 0 && why_not == NULL;
+}
+
+static const char *const layer_name[] = {
+#define X(n, s) s,
+    LAYERS(X)
+#undef X
+};
+
 unsigned cover_print(FILE *f, bool must)
 {
 	unsigned missing = 0;
@@ -116,28 +149,26 @@ unsigned cover_print(FILE *f, bool must)
 	fprintf(f, "\n");
 	for (unsigned p = 0; p < PLACE_N; p++) {
 		fprintf(f, "%-42s%9" PRIu64, place_name[p], atomic_load(&cover->all[p]));
-		for (unsigned k = 0; k < FAULT_N; k++) {
-			uint64_t n = atomic_load(&cover->io[p][k]);
-
-			if (n == 0 && impossible((enum place)p, (enum fault)k) != NULL) {
-				fprintf(f, "%9s", "-");
-			} else if (n == 0) {
-				fprintf(f, "%9s", "0!");
-				missing++;
-			} else {
-				fprintf(f, "%9" PRIu64, n);
-			}
-		}
+		for (unsigned k = 0; k < FAULT_N; k++)
+			missing += cell(f, atomic_load(&cover->io[p][k]),
+					impossible((enum place)p, (enum fault)k));
 		fprintf(f, "\n");
 	}
 	fprintf(f, "%-42s%9s%9s\n", "state at a death", "kill", "power");
 	for (unsigned m = 0; m < MOMENT_N; m++) {
-		uint64_t a = atomic_load(&cover->at[m][FAULT_KILL]);
-		uint64_t b = atomic_load(&cover->at[m][FAULT_POWER]);
-
-		fprintf(f, "%-42s%9" PRIu64 "%9" PRIu64 "%s\n", moment_name[m], a, b,
-			a == 0 || b == 0 ? " !" : "");
-		missing += (unsigned)(a == 0) + (unsigned)(b == 0);
+		fprintf(f, "%-42s", moment_name[m]);
+		for (unsigned k = FAULT_KILL; k <= FAULT_POWER; k++)
+			missing += cell(f, atomic_load(&cover->at[m][k]),
+					no_death((enum moment)m, (enum fault)k));
+		fprintf(f, "\n");
+	}
+	fprintf(f, "%-42s%9s%9s%9s\n", "after a", "stop", "kill", "power");
+	for (unsigned l = 0; l < LAYER_N; l++) {
+		fprintf(f, "%-42s", layer_name[l]);
+		for (unsigned e = 0; e < ENDED_N; e++)
+			missing += cell(f, atomic_load(&cover->layer[l][e]),
+					no_start((enum layer)l, (enum ended)e));
+		fprintf(f, "\n");
 	}
 #define N(x) fprintf(f, "%s %" PRIu64 "  ", #x, atomic_load(&cover->x))
 	N(schedules), N(ops), N(restarts), N(kills), N(powers), N(cut_starts), N(laps), N(recycled);
@@ -146,7 +177,7 @@ unsigned cover_print(FILE *f, bool must)
 	    N(longs);
 	fprintf(f, "\n");
 	N(admitted), N(ram_only), N(reinserted), N(evicted), N(victims), N(quarantined), N(offline),
-	    N(refused), N(left), N(walked), N(damaged);
+	    N(returned), N(emptied), N(parked), N(refused), N(left), N(walked), N(damaged);
 	fprintf(f, "\n");
 #undef N
 	if (must && missing > 0)

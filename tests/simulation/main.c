@@ -7,10 +7,12 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,22 +20,22 @@
 #include "base/log.h"
 #include "tests/simulation/simulation.h"
 
-#define JOBS_MAX       16u
-#define OPS            2000u
-#define CHILD_SECONDS  60u
-#define SHRINK_SECONDS 30u
-#define TEXT           4096u
+#define JOBS_MAX 16u
 
 struct shared {
 	struct cover cover;
 	_Atomic uint64_t next, done;
-	_Atomic uint64_t at[JOBS_MAX];
+	_Atomic uint64_t at[JOBS_MAX]; /* 0: at none */
+	_Atomic bool stop;
 };
 
 static struct shared *shared;
+static volatile sig_atomic_t stopped;
+static const char *shard_file;
+static struct shard *shard;    /* NULL: nothing is kept */
 static int job_text[JOBS_MAX]; /* what a job has said, for failures that do not come again */
 static uint64_t first = 1, last = 100;
-static unsigned jobs = 1, ops = OPS;
+static unsigned jobs = 1, ops = SIM_OPS;
 static bool calm, verbose, keep_going, must_cover, twice, shrink_it = true;
 
 static double seconds(void)
@@ -62,137 +64,6 @@ static void run_seed(uint64_t seed)
 	plan_free(&p);
 }
 
-/* ---- one plan in a child ----------------------------------------------------------------------- */
-
-struct outcome {
-	bool failed;
-	char text[TEXT];
-};
-
-/* What a failure is about: its first line without numbers. */
-static void gist(const char *text, char out[200])
-{
-	const char *v = strstr(text, ", step ");
-	size_t n = 0;
-
-	v = v != NULL ? strchr(v + 7, ':') : text;
-	v = v != NULL ? v : text;
-	for (; *v != '\0' && *v != '\n' && n < 199; v++)
-		if (*v < '0' || *v > '9')
-			out[n++] = *v;
-	out[n] = '\0';
-}
-
-static void run_child(const struct plan *p, bool show, struct outcome *o)
-{
-	size_t n = 0;
-	int fd[2], status;
-	ssize_t got;
-	pid_t pid;
-
-	memset(o, 0, sizeof *o);
-	AZ(pipe(fd));
-	pid = fork();
-	A(pid >= 0);
-	if (pid == 0) {
-		close(fd[0]);
-		if (!show)
-			dup2(fd[1], STDERR_FILENO);
-		close(fd[1]);
-		alarm(show ? 600 : CHILD_SECONDS);
-		world_run(p, show);
-		_exit(0);
-	}
-	close(fd[1]);
-	while ((got = read(fd[0], o->text + n, TEXT - 1 - n)) > 0 || (got < 0 && errno == EINTR)) {
-		n += got > 0 ? (size_t)got : 0;
-		if (n == TEXT - 1) {
-			/* the start of what it has to say is enough, the end matters more */
-			memmove(o->text, o->text + TEXT / 2, n - TEXT / 2);
-			n -= TEXT / 2;
-		}
-	}
-	o->text[n] = '\0';
-	close(fd[0]);
-	A(waitpid(pid, &status, 0) == pid);
-	o->failed = status != 0;
-	if (WIFSIGNALED(status))
-		snprintf(o->text + n, TEXT - n, "died of signal %d (%s)\n", WTERMSIG(status),
-			 strsignal(WTERMSIG(status)));
-}
-
-/* ---- shrinking: delta debugging over the steps ------------------------------------------------- */
-
-static void shrink(struct plan *p, const struct outcome *was)
-{
-	double end = seconds() + SHRINK_SECONDS;
-	char want[200], have[200];
-	unsigned runs = 0;
-
-	gist(was->text, want);
-	for (unsigned chunk = (p->n + 1) / 2; chunk > 0 && seconds() < end;) {
-		bool any = false;
-
-		for (unsigned at = p->n; at > 0 && seconds() < end;) {
-			unsigned n = chunk < at ? chunk : at, from = at - n;
-			struct plan less = {.setup = p->setup, .n = p->n - n};
-			struct outcome o;
-
-			less.step = malloc((less.n + 1) * sizeof *less.step);
-			AN(less.step != NULL);
-			memcpy(less.step, p->step, from * sizeof *p->step);
-			memcpy(less.step + from, p->step + at, (p->n - at) * sizeof *p->step);
-			run_child(&less, false, &o);
-			runs++;
-			gist(o.text, have);
-			if (o.failed && strcmp(have, want) == 0) {
-				free(p->step);
-				p->step = less.step;
-				p->n = less.n;
-				any = true;
-			} else {
-				free(less.step);
-			}
-			at = from;
-		}
-		if (!any || chunk > 1)
-			chunk /= 2;
-	}
-	fprintf(stderr, "shrunk to %u steps in %u runs\n", p->n, runs);
-}
-
-static void report(uint64_t seed, int status, int said)
-{
-	struct outcome o;
-	struct plan p;
-
-	plan_make(&p, seed, ops, calm);
-	run_child(&p, false, &o);
-	if (!o.failed) {
-		fprintf(stderr,
-			"seed %" PRIu64 " failed with status %x, but not when it ran alone\n", seed,
-			(unsigned)status);
-		if (pread(said, o.text, TEXT - 1, 0) > 0)
-			fprintf(stderr, "%s", o.text);
-		plan_free(&p);
-		return;
-	}
-	fprintf(stderr, "seed %" PRIu64 " failed:\n%s", seed, o.text);
-	if (shrink_it) {
-		shrink(&p, &o);
-		run_child(&p, false, &o);
-		plan_print_setup(stderr, &p.setup);
-		for (unsigned i = 0; i < p.n && i < 200; i++)
-			plan_print_step(stderr, &p.setup, i, &p.step[i]);
-		fprintf(stderr, "%s", o.text);
-	}
-	if (verbose)
-		run_child(&p, true, &o);
-	fprintf(stderr, "again: tests/simulate --seed %" PRIu64 "%s%s --verbose\n", seed,
-		calm ? " --calm" : "", ops != OPS ? " with the same --ops" : "");
-	plan_free(&p);
-}
-
 /* ---- many seeds -------------------------------------------------------------------------------- */
 
 static pid_t start_job(unsigned job)
@@ -205,47 +76,103 @@ static pid_t start_job(unsigned job)
 	if (ftruncate(job_text[job], 0) < 0 || lseek(job_text[job], 0, SEEK_SET) < 0 ||
 	    dup2(job_text[job], STDERR_FILENO) < 0)
 		_exit(2);
+	signal(SIGINT, SIG_IGN); /* the parent says when */
+	signal(SIGTERM, SIG_IGN);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
 	for (;;) {
-		uint64_t seed = atomic_fetch_add(&shared->next, 1);
+		uint64_t seed;
 
+		if (atomic_load(&shared->stop))
+			_exit(0);
+		/* in this order, so that no seed is between the two */
+		atomic_store(&shared->at[job], atomic_load(&shared->next));
+		seed = atomic_fetch_add(&shared->next, 1);
 		if (seed > last)
 			_exit(0);
 		atomic_store(&shared->at[job], seed);
-		alarm(CHILD_SECONDS);
+		alarm(SIM_SECONDS);
 		run_seed(seed);
 		atomic_fetch_add(&shared->done, 1);
 	}
 }
 
+/* All seeds below this one have been run. */
+static uint64_t low_water(void)
+{
+	uint64_t low = atomic_load(&shared->next);
+
+	for (unsigned i = 0; i < jobs; i++) {
+		uint64_t at = atomic_load(&shared->at[i]);
+
+		low = at != 0 && at < low ? at : low;
+	}
+	return low <= last ? low : last + 1;
+}
+
+static void save(uint64_t failures)
+{
+	if (shard == NULL)
+		return;
+	shard->next = low_water();
+	shard->failures = failures;
+	memcpy(&shard->cover, &shared->cover, sizeof shard->cover);
+	shard_save(shard_file, shard);
+}
+
+static void show_progress(uint64_t failures, double began)
+{
+	uint64_t done = low_water() - first, all = last - first + 1,
+		 ran = atomic_load(&shared->done);
+	double rate = (double)ran / (seconds() - began);
+	char bar[31] = "..............................";
+
+	memset(bar, '#', done * 30 / all);
+	fprintf(stderr,
+		"%s[%s] %5.1f %%  %" PRIu64 " of %" PRIu64 ", %.0f a second, %" PRIu64
+		" failed, %.0f min left%s",
+		isatty(STDERR_FILENO) ? "\r" : "", bar, 100.0 * (double)done / (double)all, done,
+		all, rate, failures, rate > 0 ? (double)(all - done) / rate / 60 : 0.0,
+		isatty(STDERR_FILENO) ? "   " : "\n");
+}
+
+static void on_stop(int sig)
+{
+	(void)sig;
+	stopped = 1;
+}
+
 static int many(void)
 {
 	pid_t pid[JOBS_MAX] = {0};
-	unsigned running = 0, failures = 0;
+	const struct report_how how = {ops, calm, verbose, shrink_it};
+	unsigned running = 0;
+	uint64_t failures = shard != NULL ? shard->failures : 0;
 	double began = seconds(), told = began;
-	uint64_t all = last - first + 1;
-	bool stop = false;
+	bool stop = false, tty = isatty(STDERR_FILENO);
 
-	atomic_store(&shared->next, first);
+	atomic_store(&shared->next, shard != NULL ? shard->next : first);
 	for (unsigned i = 0; i < jobs; i++, running++) {
 		job_text[i] = memfd_create("simulate", MFD_CLOEXEC);
 		A(job_text[i] >= 0);
 		pid[i] = start_job(i);
 	}
+	signal(SIGINT, on_stop);
+	signal(SIGTERM, on_stop);
 	while (running > 0) {
 		int status;
 		pid_t who = waitpid(-1, &status, WNOHANG);
 
+		if (stopped && !stop) { /* each job ends what it is at */
+			stop = true;
+			atomic_store(&shared->stop, true);
+		}
 		if (who == 0) {
 			struct timespec ts = {.tv_nsec = 50000000};
-			double now = seconds();
 
-			if (now - told > 10) {
-				uint64_t done = atomic_load(&shared->done);
-
-				told = now;
-				fprintf(stderr,
-					"%" PRIu64 " of %" PRIu64 " schedules, %.0f a second\n",
-					done, all, (double)done / (now - began));
+			if (seconds() - told > (tty ? 1 : 20)) {
+				told = seconds();
+				show_progress(failures, began);
+				save(failures);
 			}
 			nanosleep(&ts, NULL);
 			continue;
@@ -254,29 +181,33 @@ static int many(void)
 			continue;
 		A(who > 0);
 		for (unsigned i = 0; i < jobs; i++) {
+			uint64_t seed = atomic_load(&shared->at[i]);
+
 			if (pid[i] != who)
 				continue;
 			pid[i] = 0;
 			running--;
+			atomic_store(&shared->at[i], 0);
 			if (status == 0)
 				continue;
 			failures++;
-			report(atomic_load(&shared->at[i]), status, job_text[i]);
+			report(&how, seed, status, job_text[i]);
 			if (keep_going && !stop) {
 				pid[i] = start_job(i);
 				running++;
 			} else {
 				stop = true;
-				atomic_store(&shared->next, last + 1);
+				atomic_store(&shared->stop, true);
 			}
 		}
 	}
-	fprintf(stderr, "%" PRIu64 " schedules in %.1f s\n", atomic_load(&shared->done),
-		seconds() - began);
-	if (cover_print(stdout, must_cover) > 0 && must_cover)
+	save(failures);
+	fprintf(stderr, "%s%" PRIu64 " schedules in %.1f s\n", tty ? "\n" : "",
+		atomic_load(&shared->done), seconds() - began);
+	if (cover_print(stdout, must_cover && !stopped) > 0 && must_cover && !stopped)
 		failures++;
-	printf("%" PRIu64 " passed, %u failed\n", atomic_load(&shared->done), failures);
-	return failures > 0 ? 1 : 0;
+	printf("%" PRIu64 " passed, %" PRIu64 " failed\n", atomic_load(&shared->done), failures);
+	return failures > 0 || stopped ? 1 : 0;
 }
 
 static int usage(void)
@@ -284,7 +215,7 @@ static int usage(void)
 	fprintf(
 	    stderr,
 	    "simulate [--seeds A-B] [--seed N] [--ops N] [--jobs N] [--calm] [--cover] [--twice] [--keep-going] "
-	    "[--no-shrink] [--verbose]\n"
+	    "[--no-shrink] [--verbose] [--shard FILE]\nsimulate --total FILE...\n"
 	    "  --seeds A-B   these schedules (1-100)\n"
 	    "  --seed N      this one; with --verbose all that happens in what is left after shrinking, "
 	    "or in the whole if it passes\n"
@@ -293,8 +224,10 @@ static int usage(void)
 	    "  --jobs N      processes\n"
 	    "  --cover       fail if a cell of the coverage table is empty\n"
 	    "  --twice       run each seed twice and compare\n"
-	    "  --keep-going  after a failure\n",
-	    OPS);
+	    "  --keep-going  after a failure\n"
+	    "  --shard FILE  keeps there how far it is and what it has met, and goes on from there\n"
+	    "  --total FILE  adds shards up\n",
+	    SIM_OPS);
 	return 2;
 }
 
@@ -307,6 +240,8 @@ static bool flag(const char *a, const char *v)
 		first = last = strtoull(v, NULL, 10);
 	else if (strcmp(a, "--ops") == 0)
 		ops = (unsigned)strtoul(v, NULL, 10);
+	else if (strcmp(a, "--shard") == 0)
+		shard_file = v;
 	else if (strcmp(a, "--jobs") == 0)
 		jobs = (unsigned)strtoul(v, NULL, 10);
 	else
@@ -314,8 +249,39 @@ static bool flag(const char *a, const char *v)
 	return true;
 }
 
+static int total(char *const *path, unsigned n)
+{
+	static struct cover sum;
+	uint64_t all = shard_total(path, n, &sum);
+
+	cover = &sum;
+	if (all == 0)
+		return 2;
+	(void)cover_print(stdout, true);
+	printf("%" PRIu64 " schedules\n", all);
+	return 0;
+}
+
+/* Takes up what the shard's file says. */
+static bool resume(void)
+{
+	static struct shard s;
+
+	s.first = s.next = first;
+	s.last = last;
+	if (!shard_load(shard_file, &s)) {
+		fprintf(stderr, "%s is of other seeds, or of another version\n", shard_file);
+		return false;
+	}
+	memcpy(&shared->cover, &s.cover, sizeof s.cover);
+	shard = &s;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 2 && strcmp(argv[1], "--total") == 0)
+		return total(argv + 2, (unsigned)argc - 2);
 	for (int i = 1; i < argc; i++) {
 		const char *a = argv[i], *v = i + 1 < argc ? argv[i + 1] : NULL;
 
@@ -339,10 +305,17 @@ int main(int argc, char **argv)
 	if (jobs < 1 || jobs > JOBS_MAX || ops < 1 || last < first)
 		return usage();
 	quiet();
+	/* a schedule opens its store many times: memory is kept, and only what is used is zeroed */
+	(void)mallopt(M_MMAP_THRESHOLD, 256 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 256 << 20);
+	(void)mallopt(M_TOP_PAD, 4 << 20);
+	(void)prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
 	shared =
 	    mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	A(shared != MAP_FAILED);
 	cover = &shared->cover;
+	if (shard_file != NULL && !resume())
+		return 2;
 	if (verbose && first == last) {
 		struct plan p;
 		struct outcome o;

@@ -10,6 +10,9 @@
  *  [M-1] A value leaves without being asked only after the store's hook has named it (model_gone).
  *  [M-2] A process that dies leaves each operation under way done or not done.
  *  [M-3] After a power cut the key may be what it could have been at any time since the promise began.
+ *  [M-5] While a start is still reading its disks a value may be hidden: a get may miss it, and a set may take its
+ *        place. Who has seen it once sees it from then on; but of two records of a key that a power cut or a kill
+ *        left, a get may see the older until the newer has been read.
  *  [M-4] What left because it could not be read or written, or because the index was full, may be back after
  *        a start, unless the key was deleted (answered so, not "not found") since.
  */
@@ -20,6 +23,8 @@
 #include "tests/simulation/simulation.h"
 
 #define EVICTABLE (1u << 31)
+#define HIDDEN    (1u << 30)
+#define EPOCH     (HIDDEN - 1)
 #define CONFS     1024u
 #define PASTS     64u
 
@@ -91,6 +96,39 @@ static void add(struct mkey *k, const struct conf *c)
 	k->conf[k->n++] = *c;
 }
 
+/* Operation p takes effect in c, as if the key were val. */
+static void take(const struct model *m, const struct mkey *k, unsigned p, uint32_t val,
+		 struct conf *c)
+{
+	switch (k->pend[p].ask) {
+	case ASK_GET:
+		c->res[p] = DONE_SAW + val;
+		break;
+	case ASK_SET:
+	case ASK_ADD:
+		if (val == 0) {
+			c->val = k->pend[p].epoch;
+			/* in RAM alone, until it is seen on disk */
+			if (m->setup->admit == STORE_ADMIT_SECOND)
+				c->val |= EVICTABLE;
+			c->res[p] = DONE_OK;
+		} else if (val == k->pend[p].epoch) {
+			c->res[p] = k->pend[p].ask == ASK_SET ? DONE_OK : DONE_EXISTS;
+		} else {
+			c->res[p] = DONE_CONFLICT;
+		}
+		break;
+	case ASK_DELETE:
+		c->val = 0;
+		c->res[p] = val != 0 ? DONE_OK : DONE_MISS;
+		break;
+	case ASK_FLUSH:
+		c->val = 0;
+		c->res[p] = DONE_OK;
+		break;
+	}
+}
+
 /* Everything that may happen without an answer. */
 static void close_over(const struct model *m, struct mkey *k)
 {
@@ -105,38 +143,18 @@ static void close_over(const struct model *m, struct mkey *k)
 		}
 		for (unsigned p = 0; p < SIM_PENDING; p++) {
 			struct conf e = c;
-			uint32_t val = c.val & ~EVICTABLE;
 
 			if (!k->pend[p].used || c.res[p] != NOT_YET)
 				continue;
-			switch (k->pend[p].ask) {
-			case ASK_GET:
-				e.res[p] = DONE_SAW + val;
-				break;
-			case ASK_SET:
-			case ASK_ADD:
-				if (val == 0) {
-					e.val = k->pend[p].epoch;
-					/* in RAM alone, until it is seen on disk */
-					if (m->setup->admit == STORE_ADMIT_SECOND)
-						e.val |= EVICTABLE;
-					e.res[p] = DONE_OK;
-				} else if (val == k->pend[p].epoch) {
-					e.res[p] =
-					    k->pend[p].ask == ASK_SET ? DONE_OK : DONE_EXISTS;
-				} else {
-					e.res[p] = DONE_CONFLICT;
-				}
-				break;
-			case ASK_DELETE:
-				e.val = 0;
-				e.res[p] = val != 0 ? DONE_OK : DONE_MISS;
-				break;
-			case ASK_FLUSH:
-				e.val = 0;
-				e.res[p] = DONE_OK;
-				break;
+			if (c.val & HIDDEN && k->pend[p].ask != ASK_DELETE &&
+			    k->pend[p].ask != ASK_FLUSH) {
+				struct conf h = c;
+
+				take(m, k, p, 0, &h);
+				add(k, &h);
+				e.val &= ~HIDDEN;
 			}
+			take(m, k, p, c.val & EPOCH, &e);
 			add(k, &e);
 		}
 	}
@@ -145,7 +163,7 @@ static void close_over(const struct model *m, struct mkey *k)
 static bool possible(const struct mkey *k, uint32_t val)
 {
 	for (unsigned i = 0; i < k->n; i++)
-		if ((k->conf[i].val & ~EVICTABLE) == val)
+		if ((k->conf[i].val & EPOCH) == val)
 			return true;
 	return false;
 }
@@ -182,8 +200,8 @@ static void settle(struct mkey *k, unsigned nth, uint32_t res, uint64_t now)
 	k->pend[nth].used = false;
 	k->npend--;
 	for (unsigned i = 0; i < n && k->n > 0; i++)
-		if (!possible(k, old[i].val & ~EVICTABLE))
-			past(k, old[i].val & ~EVICTABLE, now);
+		if (!possible(k, old[i].val & EPOCH))
+			past(k, old[i].val & EPOCH, now);
 	free(old);
 }
 
@@ -197,7 +215,7 @@ static const char *ask_name(enum ask a)
 static void explain(const struct mkey *k)
 {
 	for (unsigned i = 0; i < k->n && i < 12; i++)
-		fprintf(stderr, "    could be: epoch %u%s\n", k->conf[i].val & ~EVICTABLE,
+		fprintf(stderr, "    could be: epoch %u%s\n", k->conf[i].val & EPOCH,
 			k->conf[i].val & EVICTABLE ? " (may have left)" : "");
 	for (unsigned i = 0; i < SIM_PENDING; i++)
 		if (k->pend[i].used)
@@ -206,6 +224,23 @@ static void explain(const struct mkey *k)
 	for (unsigned i = 0; i < k->npast && i < 6; i++)
 		fprintf(stderr, "    was: epoch %u until %.6f s\n", k->past[i].val,
 			(double)k->past[i].until / 1e9);
+}
+
+/* [M-5] What has been seen was still to be read, and so may be a newer one. */
+static void newer_hidden(struct mkey *k, unsigned nth, uint32_t seen)
+{
+	bool there = false;
+
+	for (unsigned i = 0; i < k->n; i++)
+		there = there || ((k->conf[i].val & EPOCH) == seen &&
+				  k->conf[i].res[nth] == DONE_SAW + seen);
+	for (unsigned i = 0, n = k->n; there && i < n; i++)
+		if (k->conf[i].val & HIDDEN && (k->conf[i].val & EPOCH) > seen) {
+			struct conf c = k->conf[i];
+
+			c.res[nth] = DONE_SAW + seen;
+			add(k, &c);
+		}
 }
 
 unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch)
@@ -257,6 +292,8 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 		return;
 	}
 	close_over(m, k);
+	if (ask == ASK_GET && st == STORE_OK)
+		newer_hidden(k, nth, seen);
 	if (res != NOT_YET) {
 		bool any = false;
 
@@ -295,7 +332,7 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 		return;
 	close_over(m, k);
 	for (unsigned i = 0; i < k->n; i++) {
-		uint32_t val = k->conf[i].val & ~EVICTABLE;
+		uint32_t val = k->conf[i].val & EPOCH;
 		bool known = false;
 
 		if (val == 0 || (epoch != 0 && val != epoch))
@@ -309,6 +346,28 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 	close_over(m, k);
 }
 
+void model_unread(struct model *m, unsigned key)
+{
+	struct mkey *k = &m->key[key];
+
+	if (k->damaged)
+		return;
+	close_over(m, k);
+	for (unsigned i = 0, n = k->n; i < n; i++)
+		for (unsigned p = 0; p < SIM_PENDING; p++) {
+			struct conf e = k->conf[i];
+
+			if (!k->pend[p].used)
+				continue;
+			e.res[p] = NOT_YET;
+			take(m, k, p, 0, &e);
+			if (k->pend[p].ask == ASK_GET)
+				e.val = k->conf[i].val;
+			add(k, &e);
+		}
+	close_over(m, k);
+}
+
 void model_there(struct model *m, unsigned key, uint32_t epoch, uint64_t now)
 {
 	struct mkey *k = &m->key[key];
@@ -316,15 +375,41 @@ void model_there(struct model *m, unsigned key, uint32_t epoch, uint64_t now)
 	if (k->damaged || k->npend > 0)
 		return;
 	for (unsigned i = 0; i < k->n; i++)
-		if (k->conf[i].val == (epoch | EVICTABLE)) {
+		if ((k->conf[i].val & ~HIDDEN) == (epoch | EVICTABLE)) {
 			for (unsigned j = 0; j < k->n; j++)
-				if ((k->conf[j].val & ~EVICTABLE) != epoch)
-					past(k, k->conf[j].val & ~EVICTABLE, now);
+				if ((k->conf[j].val & EPOCH) != epoch)
+					past(k, k->conf[j].val & EPOCH, now);
 			k->n = 1;
 			memset(&k->conf[0], 0, sizeof k->conf[0]);
 			k->conf[0].val = epoch;
 			return;
 		}
+}
+
+void model_hide(struct model *m, bool hidden)
+{
+	for (unsigned i = 0; i < m->setup->keys; i++) {
+		struct mkey *k = &m->key[i];
+		struct conf *old;
+		unsigned n;
+
+		if (k->damaged)
+			continue;
+		close_over(m, k);
+		n = k->n;
+		old = malloc(n * sizeof *old);
+		AN(old != NULL);
+		memcpy(old, k->conf, n * sizeof *old);
+		k->n = 0;
+		for (unsigned c = 0; c < n; c++) {
+			if (!hidden)
+				old[c].val &= ~HIDDEN;
+			else if ((old[c].val & EPOCH) != 0)
+				old[c].val |= HIDDEN;
+			add(k, &old[c]);
+		}
+		free(old);
+	}
 }
 
 void model_damaged(struct model *m, unsigned key)
@@ -357,7 +442,7 @@ static void restart(const struct model *m, struct mkey *k, bool power, uint64_t 
 
 	close_over(m, k);
 	for (unsigned i = 0; i < k->n; i++)
-		val[n++] = k->conf[i].val & ~EVICTABLE;
+		val[n++] = k->conf[i].val & EPOCH;
 	for (unsigned i = 0; power && i < k->npast; i++)
 		if (k->past[i].until >= since && n < CONFS)
 			val[n++] = k->past[i].val;

@@ -20,15 +20,25 @@ uint64_t plan_mix(uint64_t x)
 
 /* ---- keys and values --------------------------------------------------------------------------- */
 
-unsigned key_name(char out[SIM_KEY_MAX + 1], unsigned key)
+const char *key_name(unsigned key, unsigned *len)
 {
-	int n = snprintf(out, SIM_KEY_MAX + 1, "key-%u", key);
+	static struct {
+		char text[SIM_KEY_MAX + 1];
+		uint8_t n;
+	} name[SIM_KEYS];
 
-	if (key % 9 == 4) /* long ones: heads cross pages */
-		for (; n < (int)SIM_KEY_MAX - (int)(key % 5); n++)
-			out[n] = (char)('a' + n % 26);
-	out[n] = '\0';
-	return (unsigned)n;
+	if (name[key].n == 0) {
+		char *text = name[key].text;
+		int n = snprintf(text, sizeof name[key].text, "key-%u", key);
+
+		if (key % 9 == 4) /* long ones: heads cross pages */
+			for (; n < (int)SIM_KEY_MAX - (int)(key % 5); n++)
+				text[n] = (char)('a' + n % 26);
+		text[n] = '\0';
+		name[key].n = (uint8_t)n;
+	}
+	*len = name[key].n;
+	return name[key].text;
 }
 
 uint32_t value_len(const struct setup *s, unsigned key, uint32_t epoch)
@@ -48,25 +58,28 @@ uint32_t value_len(const struct setup *s, unsigned key, uint32_t epoch)
 	return STORE_WHOLE_MAX + 1 + (uint32_t)(x % (most - STORE_WHOLE_MAX));
 }
 
+#define STEP_OF_WORDS 0x9e3779b97f4a7c15ull
+
+/* The at-th eight bytes of a value; the next is one step more, which compilers do several at a time. */
 static uint64_t word(unsigned key, uint32_t epoch, uint32_t at)
 {
-	return ((uint64_t)key << 40 ^ (uint64_t)epoch << 20 ^ at) * 0x9e3779b97f4a7c15ull;
+	return (((uint64_t)key << 40 ^ (uint64_t)epoch << 20) + at) * STEP_OF_WORDS;
 }
 
 /* Chunks begin at multiples of eight: all but the tail is whole words. */
 void value_fill(uint8_t *to, uint32_t from, uint32_t n, unsigned key, uint32_t epoch)
 {
 	uint32_t words = from % 8 == 0 ? n / 8 : 0;
+	uint64_t x = word(key, epoch, from / 8);
 
 	for (uint32_t i = 0; i < words; i++) {
-		uint64_t x = word(key, epoch, from / 8 + i);
-
 		memcpy(to + 8ul * i, &x, 8);
+		x += STEP_OF_WORDS;
 	}
 	for (uint32_t i = words * 8; i < n;) {
 		uint32_t at = from + i, in = at % 8, k = 8 - in < n - i ? 8 - in : n - i;
-		uint64_t x = word(key, epoch, at / 8);
 
+		x = word(key, epoch, at / 8);
 		memcpy(to + i, (const char *)&x + in, k);
 		i += k;
 	}
@@ -75,18 +88,19 @@ void value_fill(uint8_t *to, uint32_t from, uint32_t n, unsigned key, uint32_t e
 bool value_is(const uint8_t *v, uint32_t from, uint32_t n, unsigned key, uint32_t epoch)
 {
 	uint32_t words = from % 8 == 0 ? n / 8 : 0;
-	uint64_t wrong = 0, have;
+	uint64_t wrong = 0, have, x = word(key, epoch, from / 8);
 
 	for (uint32_t i = 0; i < words; i++) {
 		memcpy(&have, v + 8ul * i, 8);
-		wrong |= have ^ word(key, epoch, from / 8 + i);
+		wrong |= have ^ x;
+		x += STEP_OF_WORDS;
 	}
 	if (wrong != 0)
 		return false;
 	for (uint32_t i = words * 8; i < n;) {
 		uint32_t at = from + i, in = at % 8, k = 8 - in < n - i ? 8 - in : n - i;
-		uint64_t x = word(key, epoch, at / 8);
 
+		x = word(key, epoch, at / 8);
 		if (memcmp(v + i, (const char *)&x + in, k) != 0)
 			return false;
 		i += k;
@@ -130,11 +144,13 @@ static void make_setup(struct setup *s, struct dice *d, uint64_t seed)
 	if (s->middle > s->item_max)
 		s->middle = (uint32_t)s->item_max;
 	most = s->size * s->paths / (s->small / 3 + s->middle / 6 + STORE_WHOLE_MAX / 10);
-	s->keys = (unsigned)(between(d, most / 2, most * 2) + 20);
+	s->keys = (unsigned)(between(d, most / 3, most) + 20);
 	if (s->keys > SIM_KEYS)
 		s->keys = SIM_KEYS;
 	s->ram = rnd(d, 4) == 0 ? 4096 : between(d, 16384, 1 << 20);
 	s->buffers = between(d, 2 * STORE_WHOLE_MAX, 40 * STORE_WHOLE_MAX);
+	if (rnd(d, 4) == 0) /* somebody waits for memory most of the time */
+		s->buffers = between(d, s->workers, 2 * s->workers) * 2 * STORE_WHOLE_MAX;
 	s->sync_ns = between(d, 20, 200) * NS_PER_MS;
 	s->mean_value = rnd(d, 4) == 0 ? between(d, 8192, 16384) : between(d, 1024, 4096);
 	s->align = rnd(d, 3) == 0 ? 4096 : 512;
@@ -144,6 +160,7 @@ static void make_setup(struct setup *s, struct dice *d, uint64_t seed)
 	s->device = rnd(d, 4) == 0;
 	s->write_budget = rnd(d, 6) == 0 ? between(d, 1 << 20, 8 << 20) : 0;
 	s->faults = rnd(d, 10) < 6;
+	s->io_timeout_ns = s->faults && rnd(d, 2) == 0 ? between(d, 50, 250) * NS_PER_MS : 0;
 	s->sim = (struct sim_config){.align = s->align};
 	switch (rnd(d, 4)) {
 	case 0: /* all alike: what is under way together ends together */
@@ -168,7 +185,7 @@ struct maker {
 	struct dice d;
 	unsigned cap;
 	uint32_t epoch[SIM_KEYS];
-	bool away[SIM_PATHS];
+	unsigned heal_at; /* operation; 0: all paths work */
 };
 
 static struct step *add(struct maker *m, enum step_kind kind)
@@ -215,23 +232,98 @@ static void add_op(struct maker *m)
 	}
 }
 
-static void add_fault(struct maker *m)
+static uint8_t any_place(struct maker *m, enum fault f)
+{
+	for (;;) {
+		enum place p = (enum place)rnd(&m->d, PLACE_N);
+
+		if (cover_can(p, f))
+			return (uint8_t)p;
+	}
+}
+
+static void add_fault(struct maker *m, unsigned did)
 {
 	const struct setup *s = &m->p->setup;
+	enum fault f = (enum fault)rnd(&m->d, FAULT_KILL);
 	struct step *st;
 
-	if (rnd(&m->d, 8) == 0) {
-		unsigned p = (unsigned)rnd(&m->d, s->paths);
-
-		st = add(m, m->away[p] ? STEP_HEAL : STEP_DISK);
-		st->n = p;
-		m->away[p] = !m->away[p];
-		return;
+	if (rnd(&m->d, 16) == 0) {
+		st = add(m, rnd(&m->d, 2) == 0 ? STEP_DISK : STEP_FULL);
+		st->n = rnd(&m->d, s->paths);
+		f = FAULT_OUT;
+		if (s->paths > 1 && rnd(&m->d, 2) == 0) { /* while the others are told */
+			st = add(m, rnd(&m->d, 2) == 0 ? STEP_KILL : STEP_POWER);
+			st->aim = AIM_PLACE;
+			st->place = rnd(&m->d, 3) == 0 ? PLACE_SUPER_SYNC : PLACE_EPOCH;
+			st->n = rnd(&m->d, 2);
+			if (rnd(&m->d, 2) == 0) { /* waits for that, too */
+				st = add(m, STEP_FLUSH);
+				st->worker = (uint8_t)rnd(&m->d, s->workers);
+			}
+		}
+	} else if (s->io_timeout_ns != 0 && rnd(&m->d, 6) == 0) {
+		st = add(m, STEP_FAULT); /* beside the recycler */
+		st->fault = FAULT_LATE;
+		st->aim = AIM_PLACE;
+		st->place = PLACE_GET_WHOLE;
+	} else {
+		st = add(m, STEP_FAULT);
+		st->fault = (uint8_t)f;
+		if (rnd(&m->d, 3) > 0) {
+			st->aim = AIM_PLACE;
+			st->place = any_place(m, f);
+			st->n = rnd(&m->d, rnd(&m->d, 3) == 0 ? 20 : 3);
+		} else {
+			st->aim = (uint8_t)rnd(&m->d, AIM_PLACE);
+			st->n = rnd(&m->d, rnd(&m->d, 3) == 0 ? 3 : 60);
+		}
 	}
-	st = add(m, STEP_FAULT);
-	st->fault = (uint8_t)rnd(&m->d, FAULT_GONE);
-	st->aim = (uint8_t)rnd(&m->d, AIM_N);
-	st->n = rnd(&m->d, rnd(&m->d, 3) == 0 ? 3 : 60);
+	if (m->heal_at == 0 && (f == FAULT_OUT || f == FAULT_HANGS))
+		m->heal_at = did + (unsigned)between(&m->d, 10, 300);
+}
+
+/* All paths work again, and are mostly told so at once; else by the next start. */
+static void add_heal(struct maker *m)
+{
+	const struct setup *s = &m->p->setup;
+
+	m->heal_at = 0;
+	add(m, STEP_HEAL_ALL);
+	for (unsigned i = 0; i < s->paths; i++)
+		if (rnd(&m->d, 4) > 0) {
+			struct step *st = add(m, STEP_ONLINE);
+
+			st->worker = (uint8_t)rnd(&m->d, s->workers);
+			st->n = i;
+			st->turns = (uint8_t)rnd(&m->d, 8);
+		}
+}
+
+static void add_crash(struct maker *m)
+{
+	uint64_t k = rnd(&m->d, 9), how = rnd(&m->d, 8);
+	struct step *st = add(m, k < 4 ? STEP_KILL : k < 8 ? STEP_POWER : STEP_STOP);
+
+	if (how < 3) {
+		st->aim = AIM_PLACE;
+		st->place = (uint8_t)rnd(&m->d, PLACE_N);
+		st->n = rnd(&m->d, 6);
+	} else if (how == 3) {
+		st->aim = AIM_YIELD;
+		st->n = rnd(&m->d, 30);
+	} else if (how == 4) {
+		st->aim = AIM_RARE;
+		st->n = rnd(&m->d, 8);
+	} else {
+		st->aim = (uint8_t)rnd(&m->d, AIM_START);
+		st->n = rnd(&m->d, 4) == 0 ? 0 : rnd(&m->d, 40);
+	}
+	if (rnd(&m->d, 5) == 0) { /* and the start that follows is cut, too */
+		st = add(m, rnd(&m->d, 2) == 0 ? STEP_KILL : STEP_POWER);
+		st->aim = AIM_START;
+		st->n = rnd(&m->d, 80);
+	}
 }
 
 void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
@@ -243,26 +335,18 @@ void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
 	make_setup(&p->setup, &m.d, seed);
 	if (calm)
 		p->setup.faults = false;
-	faults = p->setup.faults ? (unsigned)between(&m.d, 1, 12) : 0;
+	faults = p->setup.faults ? (unsigned)between(&m.d, 1, 16) : 0;
 	crash = ops / (unsigned)between(&m.d, 3, 6);
 	while (did < ops) {
 		uint64_t x = rnd(&m.d, 1000);
 		struct step *st;
 
 		if (rnd(&m.d, ops) < faults)
-			add_fault(&m);
-		if (rnd(&m.d, crash) == 0) {
-			uint64_t k = rnd(&m.d, 9);
-
-			st = add(&m, k < 4 ? STEP_KILL : k < 8 ? STEP_POWER : STEP_STOP);
-			st->aim = (uint8_t)rnd(&m.d, AIM_START);
-			st->n = rnd(&m.d, 4) == 0 ? 0 : rnd(&m.d, 40);
-			if (rnd(&m.d, 5) == 0) { /* and the start that follows is cut, too */
-				st = add(&m, rnd(&m.d, 2) == 0 ? STEP_KILL : STEP_POWER);
-				st->aim = AIM_START;
-				st->n = rnd(&m.d, 80);
-			}
-		}
+			add_fault(&m, did);
+		if (m.heal_at != 0 && did >= m.heal_at)
+			add_heal(&m);
+		if (rnd(&m.d, crash) == 0)
+			add_crash(&m);
 		if (x < 12) {
 			st = add(&m, STEP_PASS);
 			st->n = rnd(&m.d, 3) == 0 ? rnd(&m.d, 3 * p->setup.sync_ns)
@@ -299,10 +383,12 @@ void plan_print_setup(FILE *f, const struct setup *s)
 		"seed %" PRIu64 ": %u path%s of %" PRIu64
 		" KiB (%s, %u-byte sectors), %u workers, %u keys, "
 		"values to %" PRIu64 ", RAM %" PRIu64 " KiB, buffers %" PRIu64 " KiB, sync %" PRIu64
-		" ms, admit %s, index for %" PRIu64 "-byte values, %u at a time\n",
+		" ms, time-out %" PRIu64 " ms, admit %s, index for %" PRIu64
+		"-byte values, %u at a time\n",
 		s->seed, s->paths, s->paths == 1 ? "" : "s", s->size >> 10,
 		s->device ? "devices" : "files", s->align, s->workers, s->keys, s->item_max,
 		s->ram >> 10, s->buffers >> 10, (uint64_t)(s->sync_ns / NS_PER_MS),
+		(uint64_t)(s->io_timeout_ns / NS_PER_MS),
 		s->admit == STORE_ADMIT_ALL ? "all" : "second", s->mean_value, s->slots);
 }
 
@@ -325,6 +411,13 @@ void plan_print_step(FILE *f, const struct setup *s, unsigned i, const struct st
 	};
 
 	fprintf(f, "%5u  ", i);
+	static const char *const place[] = {
+#define X(n, s) s,
+	    PLACES(X)
+#undef X
+	};
+	const char *at = st->aim == AIM_PLACE ? place[st->place] : aim[st->aim];
+
 	switch (st->kind) {
 	case STEP_SET:
 	case STEP_ADD:
@@ -344,15 +437,17 @@ void plan_print_step(FILE *f, const struct setup *s, unsigned i, const struct st
 		break;
 	case STEP_FAULT:
 		fprintf(f, "%s: %s, in %" PRIu64 " submits of %s", kind[st->kind], fault[st->fault],
-			st->n, aim[st->aim]);
+			st->n, at);
 		break;
 	case STEP_DISK:
+	case STEP_FULL:
 	case STEP_HEAL:
+	case STEP_ONLINE:
 		fprintf(f, "%s: %" PRIu64, kind[st->kind], st->n);
 		break;
 	case STEP_KILL:
 	case STEP_POWER:
-		fprintf(f, "%s in %" PRIu64 " submits of %s", kind[st->kind], st->n, aim[st->aim]);
+		fprintf(f, "%s in %" PRIu64 " submits of %s", kind[st->kind], st->n, at);
 		break;
 	default:
 		fprintf(f, "%s", kind[st->kind]);

@@ -4,32 +4,44 @@
 
 SIM_SHRINK    ?= 5
 simulate_src  := $(sort $(wildcard tests/simulation/*.c))
-simulate_obj  := $(patsubst %.c,$(BUILD)/obj/shrunk/%.o,$(simulate_src) $(store_src))
+# envelope.c is of ocache alone, and wants its library
+simulate_obj  := $(patsubst %.c,$(BUILD)/obj/shrunk/%.o,$(simulate_src) \
+                   $(filter-out valcached/store/shm.c,$(store_src)) $(io_src) \
+                   $(filter-out base/envelope.c,$(base_src)))
 
-$(BUILD)/obj/shrunk/%.o: %.c Makefile
-	@mkdir -p $(@D)
-	$(call say,CC,$< shrunk) $(CC) $(ALLC) -DSTORE_SHRINK=$(SIM_SHRINK) -MMD -MP -c -o $@ $<
+# A million schedules are worth a slower build: all of it, io and base, too, in one piece.
+SIM_OPT       ?= $(if $(SAN),,-O3 -flto=auto)
 
-$(BUILD)/tests/simulate: $(simulate_obj) $(call ar,io base)
+$(BUILD)/obj/shrunk/%.o: %.c Makefile tests/simulation/rules.mk
 	@mkdir -p $(@D)
-	$(LINK) $(io_libs) $(base_libs)
+	$(call say,CC,$< shrunk) $(CC) $(ALLC) $(SIM_OPT) -DSTORE_SHRINK=$(SIM_SHRINK) -MMD -MP -c -o $@ $<
+
+$(BUILD)/tests/simulate: $(simulate_obj)
+	@mkdir -p $(@D)
+	$(call say,LD,$@) $(CC) $(ALLL) $(OPT) $(SIM_OPT) -o $@ $(filter %.o,$^) $(io_libs) $(base_libs)
 $(BUILD)/tests/simulate-full: $(call obj,$(simulate_src)) $(call ar,store io base)
 	@mkdir -p $(@D)
 	$(LINK) $(io_libs) $(base_libs)
 
 unit: $(BUILD)/tests/simulate $(BUILD)/tests/simulate-full
 
-# --- runs: CI's, the same under the sanitizers, and the long one (a shard of it by SIM_SEEDS) ------
+# --- runs: CI's, the same under the sanitizers, and the long one, which goes on where it was stopped ----
 SIM_JOBS  ?= 2
+SIM_CI    ?= 1-16000
+SIM_ASAN  ?= 1-300
 SIM_SEEDS ?= 1-1000000
-SIM_CI    ?= 1-1000
+SIM_DIR   ?= $(BUILD)/simulate
 
-.PHONY: simulate simulate-asan simulate-long
+.PHONY: simulate simulate-asan simulate-long simulate-total
 simulate: $(BUILD)/tests/simulate
 	BUILD=$(BUILD) SIM_NO_MAKE=1 tests/simulate --list
-	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS)
+	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS) --cover
 simulate-asan:
 	+$(MAKE) BUILD=build/asan OPT='-O1 -g' SAN='$(ASAN_FLAGS)' CFLAGS=-DDIAGNOSTIC build/asan/tests/simulate
-	build/asan/tests/simulate --seeds 1-100 --jobs $(SIM_JOBS) --calm
+	build/asan/tests/simulate --seeds $(SIM_ASAN) --jobs $(SIM_JOBS)
 simulate-long: $(BUILD)/tests/simulate
-	nice -n 15 $(BUILD)/tests/simulate --seeds $(SIM_SEEDS) --jobs $(SIM_JOBS) --keep-going --cover
+	@mkdir -p $(SIM_DIR)
+	nice -n 19 $(BUILD)/tests/simulate --seeds $(SIM_SEEDS) --jobs $(SIM_JOBS) --keep-going --shard $(SIM_DIR)/$(SIM_SEEDS)
+	$(BUILD)/tests/simulate --total $(SIM_DIR)/*-*[0-9]
+simulate-total: $(BUILD)/tests/simulate
+	$(BUILD)/tests/simulate --total $(SIM_DIR)/*-*[0-9]

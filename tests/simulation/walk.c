@@ -18,10 +18,8 @@
 #include "base/xxh.h"
 #include "tests/simulation/simulation.h"
 
-#define SEG ((uint64_t)FORMAT_SEG_MIN)
-
 struct rec {
-	uint64_t hash, seq, loc, generation;
+	uint64_t hash, seq, loc, place, generation;
 	uint8_t type;
 };
 
@@ -33,7 +31,6 @@ struct lives {
 
 struct walk {
 	struct world *w;
-	uint8_t *mem;
 	struct rec *rec;
 	size_t n, cap;
 	uint64_t flush;
@@ -41,14 +38,7 @@ struct walk {
 
 static unsigned key_at(const uint8_t *mem, const struct format_record *r)
 {
-	char name[SIM_KEY_MAX + 1];
-	unsigned k;
-
-	if (r->key_len < 5 || r->key_len > SIM_KEY_MAX)
-		return SIM_KEYS;
-	memcpy(name, mem + sizeof *r, r->key_len);
-	name[r->key_len] = '\0';
-	return sscanf(name, "key-%u", &k) == 1 && k < SIM_KEYS ? k : SIM_KEYS;
+	return key_of((const char *)mem + sizeof *r, r->key_len);
 }
 
 static void take(struct walk *v, const struct path *p, uint32_t seg, const uint8_t *mem,
@@ -64,6 +54,7 @@ static void take(struct walk *v, const struct path *p, uint32_t seg, const uint8
 	x = &v->rec[v->n++];
 	*x = (struct rec){.seq = r->seq,
 			  .loc = loc_of(p, seg, r->units_at),
+			  .place = place_on(p, loc_of(p, seg, r->units_at)),
 			  .generation = r->generation,
 			  .type = r->type};
 	if (r->type == FORMAT_DROP) {
@@ -92,21 +83,20 @@ static int by_place(const void *a, const void *b)
 static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 {
 	struct store *s = v->w->s;
-	uint8_t *mem = v->mem;
+	const uint8_t *mem = sim_disk_bytes(v->w->env, v->w->path[p->index]) + seg_offset(p, seg);
 	const struct format_segment *h = (const struct format_segment *)(const void *)mem;
 	const struct format_footer *f =
-	    (const struct format_footer *)(const void *)(mem + SEG - FORMAT_ALIGN);
+	    (const struct format_footer *)(const void *)(mem + SIM_SEG - FORMAT_ALIGN);
 	uint64_t gen = atomic_load(&p->seg[seg].generation);
 	struct format_entry *e = NULL;
 	uint32_t listed = 0;
 
-	sim_disk_peek(v->w->env, v->w->path[p->index], seg_offset(p, seg), mem, SEG);
 	if (gen == 0)
 		return;
 	if (!segment_good(h, s->id_seed, s->id, seg) || h->generation != gen)
 		violation("path %u segment %u: the header on disk is not of generation %" PRIu64,
 			  p->index, seg, gen);
-	if (footer_good(f, s->id_seed, gen, SEG) &&
+	if (footer_good(f, s->id_seed, gen, SIM_SEG) &&
 	    table_good(f, (const struct format_entry *)(const void *)(mem + f->table_off),
 		       s->id_seed)) {
 		e = malloc((f->entries + 1) * sizeof *e);
@@ -114,13 +104,13 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 		memcpy(e, mem + f->table_off, f->entries * sizeof *e);
 		qsort(e, f->entries, sizeof *e, by_place);
 	}
-	for (uint32_t off = FORMAT_ALIGN; off + FORMAT_ALIGN <= SEG - FORMAT_ALIGN;) {
+	for (uint32_t off = FORMAT_ALIGN; off + FORMAT_ALIGN <= SIM_SEG - FORMAT_ALIGN;) {
 		struct format_block b;
 		uint32_t at = FORMAT_BLOCK;
 		bool whole = true;
 
 		memcpy(&b, mem + off, sizeof b);
-		if (!block_good(&b, s->id_seed, gen, off, SEG - off)) {
+		if (!block_good(&b, s->id_seed, gen, off, SIM_SEG - off)) {
 			off += FORMAT_ALIGN;
 			continue;
 		}
@@ -146,7 +136,7 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 					whole = false;
 				}
 			} else if (r.type != FORMAT_VALUE ||
-				   value_whole(mem + off + at, &r, mem + SEG)) {
+				   value_whole(mem + off + at, &r, mem + SIM_SEG)) {
 				take(v, p, seg, mem + off + at, &r);
 			} else {
 				whole = false;
@@ -194,18 +184,16 @@ struct slots {
 static void explain(const struct walk *v, const struct index_ref *ref, unsigned key)
 {
 	struct store *s = v->w->s;
-	char name[SIM_KEY_MAX + 1];
-	uint64_t hash = 0;
+	uint64_t hash = key < SIM_KEYS ? world_hash(key) : 0;
 
-	if (key < SIM_KEYS)
-		hash = XXH3_64bits_withSeed(name, key_name(name, key), s->hash_secret);
 	fprintf(stderr, "    the last flush_all has seq %" PRIu64 "\n", v->flush);
 	for (size_t i = 0; i < v->n; i++) {
 		const struct rec *x = &v->rec[i];
 		uint32_t seg = 0, at = 0;
 		struct path *p = loc_path(s, x->loc, &seg, &at);
-		uint64_t drop =
-		    p != NULL ? drop_hash(ref->loc, atomic_load(&p->seg[seg].generation)) : 0;
+		uint64_t drop = p != NULL ? drop_hash(place_on(p, ref->loc),
+						      atomic_load(&p->seg[seg].generation))
+					  : 0;
 
 		if (p != NULL && (x->hash == hash || x->hash == drop || x->loc == ref->loc))
 			fprintf(stderr,
@@ -237,29 +225,31 @@ static bool slot(void *arg, const struct index_ref *ref)
 	return true;
 }
 
-static bool was_named(const struct world *w, uint64_t loc)
+static bool was_named(const struct world *w, const struct rec *x)
 {
 	for (unsigned i = 0; i < w->nstart_gone; i++)
-		if (w->start_gone[i] == loc)
+		if (w->start_gone[i] == x->loc &&
+		    (w->start_life[i] == 0 || w->start_life[i] == x->generation))
 			return true;
 	return false;
 }
 
 static bool dropped(const struct walk *v, const struct rec *x)
 {
-	uint64_t hash = drop_hash(x->loc, x->generation);
+	uint64_t hash = drop_hash(x->place, x->generation);
+	size_t lo = 0;
 
-	for (size_t lo = 0, hi = v->n; lo < hi;) {
+	for (size_t hi = v->n; lo < hi;) {
 		size_t mid = (lo + hi) / 2;
 
-		if (v->rec[mid].hash == hash)
-			return v->rec[mid].type == FORMAT_DROP;
 		if (v->rec[mid].hash < hash)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
-	return false;
+	/* the first of them is the newest; what was put at the place since lives */
+	return lo < v->n && v->rec[lo].hash == hash && v->rec[lo].type == FORMAT_DROP &&
+	       v->rec[lo].seq > x->seq;
 }
 
 void walk_compare(struct world *w)
@@ -271,8 +261,6 @@ void walk_compare(struct world *w)
 
 	if (w->silent_damage || w->start_fault)
 		return;
-	v.mem = malloc(SEG);
-	AN(v.mem != NULL);
 	for (unsigned i = 0; i < w->s->npaths; i++)
 		for (uint32_t k = 0; k < w->s->path[i].nseg; k++)
 			walk_segment(&v, &w->s->path[i], k);
@@ -291,7 +279,7 @@ void walk_compare(struct world *w)
 			const struct rec *x = &v.rec[j];
 
 			if (x->type != FORMAT_VALUE || x->seq < ends || dropped(&v, x) ||
-			    was_named(w, x->loc))
+			    was_named(w, x))
 				continue;
 			best = x->seq;
 			lives[slots.n].loc = x->loc;
@@ -313,6 +301,7 @@ void walk_compare(struct world *w)
 		if (v.rec[i].type == FORMAT_VALUE && is != NULL && !slots.seen[is->key]) {
 			unsigned key = world_record(v.rec[i].loc, &epoch);
 
+			explain(&v, &(struct index_ref){.loc = v.rec[i].loc}, key);
 			violation("key %u epoch %u seq %" PRIu64
 				  " lives on disk, and the index does not know it", // [K-1]
 				  key, epoch, v.rec[i].seq);
@@ -321,7 +310,6 @@ void walk_compare(struct world *w)
 	cover->walked++;
 	free(slots.seen);
 	free(lives);
-	free(v.mem);
 	free(v.rec);
 }
 
@@ -331,6 +319,20 @@ static void all_damaged(struct world *w)
 {
 	for (unsigned k = 0; k < SIM_KEYS; k++)
 		model_damaged(w->model, k);
+}
+
+/* Where that lies which a DROP record ends; 0 if it is not there any more. */
+static uint64_t dropped_loc(const struct world *w, const struct format_record *r)
+{
+	for (unsigned i = 0; i < w->s->npaths; i++) {
+		struct path *p = &w->s->path[i];
+		uint32_t seg, at;
+
+		if (loc_path(w->s, p->unit_base + r->content[0], &seg, &at) == p &&
+		    atomic_load(&p->seg[seg].generation) == r->content[1])
+			return p->unit_base + r->content[0];
+	}
+	return 0;
 }
 
 void walk_damage_bytes(struct world *w, const uint8_t *mem, uint32_t len)
@@ -350,7 +352,7 @@ void walk_damage_bytes(struct world *w, const uint8_t *mem, uint32_t len)
 			continue;
 		if (r.type == FORMAT_FLUSH)
 			all_damaged(w);
-		key = r.type == FORMAT_DROP ? world_record(r.content[0], &epoch)
+		key = r.type == FORMAT_DROP ? world_record(dropped_loc(w, &r), &epoch)
 					    : key_at(mem + at, &r);
 		if (key < SIM_KEYS)
 			model_damaged(w->model, key);
@@ -359,21 +361,17 @@ void walk_damage_bytes(struct world *w, const uint8_t *mem, uint32_t len)
 
 void walk_damage(struct world *w, unsigned path, uint64_t off, uint64_t len)
 {
-	uint8_t *mem = malloc(SEG);
 	uint64_t size = sim_disk_size(w->env, w->path[path]);
 
-	AN(mem != NULL);
 	if (w->s == NULL || w->starting)
 		all_damaged(w);
-	for (uint64_t at = off / SEG * SEG; w->s != NULL && at < off + len && at + SEG <= size;
-	     at += SEG) {
-		sim_disk_peek(w->env, w->path[path], at, mem, SEG);
-		walk_damage_bytes(w, mem, SEG);
+	for (uint64_t at = off / SIM_SEG * SIM_SEG;
+	     w->s != NULL && at < off + len && at + SIM_SEG <= size; at += SIM_SEG) {
+		walk_damage_bytes(w, sim_disk_bytes(w->env, w->path[path]) + at, SIM_SEG);
 		for (unsigned i = 0; i < w->s->nwbuf; i++)
 			if (w->s->wbuf[i].active && w->s->wbuf[i].path->index == path &&
 			    seg_offset(w->s->wbuf[i].path, w->s->wbuf[i].seg) == at)
 				walk_damage_bytes(w, w->s->wbuf[i].mem, w->s->wbuf[i].ext_len);
 	}
-	free(mem);
 	cover->damaged++;
 }

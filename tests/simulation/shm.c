@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Named shared memory of the simulated machine, in place of valcached/store/shm.c: files in memory that outlive
+ * the process that works on them, and not the power. One that is removed lives on for those who have
+ * it mapped.
+ *
+ * A kill keeps a copy of all, since the dead process goes on as a shade until it has closed.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/simulation/simulation.h"
+
+#define FILES 8u
+
+static struct file {
+	char name[200]; /* "": it was removed */
+	void *mem;      /* NULL: no file */
+	size_t len;
+	unsigned mapped;
+	bool kept; /* not a file, but the copy of one */
+} file[FILES];
+
+static struct file *by_name(const char *name, bool kept)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem != NULL && file[i].kept == kept && strcmp(file[i].name, name) == 0)
+			return &file[i];
+	return NULL;
+}
+
+static struct file *make(const char *name, size_t len, bool kept)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem == NULL) {
+			A(strlen(name) < sizeof file[i].name);
+			strcpy(file[i].name, name);
+			AZ(posix_memalign(&file[i].mem, FORMAT_ALIGN, len));
+			file[i].len = len;
+			file[i].mapped = 0;
+			file[i].kept = kept;
+			return &file[i];
+		}
+	violation("more than %u files of shared memory", FILES);
+}
+
+static void release(struct file *f)
+{
+	f->name[0] = '\0';
+	if (f->mapped > 0)
+		return;
+	free(f->mem);
+	f->mem = NULL;
+}
+
+void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause)
+{
+	struct file *f;
+
+	(void)what, (void)remedy, (void)cause;
+	shm_remove(name);
+	f = make(name, len, false);
+	memset(f->mem, 0, len);
+	f->mapped = 1;
+	return f->mem;
+}
+
+void *shm_attach(const char *name, size_t *len)
+{
+	struct file *f = by_name(name, false);
+
+	if (f == NULL)
+		return NULL;
+	f->mapped++;
+	*len = f->len;
+	return f->mem;
+}
+
+void shm_unmap(void *mem, size_t len)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem == mem) {
+			A(file[i].mapped > 0 && file[i].len == len);
+			if (--file[i].mapped == 0 && file[i].name[0] == '\0')
+				release(&file[i]);
+			return;
+		}
+	violation("shared memory is unmapped that was not mapped");
+}
+
+void shm_remove(const char *name)
+{
+	struct file *f = by_name(name, false);
+
+	if (f != NULL)
+		release(f);
+}
+
+int shm_rename(const char *from, const char *to)
+{
+	struct file *f = by_name(from, false);
+
+	if (f == NULL)
+		return -ENOENT;
+	shm_remove(to);
+	strcpy(f->name, to);
+	return 0;
+}
+
+void sim_shm_keep(void)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem != NULL && !file[i].kept && file[i].name[0] != '\0')
+			memcpy(make(file[i].name, file[i].len, true)->mem, file[i].mem,
+			       file[i].len);
+}
+
+void sim_shm_lose(void)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem != NULL) {
+			A(file[i].mapped == 0);
+			release(&file[i]);
+		}
+}
+
+void sim_shm_restore(void)
+{
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem != NULL && !file[i].kept) {
+			A(file[i].mapped == 0);
+			release(&file[i]);
+		}
+	for (unsigned i = 0; i < FILES; i++)
+		file[i].kept = false;
+}
