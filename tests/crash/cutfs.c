@@ -16,14 +16,15 @@
  *     on           the power is back; handles from before stay EIO, as their process should be dead
  *     fault KIND OP FROM TO COUNT MS
  *                  the next COUNT (0: all) of OP (read, write, fsync) that touch bytes FROM to TO (0: to
- *                  the end) are KIND: eio, enospc, short (half of it), slow (MS later), flip (a read
- *                  with one wrong bit)
- *     clear        no faults any more
+ *                  the end) are KIND: eio, enospc, short (half of its pages), empty (a read of nothing),
+ *                  slow (MS later), flip (a read with one wrong bit), hold (until "clear")
+ *     clear        no faults any more; what is held goes on
  * Reading it gives counters, one a line.
  *
  * Metadata (names, sizes, fallocate) is durable at once: what is tested is data.
  *
- * Threads: those of libfuse. `lock` covers everything; it is not held while a slow request sleeps.
+ * Threads: those of libfuse. `lock` covers everything; a request that is slow or held waits without it.
+ * libfuse has ten: fewer must be held, or no command comes through.
  */
 #define FUSE_USE_VERSION 34
 #include <dirent.h>
@@ -98,6 +99,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pending *first, **tail = &first;
 static uint64_t cached; /* bytes in the cache */
 static struct fault faults[FAULTS];
+static pthread_cond_t cleared = PTHREAD_COND_INITIALIZER;
+static uint64_t clears, held; /* held: requests, now */
 static bool lies, off;
 static uint64_t boot = 1;
 static char top[4096];
@@ -107,6 +110,7 @@ static struct {
 } disks[FILES];
 static struct {
 	uint64_t reads, writes, write_bytes, fsyncs, cuts, kept, dropped, torn, faults, cached_max;
+	uint64_t refused;      /* without power, or by a handle from before */
 	uint64_t bytes_before; /* written before the first cut */
 	uint64_t fates[FATE_COUNT];
 } count;
@@ -232,7 +236,7 @@ static void cut(uint64_t seed)
 
 /* ---- faults ---------------------------------------------------------------------------------------- */
 
-/* The fault that this request meets, counted; kind "" if none. It has slept already if it is slow. */
+/* The fault that this request meets, counted; kind "" if none. What is slow or held has waited already. */
 static struct fault meet(const char *op, uint64_t at, size_t len)
 {
 	struct fault f = {0};
@@ -254,11 +258,24 @@ static struct fault meet(const char *op, uint64_t at, size_t len)
 		usleep((useconds_t)(f.ms * 1000));
 		pthread_mutex_lock(&lock);
 	}
+	if (strcmp(f.kind, "hold") == 0) {
+		uint64_t since = clears;
+
+		held++;
+		while (clears == since)
+			pthread_cond_wait(&cleared, &lock);
+		held--;
+	}
 	return f;
 }
 
-static int error_of(const struct fault *f)
+/* Under lock, and after a slow one or one that was held has waited. */
+static int error_of(const struct fault *f, const struct handle *h)
 {
+	if (off || h->boot != boot) {
+		count.refused++;
+		return -EIO;
+	}
 	return strcmp(f->kind, "eio") == 0 ? -EIO : strcmp(f->kind, "enospc") == 0 ? -ENOSPC : 0;
 }
 
@@ -278,6 +295,8 @@ static int command(const char *text)
 	}
 	if (strncmp(text, "clear", 5) == 0) {
 		memset(faults, 0, sizeof(faults));
+		clears++;
+		pthread_cond_broadcast(&cleared);
 		return 0;
 	}
 	if (sscanf(text, "fault %7s %7s %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64, f.kind, f.op,
@@ -298,10 +317,11 @@ static int report(char *to, size_t n)
 	    to, n,
 	    "reads %" PRIu64 "\nwrites %" PRIu64 "\nwrite_bytes %" PRIu64 "\nfsyncs %" PRIu64
 	    "\ncuts %" PRIu64 "\nkept_bytes %" PRIu64 "\ndropped_bytes %" PRIu64
-	    "\ntorn_writes %" PRIu64 "\nfaults %" PRIu64 "\ncached_bytes_max %" PRIu64
-	    "\nwritten_before_cuts %" PRIu64 "\n",
+	    "\ntorn_writes %" PRIu64 "\nfaults %" PRIu64 "\nheld %" PRIu64 "\nrefused %" PRIu64
+	    "\ncached_bytes_max %" PRIu64 "\nwritten_before_cuts %" PRIu64 "\n",
 	    count.reads, count.writes, count.write_bytes, count.fsyncs, count.cuts, count.kept,
-	    count.dropped, count.torn, count.faults, count.cached_max, count.bytes_before);
+	    count.dropped, count.torn, count.faults, held, count.refused, count.cached_max,
+	    count.bytes_before);
 
 	for (unsigned i = 0; i < FATE_COUNT && at < n; i++)
 		at += (size_t)snprintf(to + at, n - at, "cuts: %s %" PRIu64 "\n", fate_text[i],
@@ -428,11 +448,13 @@ static int fs_read(const char *path, char *to, size_t len, off_t at, struct fuse
 	}
 	h = handle_of(fi);
 	f = meet("read", (uint64_t)at, len);
-	res = off || h->boot != boot ? -EIO : error_of(&f);
+	res = error_of(&f, h);
 	if (res < 0)
 		goto out;
 	if (strcmp(f.kind, "short") == 0 && len > 4096)
-		len /= 2;
+		len = len / 2 / 4096 * 4096;
+	if (strcmp(f.kind, "empty") == 0)
+		len = 0;
 	n = pread(h->fd, to, len, at);
 	res = n < 0 ? -errno : (int)n;
 	if (n > 0)
@@ -463,11 +485,11 @@ static int fs_write(const char *path, const char *from, size_t len, off_t at,
 	}
 	h = handle_of(fi);
 	f = meet("write", (uint64_t)at, len);
-	res = off || h->boot != boot ? -EIO : error_of(&f);
+	res = error_of(&f, h);
 	if (res < 0)
 		goto out;
 	if (strcmp(f.kind, "short") == 0 && len > 4096)
-		len /= 2;
+		len = len / 2 / 4096 * 4096;
 	p = malloc(sizeof(*p) + len);
 	AN(p);
 	*p = (struct pending){.ino = h->ino, .fd = h->fd, .off = (uint64_t)at, .len = len};
@@ -507,7 +529,7 @@ static int fs_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 	while (last != NULL && last->next != NULL)
 		last = last->next;
 	f = meet("fsync", 0, 0);
-	res = off || h->boot != boot ? -EIO : error_of(&f);
+	res = error_of(&f, h);
 	if (res < 0 || lies)
 		goto out;
 	/* what came while a slow one slept stays; `last` may be gone by another's fsync, then all may go */
