@@ -172,7 +172,8 @@ static void add(const void *p, size_t n)
 		in = realloc(in, in_room);
 		AN(in);
 	}
-	memcpy(in + in_n, p, n);
+	if (n > 0)
+		memcpy(in + in_n, p, n);
 	in_n += n;
 }
 
