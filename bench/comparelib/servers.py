@@ -134,6 +134,14 @@ class Lot:
             "1m", "--path=" + path, "--size=%d" % size, "--mean-value=32k"] +
             self.cfg.valcached_flags)
 
+    def restart(self, name, *flags):
+        """The same server anew, with these flags besides; it takes over what the one before left."""
+        server = self.running[name]
+        server.stop()
+        plain = getattr(server, "plain", server.command)
+        server.command, server.plain = plain + list(flags), plain
+        return server.start()
+
     def _make_cold(self, key):
         return self._valcached(key, self.cfg.cold_ram_mb, self.file("valcached.cold"),
                                self.cfg.store_bytes)
