@@ -255,7 +255,8 @@ static void converse(struct rig *r, const uint8_t *choice, bool leaves)
 
 			rig_run(r);
 			end = take(r, fd, true);
-			A(did > 0 || out_n > before || end || ++idle < 100);
+			idle = did > 0 || out_n > before ? 0 : idle + 1;
+			A(end || idle < 100); /* stuck */
 		}
 	}
 	sim_sock_shutdown(r->env, fd, SHUT_WR);
