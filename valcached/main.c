@@ -4,12 +4,13 @@
  * stop, and undoes it all in reverse.
  *
  * Order of the start, each step one log line or one sentence of failure:
- *   settings -> background (before any thread or ring exists) -> limits -> port -> pid file -> store
+ *   settings -> background (before any thread or ring exists) -> limits, user's name -> port -> pid file -> store
  *   -> user -> workers -> readiness
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
  * served after.
  *
- * Threads: main waits in sigwait(), and while it stops another looks after it; SIGTERM, SIGINT and SIGHUP (tries paths that failed again) are blocked
+ * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
+ * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again, are blocked
  * everywhere else.
  */
 #include <errno.h>
@@ -50,6 +51,9 @@ struct daemon {
 	struct store *store;
 	struct admin admin;
 	bool pidfile_made;
+	bool changes_user; /* -u, as root */
+	uid_t uid;         /* if changes_user */
+	gid_t gid;
 	pthread_mutex_t guard_lock; /* the store is there until guard_over */
 	bool guard_over;
 	int ready_pipe; /* -d: the parent waits at the other end; -1: none */
@@ -142,17 +146,11 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
-/*
- * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
- * the rings, which root has without asking.
- */
-static int become_user(const struct daemon *d)
+/* Before anything is made that a user who does not exist would leave behind. */
+static int find_user(struct daemon *d)
 {
-	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
-	struct rlimit most;
-	const char *name = d->opt.user, *what = d->opt.unix_path;
+	const char *name = d->opt.user;
 	const struct passwd *pw;
-	int rc;
 
 	if (name == NULL)
 		return 0;
@@ -168,9 +166,28 @@ static int become_user(const struct daemon *d)
 			  name, name);
 		return -1;
 	}
-	rc = net_give(d->net, pw->pw_uid, pw->pw_gid);
+	d->changes_user = true;
+	d->uid = pw->pw_uid;
+	d->gid = pw->pw_gid;
+	return 0;
+}
+
+/*
+ * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
+ * the rings, which root has without asking.
+ */
+static int become_user(const struct daemon *d)
+{
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit most;
+	const char *name = d->opt.user, *what = d->opt.unix_path;
+	int rc;
+
+	if (!d->changes_user)
+		return 0;
+	rc = net_give(d->net, d->uid, d->gid);
 	if (rc == 0)
-		rc = store_give(d->store, pw->pw_uid, pw->pw_gid, &what);
+		rc = store_give(d->store, d->uid, d->gid, &what);
 	if (rc != 0) {
 		log_error(
 		    "cannot make %s belong to user \"%s\": %s; do it by hand, or start as that user",
@@ -182,8 +199,7 @@ static int become_user(const struct daemon *d)
 		most.rlim_cur = most.rlim_max;
 		(void)setrlimit(RLIMIT_MEMLOCK, &most);
 	}
-	if (initgroups(name, pw->pw_gid) != 0 || setgid(pw->pw_gid) != 0 ||
-	    setuid(pw->pw_uid) != 0) {
+	if (initgroups(name, d->gid) != 0 || setgid(d->gid) != 0 || setuid(d->uid) != 0) {
 		log_error("cannot become user \"%s\": %s", name, strerror(errno));
 		return -1;
 	}
@@ -297,8 +313,9 @@ static int start(struct daemon *d, const struct io_engine *engine)
 	char *cause = NULL;
 	int rc;
 
-	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || open_net(d) != 0 ||
-	    write_pidfile(d) != 0 || open_store(d, engine) != 0 || become_user(d) != 0)
+	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
+	    open_net(d) != 0 || write_pidfile(d) != 0 || open_store(d, engine) != 0 ||
+	    become_user(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
@@ -391,6 +408,7 @@ int main(int argc, char **argv)
 	sigemptyset(&stop);
 	sigaddset(&stop, SIGTERM);
 	sigaddset(&stop, SIGINT);
+	sigaddset(&stop, SIGUSR1);
 	sigaddset(&stop, SIGHUP);
 	AZ(pthread_sigmask(SIG_BLOCK, &stop, NULL));
 
@@ -404,7 +422,9 @@ int main(int argc, char **argv)
 				sig = 0;
 			}
 		sd_notify(0, "STOPPING=1");
-		log_info("stopping on %s", sig == SIGTERM ? "SIGTERM" : "SIGINT");
+		log_info("stopping on %s", sig == SIGTERM   ? "SIGTERM"
+					   : sig == SIGUSR1 ? "SIGUSR1"
+							    : "SIGINT");
 	}
 	undo(&d);
 	if (rc == 0)

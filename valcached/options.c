@@ -362,8 +362,8 @@ static void set_defaults(struct parse *p)
  */
 
 /*
- * inih's line source. It counts lines, which inih does not tell, and drops leading blanks, which
- * inih would take for the continuation of the setting before.
+ * inih's line source. It counts lines, which inih does not tell, drops leading blanks, which inih would
+ * take for the continuation of the setting before, and what a comment has beyond inih's buffer.
  */
 static char *read_line(char *buf, int size, void *stream)
 {
@@ -372,6 +372,7 @@ static char *read_line(char *buf, int size, void *stream)
 
 	if (p->error != 0)
 		return NULL;
+	memset(buf, '\n', (size_t)size); /* then the last zero byte is fgets' own */
 	if (fgets(buf, size, p->stream) == NULL) {
 		if (ferror(p->stream) != 0)
 			p->read_error = errno;
@@ -379,12 +380,29 @@ static char *read_line(char *buf, int size, void *stream)
 	}
 	p->line++;
 	len = strlen(buf);
-	if (len + 1 == (size_t)size && buf[len - 1] != '\n') {
-		p->error = fail(p, -EINVAL, "%s line %u: the line is longer than %d bytes", p->file,
-				p->line, size - 2);
+	if (memrchr(buf, '\0', (size_t)size) != buf + len) {
+		p->error =
+		    fail(p, -EINVAL,
+			 "%s line %u: there is a zero byte in the line; take it out, or save the "
+			 "file as plain text",
+			 p->file, p->line);
 		return NULL;
 	}
 	blank = strspn(buf, " \t");
+	if (len + 1 == (size_t)size && buf[len - 1] != '\n') {
+		int c = 0;
+
+		if (buf[blank] != '#' && buf[blank] != ';') {
+			p->error =
+			    fail(p, -EINVAL,
+				 "%s line %u: the line is longer than %d bytes; shorten it, or "
+				 "give this setting on the command line",
+				 p->file, p->line, size - 2);
+			return NULL;
+		}
+		while (c != '\n' && c != EOF)
+			c = getc(p->stream);
+	}
 	memmove(buf, buf + blank, len + 1 - blank);
 	return buf;
 }
@@ -430,7 +448,9 @@ static int read_config(struct parse *p, const char *file)
 		p->error = fail(p, -p->read_error, "--config=%s cannot be read: %s", file,
 				strerror(p->read_error));
 	else if (p->error == 0 && ret > 0)
-		p->error = fail(p, -EINVAL, "%s line %d: a line must be NAME = VALUE", file, ret);
+		p->error =
+		    fail(p, -EINVAL, "%s line %d: a line must be NAME = VALUE or [valcached]", file,
+			 ret);
 	else if (p->error == 0 && ret < 0)
 		p->error = fail(p, -ENOMEM, "%s: out of memory", file);
 	fclose(p->stream);

@@ -371,7 +371,8 @@ static void bad_files(void **state)
 	    {"port = 1\nsise = 1g\n", " line 2: there is no setting sise; --help lists them all"},
 	    {"\n\nport = x\n", " line 3: port = x is not allowed: a port from 1 to 65535, or 0 for "
 			       "no TCP, is wanted"},
-	    {"port 1\n", " line 1: a line must be NAME = VALUE"},
+	    {"port 1\n", " line 1: a line must be NAME = VALUE or [valcached]"},
+	    {"[valcached\nport = 1\n", " line 1: a line must be NAME = VALUE or [valcached]"},
 	    {"port = 1\nport = 2\n", " line 2: port = 2: the setting is given twice"},
 	    {"[memcached]\nport = 1\n",
 	     " line 2: section [memcached] is unknown: only [valcached], or none, is allowed"},
@@ -401,8 +402,26 @@ static void bad_files(void **state)
 	longest[sizeof longest - 1] = '\0';
 	write_conf(longest);
 	assert_int_equal(run(&o, ARGV("--config", conf), &cause), -EINVAL);
-	assert_non_null(strstr(cause, " line 1: the line is longer than 198 bytes"));
+	assert_non_null(strstr(cause, " line 1: the line is longer than 198 bytes; shorten it, "));
 	free(cause);
+	longest[0] = '#';
+	longest[sizeof longest - 6] = '\n';
+	memcpy(longest + sizeof longest - 5, "p=1\n", 5);
+	write_conf(longest);
+	assert_int_equal(run(&o, ARGV("--config", conf), &cause), -EINVAL);
+	assert_non_null(strstr(cause, " line 2: there is no setting p; "));
+	free(cause);
+
+	for (size_t at = 0; at < 7; at++) { /* the last line, with and without its end */
+		FILE *f = fopen(conf, "w");
+
+		assert_non_null(f);
+		fwrite("port=1\0\n" + (at < 6 ? 6 - at : 0), 1, at < 6 ? at + 1 : 8, f);
+		assert_int_equal(fclose(f), 0);
+		assert_int_equal(run(&o, ARGV("--config", conf), &cause), -EINVAL);
+		assert_non_null(strstr(cause, " line 1: there is a zero byte in the line; "));
+		free(cause);
+	}
 
 	assert_int_equal(run(&o, ARGV("--config=/nowhere/x.conf"), &cause), -ENOENT);
 	assert_string_equal(cause,

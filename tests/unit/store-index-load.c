@@ -25,7 +25,7 @@
 
 static struct index *ix;
 static uint64_t items, churn;
-static atomic_bool stop;
+static atomic_bool looking, stop;
 
 /* Key number to a well-mixed hash: splitmix64's finalizer. */
 static uint64_t hash_of(uint64_t x)
@@ -73,6 +73,7 @@ static void *look_while_churning(void *arg)
 
 	while (!atomic_load_explicit(&stop, memory_order_relaxed)) {
 		s = look(k, k + 10000);
+		atomic_store_explicit(&looking, true, memory_order_relaxed);
 		sum->lookups += s.lookups;
 		sum->found += s.found;
 		k = k + 20000 < items ? k + 10000 : churn;
@@ -154,6 +155,9 @@ static void test_load(void **state)
 	assert_true(share <= 0.0003); /* the goal for device reads of a miss */
 
 	assert_int_equal(pthread_create(&reader, NULL, look_while_churning, &live), 0);
+	while (
+	    !atomic_load(&looking)) /* or a small index is churned before the thread has a turn */
+		sched_yield();
 	t0 = clock_ns();
 	victims = insert_ahead(items, items + churn, true);
 	t1 = clock_ns();

@@ -74,9 +74,11 @@ static bool still_busy(struct store_worker *sw, struct path *p)
 
 static bool drain(struct store_worker *sw, struct path *p)
 {
-	uint64_t end = io_now(sw->io) + DRAIN_NS, due;
+	uint64_t end = io_now(sw->io) + DRAIN_NS;
 
 	while (still_busy(sw, p)) {
+		uint64_t due = UINT64_MAX;
+
 		if (io_now(sw->io) >= end)
 			return false;
 		workers_wake(sw);
