@@ -25,7 +25,7 @@ help:
 	@echo '  valgrind       unit and wire tests of the quick set under valgrind memcheck'
 	@echo '  crash          kills, power cuts, torn shared memory: the long sets of tests/crash'
 	@echo '  fuzz           libFuzzer on each of tests/fuzz, FUZZ_SECONDS=30 each, FUZZ_SEED=0; fuzz-long: 600'
-	@echo '  simulate       16,000 schedules of the simulation; simulate-long SIM_SEEDS=A-B: a shard'
+	@echo '  simulate       20,000 schedules of the simulation; simulate-long SIM_SEEDS=A-B: a shard'
 	@echo '  mutation       plants bugs, one at a time, and asks the checkers whether they see them'
 	@echo '  coverage       line coverage of the full set by folder; by line in build/coverage/html'
 	@echo '  bench          the comparison of bench/ (long)'

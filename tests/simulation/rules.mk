@@ -27,7 +27,7 @@ unit: $(BUILD)/tests/simulate $(BUILD)/tests/simulate-full
 
 # --- runs: CI's, the same under the sanitizers, and the long one, which goes on where it was stopped ----
 SIM_JOBS  ?= 2
-SIM_CI    ?= 1-16000
+SIM_CI    ?= 1-20000
 SIM_ASAN  ?= 1-300
 SIM_SEEDS ?= 1-1000000
 SIM_DIR   ?= $(BUILD)/simulate

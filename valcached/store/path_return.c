@@ -156,10 +156,32 @@ static void empty(struct store *s, struct path *p)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/*
+ * The generation in header k, which is being read; 0: none. Read once more if memory has another: a header that is
+ * dropped takes the tombstones of its segment with it. *d is NULL after an operation that took too long.
+ */
+static uint64_t generation_read(struct path *p, uint32_t k, struct disk_io **d, bool *any)
+{
+	const struct store *s = p->store;
+	uint64_t gen = 0;
+
+	for (unsigned tries = 1;; tries++) {
+		if (disk_wait(d) == (int)FORMAT_ALIGN) {
+			const struct format_segment *h =
+			    (const struct format_segment *)(const void *)(*d)->mem;
+
+			*any = true;
+			gen = segment_good(h, s->id_seed, s->id, k) ? h->generation : 0;
+		}
+		if (*d == NULL || gen == atomic_load(&p->seg[k].generation) || tries == READ_TRIES)
+			return gen;
+		disk_read(*d, FORMAT_ALIGN, seg_offset(p, k));
+	}
+}
+
 /* The generations in all headers, 0 where there is none; malloc'd. NULL: not one can be read. */
 static uint64_t *read_generations(struct store_worker *sw, struct path *p)
 {
-	struct store *s = sw->s;
 	uint64_t *gen = calloc(p->nseg, sizeof *gen);
 	struct disk_io *d[DEPTH] = {0};
 	bool any = false, late = false;
@@ -173,16 +195,8 @@ static uint64_t *read_generations(struct store_worker *sw, struct path *p)
 		for (uint32_t i = 0; i < n; i++)
 			disk_read(d[i], FORMAT_ALIGN, seg_offset(p, first + i));
 		for (uint32_t i = 0; i < n; i++) {
-			bool got = disk_wait(&d[i]) == (int)FORMAT_ALIGN;
-			const struct format_segment *h;
-
-			any = any || got;
+			gen[first + i] = generation_read(p, first + i, &d[i], &any);
 			late = late || d[i] == NULL;
-			if (!got)
-				continue;
-			h = (const struct format_segment *)(const void *)d[i]->mem;
-			if (segment_good(h, s->id_seed, s->id, first + i))
-				gen[first + i] = h->generation;
 		}
 	}
 	for (unsigned i = 0; i < DEPTH; i++)

@@ -10,7 +10,6 @@
 
 #define DEPTH      64u              /* pages in flight */
 #define SEQ_LIMIT  (UINT64_MAX / 2) /* no store gets there: what says so is damaged */
-#define READ_TRIES 2u               /* of what makes no sense: it may have been the read */
 #define SCAN_BYTES (WBUF_BYTES > DEPTH * FORMAT_ALIGN ? WBUF_BYTES : DEPTH * FORMAT_ALIGN)
 
 /* What ends records: hash -> highest seq. */

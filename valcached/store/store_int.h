@@ -682,6 +682,8 @@ void watch_begin(struct store_worker *sw, struct watch *w, struct path *p, struc
 bool watch_end(struct store_worker *sw, struct watch *w);
 void watch_late(struct store_worker *sw, struct watch *w, const char *what, bool serious);
 void watch_turn(struct store_worker *sw, uint64_t *next);
+#define READ_TRIES 2u /* of what makes no sense: it may have been the read */
+
 /*
  * Slow worker: disk_io_new(), one of the four, disk_wait(): its result; or -ETIMEDOUT, and *d is NULL: it is
  * the kernel's, with its memory. NULL: no memory.
