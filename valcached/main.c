@@ -257,10 +257,23 @@ static int open_net(struct daemon *d)
 	return 0;
 }
 
+static uint64_t machine_memory(void)
+{
+	return (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* What cache_memlimit may ask for: four times -m, as far as the machine has it. */
+static uint64_t most_ram(const struct options *o)
+{
+	uint64_t have = machine_memory() - o->buffers_bytes, most = 4 * o->ram_bytes;
+
+	return most < have ? most : have;
+}
+
 /* Registered with the rings it is locked from the start: more than there is ends in the kernel's OOM killer. */
 static int check_memory(const struct options *o)
 {
-	uint64_t have = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t have = machine_memory();
 	char ram[SIZE_TEXT_MAX], buffers[SIZE_TEXT_MAX], all[SIZE_TEXT_MAX];
 
 	if (o->ram_bytes + o->buffers_bytes <= have)
@@ -282,6 +295,7 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 	    .item_max = o->item_max,
 	    .workers = o->threads,
 	    .ram_bytes = o->ram_bytes,
+	    .ram_bytes_max = most_ram(o),
 	    .buffer_bytes = o->buffers_bytes,
 	    .sync_ns = o->sync_ns,
 	    .io_timeout_ns = o->io_timeout_ns,

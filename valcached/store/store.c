@@ -56,6 +56,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 		goto fail;
 	}
 	res = ram_open(&(struct ram_config){.ram_bytes = s->cfg.ram_bytes,
+					    .ram_bytes_max = s->cfg.ram_bytes_max,
 					    .buffer_bytes = s->cfg.buffer_bytes},
 		       &s->ram, cause);
 	if (res < 0)

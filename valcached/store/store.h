@@ -84,6 +84,7 @@ struct store_config {
 	uint64_t item_max;   /* largest value */
 	unsigned workers; /* store_worker_open() with id 0 .. workers - 1; the slow one is extra */
 	uint64_t ram_bytes;     /* RAM tier */
+	uint64_t ram_bytes_max; /* for store_set_ram(); 0: four times ram_bytes */
 	uint64_t buffer_bytes;  /* in-flight buffers, all workers together */
 	uint64_t sync_ns;       /* power-cut promise */
 	uint64_t io_timeout_ns; /* so long a disk operation is waited for; 0: without a limit */
