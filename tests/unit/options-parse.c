@@ -384,6 +384,8 @@ static void bad_files(void **state)
 			 "of them at most, is "
 			 "wanted"},
 	};
+	static const char *const zero[] = {"p=\0001\n", "p=1\0\n", "\0p=1\n", "\0\0\n\n\n",
+					   "p=12\0"};
 	char longest[400], want[400];
 	struct options o;
 	char *cause;
@@ -412,11 +414,12 @@ static void bad_files(void **state)
 	assert_non_null(strstr(cause, " line 2: there is no setting p; "));
 	free(cause);
 
-	for (size_t at = 0; at < 7; at++) { /* the last line, with and without its end */
+	/* in the middle of a line, at its end, and where the file ends without one */
+	for (size_t i = 0; i < sizeof zero / sizeof zero[0]; i++) {
 		FILE *f = fopen(conf, "w");
 
 		assert_non_null(f);
-		fwrite("port=1\0\n" + (at < 6 ? 6 - at : 0), 1, at < 6 ? at + 1 : 8, f);
+		assert_int_equal(fwrite(zero[i], 1, 5, f), 5);
 		assert_int_equal(fclose(f), 0);
 		assert_int_equal(run(&o, ARGV("--config", conf), &cause), -EINVAL);
 		assert_non_null(strstr(cause, " line 1: there is a zero byte in the line; "));
