@@ -265,6 +265,60 @@ static void damaged(void **state)
 	}
 }
 
+/* [RC-11] A header goes bad while nobody looks: what its segment says of deletes goes on to count. */
+static void header_gone(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 8; how++) {
+		bool flush = how & 1, attach = how & 2, sealed = how & 4;
+		uint32_t seg, expect = flush ? 0 : 50;
+		struct rig r;
+
+		begin(&r, 60 + how);
+		rig_open(&r);
+		fill_keys(&r, 0, 100, 20000);
+		seg = r.s->path[0].open[STREAM_MAIN];
+		for (uint64_t k = 1000; r.s->path[0].open[STREAM_MAIN] == seg; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		seg = r.s->path[0].open[STREAM_MAIN];
+		if (flush)
+			assert_int_equal(rig_flush_all(&r, 0), STORE_OK);
+		else
+			for (uint64_t k = 0; k < 50; k++)
+				assert_int_equal(del_k(&r, k), STORE_OK);
+		if (sealed)
+			for (uint64_t k = 2000; r.s->path[0].open[STREAM_MAIN] == seg; k++)
+				assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		rig_settle(&r);
+		rig_close(&r);
+		hurt(&r, seg_start(&r, seg) + 16, 1);
+		r.cfg.no_attach = !attach;
+		rig_open(&r);
+		assert_true(r.s->path[0].seg[seg].lost);
+		assert_int_equal(count_keys(&r, 0, 100, 20000), expect);
+		/* it is kept while it is all that knows of them, and turns over with the others then */
+		for (unsigned starts = 0; starts < 2; starts++) {
+			rig_settle(&r);
+			rig_pass(&r, 300 * NS_PER_MS);
+			if (attach)
+				rig_crash(&r, true);
+			else
+				rig_close(&r);
+			rig_open(&r);
+			assert_int_equal(count_keys(&r, 0, 100, 20000), expect);
+			assert_int_equal(r.s->path[0].seg[seg].lost, attach && starts == 0);
+		}
+		for (uint64_t k = 10000; atomic_load(&r.s->path[0].seg_recycled) < 20; k++)
+			assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+		rig_settle(&r);
+		rig_close(&r);
+		rig_open(&r);
+		assert_int_equal(count_keys(&r, 0, 50, 20000), 0);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
 static void refused(struct rig *r, const char *words)
 {
 	assert_true(rig_try(r) < 0);
@@ -467,6 +521,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(bad_write_buffers),
 	    cmocka_unit_test(superblocks),
 	    cmocka_unit_test(damaged),
+	    cmocka_unit_test(header_gone),
 	    cmocka_unit_test(other_options),
 	    cmocka_unit_test(other_paths),
 	    cmocka_unit_test(senseless_geometry),

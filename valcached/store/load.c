@@ -172,10 +172,13 @@ static void index_stripe(struct load *l, unsigned stripe, uint32_t i, uint32_t e
 
 		if (i + AHEAD < all)
 			index_prefetch(s->index, l->item[i + AHEAD].hash);
-		if (unlikely(it->seq < flush))
+		if (unlikely(it->seq < flush)) {
+			if (unlikely(it->seq < l->flush && it->seq >= l->flush_kept))
+				load_ended_lost(l, it);
 			l->ended++;
-		else
+		} else {
 			load_value(l, &l->key[stripe], it);
+		}
 	}
 	index_added(s->index, l->added - added);
 	if (l->used > used)
@@ -445,6 +448,17 @@ int load_begin(struct reading *r)
 			load_note(l, &f->scanned[e]);
 		}
 	}
+	for (size_t i = 0; i < r->nlost; i++) {
+		struct found *f = &r->lost[i];
+
+		scan(r, f);
+		for (uint32_t e = 0; e < f->entries; e++) {
+			if (f->scanned[e].seq > r->seq_max)
+				r->seq_max = f->scanned[e].seq;
+			load_note_lost(l, &f->scanned[e]);
+		}
+		free(f->scanned);
+	}
 	l->seq = (r->seq_max < SEQ_LIMIT ? r->seq_max : SEQ_LIMIT) + 1;
 	atomic_store(&s->live->seq, l->seq);
 	atomic_store(&s->live->generation, r->gen_max + 1);
@@ -456,6 +470,24 @@ int load_begin(struct reading *r)
 				    1);
 	}
 	return 0;
+}
+
+/* [RC-11] What they end has been ended elsewhere, too: they are as good as new. */
+static void take_lost(struct store *s)
+{
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+
+		pthread_mutex_lock(&p->lock);
+		for (uint32_t k = 0; k < p->nseg; k++) {
+			if (!p->seg[k].lost)
+				continue;
+			p->seg[k].lost = false;
+			atomic_store(&p->seg[k].state, SEG_VIRGIN);
+			p->virgins++;
+		}
+		pthread_mutex_unlock(&p->lock);
+	}
 }
 
 /* All that the disk has is in the index, or has been ended. */
@@ -480,6 +512,8 @@ static void load_end(struct store *s)
 	log_info("store: %" PRIu64 " values, %" PRIu64
 		 " ended ones left out; read from %zu sealed segments in %.3f s",
 		 l->added, l->ended, l->n, (double)atomic_load(&s->recover_ns) / 1e9);
+	if (!l->lost_needed)
+		take_lost(s);
 	load_free(&s->load);
 	recency_loaded(s);
 }

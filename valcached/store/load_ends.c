@@ -54,12 +54,20 @@ struct end *ends_get(const struct ends *t, uint64_t hash)
 	return e->seq != 0 ? e : NULL;
 }
 
+/* NULL: it knows an end that is as new. */
+static struct end *ends_newer(struct ends *t, const struct format_entry *e)
+{
+	const struct end *end = ends_get(t, e->hash);
+
+	return end == NULL || end->seq < e->seq ? ends_put(t, e->hash, e->seq) : NULL;
+}
+
 void load_note(struct load *l, const struct format_entry *e)
 {
 	switch (e->type) {
 	case FORMAT_FLUSH:
 		if (e->seq > l->flush)
-			l->flush = e->seq;
+			l->flush = l->flush_kept = e->seq;
 		break;
 	case FORMAT_TOMBSTONE:
 		(void)ends_put(&l->key[key_stripe(e->hash)], e->hash, e->seq);
@@ -70,6 +78,29 @@ void load_note(struct load *l, const struct format_entry *e)
 	default:
 		break;
 	}
+}
+
+/* [RC-11] After all load_note(): what is known of elsewhere, too, is not lost. */
+void load_note_lost(struct load *l, const struct format_entry *e)
+{
+	struct end *end = NULL;
+
+	switch (e->type) {
+	case FORMAT_FLUSH:
+		if (e->seq > l->flush)
+			l->flush = e->seq;
+		return;
+	case FORMAT_TOMBSTONE:
+		end = ends_newer(&l->key[key_stripe(e->hash)], e);
+		break;
+	case FORMAT_DROP:
+		end = ends_newer(&l->place, e);
+		break;
+	default:
+		break;
+	}
+	if (end != NULL)
+		end->loc = END_LOST;
 }
 
 static uint64_t generation_of(struct store *s, uint64_t loc)
@@ -126,10 +157,23 @@ void load_ended(struct load *l, struct end *end, uint64_t loc)
 		end->loc = loc;
 		return;
 	}
-	if (end->loc != END_NAMES_NONE)
+	if (end->loc == END_LOST)
+		l->lost_needed = true;
+	else if (end->loc != END_NAMES_NONE)
 		drop(l, end, end->loc);
 	drop(l, end, loc);
-	end->loc = END_NAMES_NONE;
+	if (end->loc != END_LOST)
+		end->loc = END_NAMES_NONE;
+}
+
+void load_ended_lost(struct load *l, const struct item *it)
+{
+	const struct end *drop = ends_get(&l->place, drop_of(l->s, it->loc));
+
+	if (drop != NULL && drop->seq > it->seq && drop->loc != END_LOST)
+		return; /* by the start before this one */
+	l->lost_needed = true;
+	drop_other(l->s, &(struct index_ref){.loc = it->loc});
 }
 
 /* Every older record of this key that is met from now on is ended by a DROP. */
@@ -187,6 +231,8 @@ void load_value(struct load *l, struct ends *t, const struct item *it)
 	    l->place.n > 0 ? ends_get(&l->place, drop_of(l->s, it->loc)) : NULL;
 
 	if (drop != NULL && drop->seq > it->seq) { /* else of one that had its place before [F-6] */
+		if (unlikely(drop->loc == END_LOST))
+			load_ended_lost(l, it);
 		l->ended++;
 		return;
 	}

@@ -118,7 +118,7 @@ static void make_virgin(struct path *p, struct segment *g)
 	g->entries_cap = g->nentries = g->extents = g->allowed = g->used = 0;
 	g->opened_ns = 0;
 	g->pending = 0;
-	g->unwalked = g->ragged = false;
+	g->unwalked = g->ragged = g->lost = false;
 	atomic_store(&g->data_bytes, 0);
 	atomic_store(&g->quarantined, false);
 	atomic_store(&g->close_wanted, false);
@@ -251,7 +251,7 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 		uint32_t state = atomic_load(&g->state);
 		struct order *o = &p->order[STREAM_MAIN]; /* [AT-5] */
 
-		if (state == SEG_VIRGIN || state == SEG_LEFT)
+		if (state == SEG_VIRGIN || state == SEG_LEFT || g->lost)
 			continue;
 		if (atomic_load(&g->generation) == 0 || gen[k] != atomic_load(&g->generation)) {
 			make_virgin(p, g);

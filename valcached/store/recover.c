@@ -235,7 +235,7 @@ int recover(struct store *s, struct io *io, char **cause)
 			uint64_t g = atomic_load(&s->path[i].seg[k].generation);
 
 			if (g == 0) {
-				s->path[i].virgins++;
+				s->path[i].virgins += !s->path[i].seg[k].lost;
 				continue;
 			}
 			r.found[r.n++] =
@@ -292,6 +292,7 @@ out:
 	if (s->load == NULL)
 		recency_loaded(s); /* else at its end */
 	free(r.found);
+	free(r.lost);
 	free(r.mem);
 	free(r.doubts.d);
 	return res;

@@ -19,6 +19,8 @@ struct end {
 };
 /* Each value that it ends gets a DROP record. */
 #define END_NAMES_NONE UINT64_MAX
+#define END_LOST                                                                                   \
+	(UINT64_MAX - 1) /* the same, and the end itself will not be there at the next start */
 struct ends {
 	struct end *slot; /* seq 0: free */
 	size_t cap, n;
@@ -43,6 +45,7 @@ struct found {
 	bool sealed;
 	bool unwalked; /* attached: its entries are asked for later */
 	bool redo;     /* attached: its recycling was begun */
+	bool lost;     /* its header makes no sense: only what it ends counts [RC-11] */
 	uint32_t entries, others, stream;
 	uint64_t table_off, table_sum, data_bytes, age;
 	struct format_entry *scanned; /* unsealed: what the walk found */
@@ -54,6 +57,8 @@ struct reading {
 	uint8_t *mem; /* SCAN_BYTES + slack, aligned */
 	struct found *found;
 	size_t n;
+	struct found *lost; /* not among found */
+	size_t nlost;
 	struct doubts doubts; /* attached: what was not published */
 	uint64_t seq_max, gen_max, torn;
 	uint8_t *dead; /* write buffers of a dead process, or NULL */
@@ -88,6 +93,8 @@ struct load {
 	struct ends key[STRIPES]; /* under the stripe's lock [RC-6] */
 	struct ends place;        /* DROP records, by drop_hash() */
 	uint64_t flush;           /* seq of the last FLUSH on disk */
+	uint64_t flush_kept;      /* and of the last one in a segment that is not lost */
+	bool lost_needed;         /* a lost segment has ended something */
 	uint64_t seq;             /* all that was there before has a lower one */
 	struct doubts doubts;
 	/* records that this process has replaced: ended when what replaced them is durable [RC-7] */
@@ -121,6 +128,10 @@ struct end *ends_put(struct ends *t, uint64_t hash, uint64_t seq);
 struct end *ends_get(const struct ends *t, uint64_t hash);
 /* Of an entry that is not a value, what it ends. Nobody else may be at it, or its stripe is locked. */
 void load_note(struct load *l, const struct format_entry *e);
+/* The same, of a segment that is lost. */
+void load_note_lost(struct load *l, const struct format_entry *e);
+/* It is ended by a DROP or a FLUSH that is lost. Under its key's lock. */
+void load_ended_lost(struct load *l, const struct item *it);
 /* A value of the key that end is of, and older, lies at loc [RC-4]. Under the key's lock. */
 void load_ended(struct load *l, struct end *end, uint64_t loc);
 /* One value, under its key's lock; t: the ends of its stripe. Who calls counts it, by load.added. */
@@ -140,7 +151,7 @@ bool doubts_settle(struct store *s, struct io *io, struct load *l, struct doubts
 int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, uint64_t off);
 int read_headers(struct reading *r, struct path *p, char **cause);
 void read_footers(struct reading *r);
-/* An unsealed segment's blocks, into f->scanned. */
+/* An unsealed segment's blocks, into f->scanned; of a lost one's, of any life, only what is not a value. */
 void scan(struct reading *r, struct found *f);
 
 /* ---- recover_replay.c -------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/xxh.h"
 #include "valcached/store/recover_int.h"
 
@@ -32,9 +33,53 @@ int read_at(struct reading *r, struct path *p, void *buf, uint32_t len, uint64_t
 	}
 	return res < 0 ? res : (uint32_t)res == len ? 0 : -EIO;
 }
+
+/*
+ * [RC-11] Its header makes no sense: was it written, or is this what the device was delivered with? Its first block or
+ * its footer says so.
+ */
+static bool was_written(struct reading *r, struct path *p, uint32_t seg, uint8_t *page)
+{
+	const struct format_block *b = (const struct format_block *)(const void *)page;
+	const struct format_footer *t = (const struct format_footer *)(const void *)page;
+	const struct store *s = r->s;
+
+	if (read_at(r, p, page, FORMAT_ALIGN, seg_offset(p, seg) + FORMAT_ALIGN) == 0 &&
+	    block_good(b, s->id_seed, b->generation, FORMAT_ALIGN, s->seg_size - FORMAT_ALIGN))
+		return true;
+	return read_at(r, p, page, FORMAT_ALIGN, seg_offset(p, seg + 1) - FORMAT_ALIGN) == 0 &&
+	       footer_good(t, s->id_seed, t->generation, s->seg_size);
+}
+
+/* Of the header in page, of segment seg. What was never written is zeros; else a read may have gone wrong. */
+static bool header_good(struct reading *r, struct path *p, uint32_t seg, uint8_t *page)
+{
+	const struct format_segment *h = (const struct format_segment *)(const void *)page;
+	const struct store *s = r->s;
+
+	if (segment_good(h, s->id_seed, s->id, seg))
+		return true;
+	if (h->magic == 0 && h->generation == 0)
+		return false;
+	if (read_at(r, p, page, FORMAT_ALIGN, seg_offset(p, seg)) == 0 &&
+	    segment_good(h, s->id_seed, s->id, seg))
+		return true;
+	if (!was_written(r, p, seg, page))
+		return false;
+	log_warn(
+	    "store: %s: the header of segment %u is damaged: its values are gone, what it says of "
+	    "deletes counts",
+	    p->file->info.path, seg);
+	r->lost = realloc(r->lost, (r->nlost + 1) * sizeof *r->lost);
+	AN(r->lost != NULL);
+	r->lost[r->nlost++] = (struct found){.path = p, .seg = seg, .lost = true};
+	p->seg[seg].lost = true;
+	atomic_store(&p->seg[seg].state, SEG_RECYCLING);
+	return false;
+}
+
 int read_headers(struct reading *r, struct path *p, char **cause)
 {
-	struct store *s = r->s;
 	struct io_op op[DEPTH], *bad = NULL;
 
 	memset(op, 0, sizeof op);
@@ -54,16 +99,11 @@ int read_headers(struct reading *r, struct path *p, char **cause)
 			return -EIO;
 		}
 		for (uint32_t i = 0; i < n; i++) {
+			uint8_t *page = r->mem + i * FORMAT_ALIGN;
 			const struct format_segment *h =
-			    (const struct format_segment *)(const void *)(r->mem +
-									  i * FORMAT_ALIGN);
+			    (const struct format_segment *)(const void *)page;
 
-			/* what was never written is zeros; else a read may have gone wrong */
-			if (!segment_good(h, s->id_seed, s->id, first + i) &&
-			    ((h->magic == 0 && h->generation == 0) ||
-			     read_at(r, p, r->mem + i * FORMAT_ALIGN, FORMAT_ALIGN,
-				     seg_offset(p, first + i)) < 0 ||
-			     !segment_good(h, s->id_seed, s->id, first + i)))
+			if (!header_good(r, p, first + i, page))
 				continue;
 			if (h->generation > r->gen_max)
 				r->gen_max = h->generation;
@@ -109,20 +149,27 @@ static bool walk_block(struct reading *r, struct found *f, const uint8_t *block,
 		       uint32_t off, uint32_t *cap)
 {
 	struct store *s = r->s;
+	uint64_t generation = ((const struct format_block *)(const void *)block)->generation;
 	uint32_t at = FORMAT_BLOCK;
 	bool whole = true;
 
+	if (f->lost && generation > r->gen_max)
+		r->gen_max = generation;
 	while (at + sizeof(struct format_record) <= used) {
 		struct format_record rec;
 		struct format_entry e;
 		uint32_t units;
 
-		if (record_check(block + at, used - at, s->id_seed, f->generation,
+		if (record_check(block + at, used - at, s->id_seed, generation,
 				 (off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD) {
 			r->torn++;
 			return false;
 		}
 		units = record_units(rec.value_off, rec.value_len);
+		if (f->lost && rec.type == FORMAT_VALUE) {
+			at += units * FORMAT_UNIT;
+			continue;
+		}
 		if (rec.type == FORMAT_VALUE && !value_arrived(r, f, &rec, block + at, used - at)) {
 			r->torn++;
 			whole = false;
@@ -165,7 +212,7 @@ static uint32_t read_ahead(struct reading *r, const struct found *f, uint32_t of
 	if (n <= FORMAT_ALIGN || read_at(r, f->path, r->mem, FORMAT_ALIGN, at) < 0)
 		return 0;
 	memcpy(&b, r->mem, sizeof b);
-	if (block_good(&b, r->s->id_seed, f->generation, off, n) &&
+	if (block_good(&b, r->s->id_seed, f->lost ? b.generation : f->generation, off, n) &&
 	    read_at(r, f->path, r->mem, b.bytes, at) == 0)
 		return b.bytes;
 	return read_at(r, f->path, r->mem, FORMAT_ALIGN, at) == 0 ? FORMAT_ALIGN : 0;
@@ -199,6 +246,8 @@ void scan(struct reading *r, struct found *f)
 			have_to = off + n;
 		}
 		memcpy(&b, r->mem + (off - have_from), sizeof b);
+		if (f->lost)
+			f->generation = b.generation;
 		if (block_good(&b, s->id_seed, f->generation, off, s->seg_size - off)) {
 			if (off + b.bytes > have_to && have_from != off) {
 				have_to = 0; /* read again from here */
