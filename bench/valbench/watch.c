@@ -54,6 +54,18 @@ static void read_status(struct watch_sample *s, const char *path, bool whole)
 	fclose(f);
 }
 
+static void read_schedstat(struct watch_sample *s, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	unsigned long long ns;
+
+	if (f == NULL)
+		return;
+	if (fscanf(f, "%llu", &ns) == 1)
+		s->run_ns += ns;
+	fclose(f);
+}
+
 /* Unlike the device's counters these are not disturbed by others who use the disk. */
 static void read_io(struct watch_sample *s, int pid)
 {
@@ -95,6 +107,8 @@ static void read_process(struct watch_sample *s, int pid)
 			continue;
 		snprintf(path, sizeof path, "/proc/%d/task/%s/status", pid, e->d_name);
 		read_status(s, path, false);
+		snprintf(path, sizeof path, "/proc/%d/task/%s/schedstat", pid, e->d_name);
+		read_schedstat(s, path);
 	}
 	closedir(d);
 }
@@ -142,6 +156,7 @@ struct watch_sample watch_between(const struct watch_sample *b, const struct wat
 	d.have_disk = a->have_disk && b->have_disk;
 	d.cpu_user_s -= b->cpu_user_s;
 	d.cpu_system_s -= b->cpu_system_s;
+	d.run_ns -= d.run_ns < b->run_ns ? d.run_ns : b->run_ns;
 	d.switches_voluntary -= b->switches_voluntary;
 	d.switches_forced -= b->switches_forced;
 	d.have_io = a->have_io && b->have_io;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What the server process and the disk did meanwhile, from /proc and /sys. CPU is utime + stime of
- * the whole process in ticks of 10 ms: measure for seconds. Main thread.
+ * the whole process in ticks of 10 ms: measure for seconds. For a server that is idle there is the scheduler's
+ * own account, in ns. Main thread.
  */
 #ifndef VALBENCH_WATCH_H
 #define VALBENCH_WATCH_H
@@ -12,6 +13,8 @@
 struct watch_sample {
 	bool have_process, have_disk;
 	double cpu_user_s, cpu_system_s;
+	uint64_t
+	    run_ns; /* of all threads alive, by the scheduler; 0: the kernel keeps no account */
 	uint64_t switches_voluntary, switches_forced; /* over all threads alive */
 	uint64_t rss_bytes, threads;
 	bool have_io;                     /* /proc/PID/io is only shown to the same user or root */
