@@ -296,9 +296,12 @@ static bool open_store(struct world *w)
 	cover->restarts++;
 	note_layer(w);
 	for (unsigned i = 0; i < w->nstart_gone; i++) {
-		uint32_t epoch;
+		uint32_t epoch, seg, at;
 		unsigned key = world_record(w->start_gone[i], &epoch);
+		struct path *p = loc_path(w->s, w->start_gone[i], &seg, &at);
 
+		/* of this life: what the segment holds in its next one is something else */
+		w->start_life[i] = atomic_load(&p->seg[seg].generation);
 		if (key != SIM_KEYS)
 			model_gone(w->model, key, epoch, true);
 	}

@@ -234,7 +234,7 @@ static void walk(struct load *l, struct io *io, struct unread *u)
 	g->entries_cap = g->nentries = f.entries;
 	atomic_store(&g->state, SEG_FULL);
 	pthread_mutex_unlock(&p->lock);
-	if (r.torn > 0)
+	if (r.unreadable > 0) /* not for a block that a power cut tore before it was sealed */
 		segment_quarantine(l->s, p, u->seg, "its table and some of its blocks are damaged");
 }
 

@@ -61,7 +61,8 @@ struct reading {
 	size_t nlost;
 	struct doubts doubts; /* attached: what was not published */
 	uint64_t seq_max, gen_max, torn;
-	uint8_t *dead; /* write buffers of a dead process, or NULL */
+	uint64_t unreadable; /* of torn: the device did not give them */
+	uint8_t *dead;       /* write buffers of a dead process, or NULL */
 	size_t dead_len, ndead;
 	bool
 	    running; /* not at start: no memory of ours is given to an operation that may take too long */

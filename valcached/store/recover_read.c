@@ -239,6 +239,7 @@ void scan(struct reading *r, struct found *f)
 			n = read_ahead(r, f, off, n);
 			if (n == 0) {
 				r->torn++;
+				r->unreadable++;
 				off += FORMAT_ALIGN;
 				continue;
 			}

@@ -75,6 +75,9 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 fail:
 	if (*cause == NULL && asprintf(cause, "cannot open the store: %s", strerror(-res)) < 0)
 		*cause = NULL;
+	/* what it has read of a disk that then failed is not for the next start to believe [AT-8] */
+	if (s->live != NULL && s->layer != NULL && strcmp(s->layer, "shm") != 0)
+		atomic_store(&s->live->complete, 0);
 	store_close(&s);
 	return res;
 }
