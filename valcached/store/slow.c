@@ -340,6 +340,8 @@ uint64_t slow_turn(struct store_worker *sw)
 		if (unlikely(p->parked))
 			pending_turn(sw, p);
 		seal_ready(sw, p, false);
+		if (unlikely(atomic_load(&p->offline)))
+			continue; /* its sync has just failed: nothing more is written */
 		if (unlikely(leaving(p)))
 			leave_turn(sw, p, &next, &more);
 		if (nclean(p) < CLEAN_AHEAD) {
