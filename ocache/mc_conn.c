@@ -1,0 +1,712 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection and its thread; see mc_conn.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "ocache/mc_conn.h"
+#include "ocache/mc_reply.h"
+#include "ocache/thread.h"
+
+#define IN_BYTES  (64u << 10)
+#define VECTORS   128u
+#define PAUSE_MIN (20 * NS_PER_MS)
+#define PAUSE_MAX NS_PER_S
+#define HEAD_MAX  80u
+#define PORT_MAX  12u
+
+enum kind { GET, SET, DELETE };
+
+struct op {
+	struct op *next;
+	enum kind kind;
+	struct seg_read *r;  /* GET; NULL: cancelled */
+	struct seg_write *w; /* SET */
+	struct seg_buf *bytes;
+	uint32_t head_len;
+	char head[HEAD_MAX]; /* the request's line */
+};
+
+struct list {
+	struct op *first, **end;
+};
+
+struct mc_conn {
+	char *host;
+	unsigned port;
+	uint32_t in_flight_max;
+	uint64_t value_max, connect_ns, stall_ns;
+	int wake; /* eventfd */
+	pthread_t thread;
+	pthread_mutex_t lock;
+	/* under lock: */
+	struct list todo, sent;
+	uint32_t in_flight;
+	bool woken, closing;
+	int down; /* why requests fail at once; 0: they are taken */
+	/* the thread's: */
+	int fd;
+	struct op *unsent; /* the first in `sent` that is not all written; NULL: all are */
+	size_t unsent_off;
+	int early; /* status of `unsent`, a set that was refused before its end */
+	bool worked;
+	uint64_t pause_ns, heard_ns;
+	unsigned seed;
+	/* of the answer that is being read, to the first in `sent`: */
+	struct seg_buf *body;
+	size_t body_at; /* bytes and line end that are there */
+	bool in_body;
+	size_t in_n;
+	char in[IN_BYTES];
+};
+
+/* ---- lists ----------------------------------------------------------------------- */
+
+static void push(struct list *l, struct op *o)
+{
+	o->next = NULL;
+	*l->end = o;
+	l->end = &o->next;
+}
+
+static void unlink_op(struct list *l, struct op **at)
+{
+	struct op *o = *at;
+
+	*at = o->next;
+	if (l->end == &o->next)
+		l->end = at;
+}
+
+static void free_op(struct op *o)
+{
+	seg_buf_drop(o->bytes);
+	free(o);
+}
+
+/* Gives it back to who asked. Not under the lock [MC-4]. */
+static void finish(struct op *o, int status, struct seg_buf *bytes)
+{
+	if (o->r != NULL) {
+		o->r->status = status;
+		o->r->bytes = status == 0 ? bytes : NULL;
+		if (status == 0)
+			bytes = NULL;
+		o->r->done(o->r);
+	} else if (o->w != NULL) {
+		o->w->status = status;
+		o->w->done(o->w);
+	}
+	seg_buf_drop(bytes);
+	free_op(o);
+}
+
+static void wake(struct mc_conn *c)
+{
+	uint64_t one = 1;
+
+	AZ(write(c->wake, &one, sizeof one) != (ssize_t)sizeof one);
+}
+
+/* ---- asking: any thread ------------------------------------------------------------- */
+
+static void submit(struct mc_conn *c, struct op *o)
+{
+	bool call = false;
+	int err;
+
+	pthread_mutex_lock(&c->lock);
+	err = c->down != 0 ? c->down : c->in_flight >= c->in_flight_max ? -EAGAIN : 0;
+	if (err == 0) {
+		push(&c->todo, o);
+		c->in_flight++;
+		call = !c->woken;
+		c->woken = true;
+	}
+	pthread_mutex_unlock(&c->lock);
+	if (call)
+		wake(c);
+	if (err != 0)
+		finish(o, err, NULL);
+}
+
+static struct op *new_op(enum kind kind, struct seg_id id)
+{
+	static const char *const verb[] = {[GET] = "get", [SET] = "set", [DELETE] = "delete"};
+	struct op *o = calloc(1, sizeof *o);
+	char text[SEG_ID_TEXT];
+
+	if (o == NULL)
+		return NULL;
+	o->kind = kind;
+	o->head_len = (uint32_t)snprintf(o->head, sizeof o->head, "%s %s\r\n", verb[kind],
+					 seg_id_format(id, text));
+	return o;
+}
+
+void mc_conn_read(struct mc_conn *c, struct seg_read *r)
+{
+	struct op *o = new_op(GET, r->id);
+
+	if (o == NULL) {
+		r->status = -ENOMEM;
+		r->done(r);
+		return;
+	}
+	o->r = r;
+	submit(c, o);
+}
+
+void mc_conn_write(struct mc_conn *c, struct seg_write *w)
+{
+	struct op *o = new_op(SET, w->id);
+
+	if (o == NULL) {
+		w->status = -ENOMEM;
+		w->done(w);
+		return;
+	}
+	o->head_len -= 2;
+	o->head_len += (uint32_t)snprintf(o->head + o->head_len, sizeof o->head - o->head_len,
+					  " 0 0 %zu\r\n", seg_buf_len(w->bytes));
+	A(o->head_len < sizeof o->head);
+	o->w = w;
+	o->bytes = seg_buf_hold(w->bytes);
+	submit(c, o);
+}
+
+void mc_conn_drop(struct mc_conn *c, struct seg_id id)
+{
+	struct op *o = new_op(DELETE, id);
+
+	if (o != NULL)
+		submit(c, o);
+}
+
+bool mc_conn_cancel(struct mc_conn *c, struct seg_read *r)
+{
+	struct op **at, *gone = NULL;
+	bool found = false;
+
+	pthread_mutex_lock(&c->lock);
+	for (at = &c->todo.first; *at != NULL && (*at)->r != r;)
+		at = &(*at)->next;
+	if (*at != NULL) {
+		gone = *at;
+		unlink_op(&c->todo, at);
+		c->in_flight--;
+		found = true;
+	}
+	for (struct op *o = c->sent.first; !found && o != NULL; o = o->next)
+		if (o->r == r) {
+			o->r = NULL;
+			found = true;
+		}
+	pthread_mutex_unlock(&c->lock);
+	if (gone != NULL)
+		free_op(gone);
+	if (found) {
+		r->status = -ECANCELED;
+		r->done(r);
+	}
+	return found;
+}
+
+/* ---- the thread: what ends a connection ---------------------------------------------- */
+
+/* All that was sent fails, the first with err. */
+static void hang_up(struct mc_conn *c, int err, int others)
+{
+	struct op *all;
+
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+	seg_buf_drop(c->body);
+	c->body = NULL;
+	c->in_body = false;
+	c->in_n = 0;
+	c->unsent = NULL;
+	c->unsent_off = 0;
+	c->early = 0;
+	pthread_mutex_lock(&c->lock);
+	all = c->sent.first;
+	c->sent.first = NULL;
+	c->sent.end = &c->sent.first;
+	for (const struct op *o = all; o != NULL; o = o->next)
+		c->in_flight--;
+	pthread_mutex_unlock(&c->lock);
+	while (all != NULL) {
+		struct op *o = all;
+
+		all = o->next;
+		finish(o, err, NULL);
+		err = others;
+	}
+}
+
+/* All that waits goes to `sent`. */
+static void take_todo(struct mc_conn *c)
+{
+	pthread_mutex_lock(&c->lock);
+	c->woken = false;
+	if (c->todo.first != NULL) {
+		if (c->unsent == NULL) {
+			c->unsent = c->todo.first;
+			c->unsent_off = 0;
+		}
+		if (c->sent.first == NULL)
+			c->heard_ns = clock_ns();
+		*c->sent.end = c->todo.first;
+		c->sent.end = c->todo.end;
+		c->todo.first = NULL;
+		c->todo.end = &c->todo.first;
+	}
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Waits for the socket or for a call, at most until end (0: without). The socket's events. */
+static short wait_for(struct mc_conn *c, int fd, short events, uint64_t end)
+{
+	struct pollfd p[2] = {{.fd = c->wake, .events = POLLIN}, {.fd = fd, .events = events}};
+	uint64_t now = clock_ns(), n;
+	struct timespec ts = thread_timespec((int64_t)(end > now ? end - now : 0));
+
+	if (ppoll(p, fd >= 0 ? 2 : 1, end != 0 ? &ts : NULL, NULL) <= 0)
+		return 0;
+	if (p[0].revents != 0)
+		(void)!read(c->wake, &n, sizeof n); /* it says no more than "look" */
+	return fd >= 0 ? p[1].revents : 0;
+}
+
+static bool closing(struct mc_conn *c)
+{
+	bool is;
+
+	pthread_mutex_lock(&c->lock);
+	is = c->closing;
+	pthread_mutex_unlock(&c->lock);
+	return is;
+}
+
+/* ---- connecting ------------------------------------------------------------------------ */
+
+static int connect_to(struct mc_conn *c, const struct sockaddr *to, socklen_t len, uint64_t end)
+{
+	int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
+	int err = 0;
+	socklen_t n = sizeof err;
+
+	if (fd < 0)
+		return -errno;
+	if (to->sa_family != AF_UNIX)
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	if (connect(fd, to, len) != 0) {
+		err = errno;
+		while (err == EINPROGRESS && !closing(c)) {
+			if (wait_for(c, fd, POLLOUT, end) != 0) {
+				if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) != 0)
+					err = errno;
+			} else if (clock_ns() >= end) {
+				err = ETIMEDOUT;
+			}
+		}
+	}
+	if (err == 0)
+		return fd;
+	close(fd);
+	/* a unix socket whose backlog is full, or that is not there: ENOENT is said of segments */
+	return err == EAGAIN || err == ENOENT ? -ECONNREFUSED : -err;
+}
+
+static int connect_unix(struct mc_conn *c, uint64_t end)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+
+	memcpy(un.sun_path, c->host, strlen(c->host) + 1); /* mc_conn_open() has looked */
+	return connect_to(c, (const struct sockaddr *)&un, sizeof un, end);
+}
+
+/* The socket, or -errno. */
+static int connect_any(struct mc_conn *c)
+{
+	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
+	uint64_t end = clock_ns() + c->connect_ns;
+	struct addrinfo *all;
+	int fd = -EHOSTUNREACH;
+	char port[PORT_MAX];
+
+	if (c->port == 0)
+		return connect_unix(c, end);
+	snprintf(port, sizeof port, "%u", c->port);
+	if (getaddrinfo(c->host, port, &hints, &all) != 0)
+		return -EHOSTUNREACH;
+	for (const struct addrinfo *a = all; a != NULL && fd < 0; a = a->ai_next)
+		fd = connect_to(c, a->ai_addr, a->ai_addrlen, end);
+	freeaddrinfo(all);
+	return fd;
+}
+
+/* Those that wait, and those that come during the pause, fail at once with err. */
+static void stay_down(struct mc_conn *c, int err)
+{
+	uint64_t until;
+
+	pthread_mutex_lock(&c->lock);
+	c->down = err;
+	pthread_mutex_unlock(&c->lock);
+	take_todo(c);
+	hang_up(c, err, err);
+	c->pause_ns = c->pause_ns == 0 ? PAUSE_MIN : c->pause_ns * 2;
+	if (c->pause_ns > PAUSE_MAX)
+		c->pause_ns = PAUSE_MAX;
+	/* three quarters to all of it: clients of one server do not come back as one */
+	until =
+	    clock_ns() + c->pause_ns - c->pause_ns / 4 * (uint64_t)(rand_r(&c->seed) % 256) / 256;
+	while (clock_ns() < until && !closing(c))
+		(void)wait_for(c, -1, 0, until);
+	pthread_mutex_lock(&c->lock);
+	c->down = 0;
+	pthread_mutex_unlock(&c->lock);
+}
+
+static void answered(struct mc_conn *c, int status)
+{
+	struct seg_buf *bytes = c->body;
+	struct op *o;
+
+	c->body = NULL;
+	c->worked = true;
+	pthread_mutex_lock(&c->lock);
+	o = c->sent.first;
+	unlink_op(&c->sent, &c->sent.first);
+	c->in_flight--;
+	pthread_mutex_unlock(&c->lock);
+	finish(o, status, bytes);
+}
+
+/* ---- writing --------------------------------------------------------------------------- */
+
+/* What of o is still to be written from off on: up to three pieces. */
+static unsigned pieces(const struct op *o, size_t off, struct iovec *v)
+{
+	struct iovec all[3] = {{(void *)(uintptr_t)o->head, o->head_len}};
+	unsigned n = 1, out = 0;
+
+	if (o->kind == SET) {
+		all[1] = (struct iovec){seg_buf_data(o->bytes), seg_buf_len(o->bytes)};
+		all[2] = (struct iovec){(void *)(uintptr_t) "\r\n", 2};
+		n = 3;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		size_t skip = off < all[i].iov_len ? off : all[i].iov_len;
+
+		off -= skip;
+		if (skip < all[i].iov_len)
+			v[out++] =
+			    (struct iovec){(char *)all[i].iov_base + skip, all[i].iov_len - skip};
+	}
+	return out;
+}
+
+static size_t length(const struct op *o)
+{
+	return o->head_len + (o->kind == SET ? seg_buf_len(o->bytes) + 2 : 0);
+}
+
+/*
+ * As much as the socket takes. 0 or -errno. Without the lock: what is in `sent` is changed by this thread, but for
+ * `r`, and next of the last one, which is this thread's, too.
+ */
+static int flush(struct mc_conn *c)
+{
+	while (c->unsent != NULL) {
+		struct iovec v[VECTORS];
+		struct msghdr m = {.msg_iov = v};
+		size_t off = c->unsent_off;
+		ssize_t n;
+
+		for (const struct op *o = c->unsent; o != NULL && m.msg_iovlen + 3 <= VECTORS;
+		     o = o->next, off = 0)
+			m.msg_iovlen += pieces(o, off, v + m.msg_iovlen);
+		n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
+		if (n < 0)
+			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		c->unsent_off += (size_t)n;
+		while (c->unsent != NULL && c->unsent_off >= length(c->unsent)) {
+			c->unsent_off -= length(c->unsent);
+			c->unsent = c->unsent->next;
+		}
+		if (c->early != 0 && c->unsent != c->sent.first) {
+			int status = c->early;
+
+			c->early = 0;
+			answered(c, status);
+		}
+	}
+	return 0;
+}
+
+/* ---- reading --------------------------------------------------------------------------- */
+
+/* A value's line: room for its bytes. 0 or -errno. */
+static int begin_body(struct mc_conn *c, const struct op *o, const struct mc_line *l)
+{
+	const char *key = o->head + sizeof "get " - 1;
+
+	if (c->body != NULL || l->key_len != SEG_ID_TEXT - 1 ||
+	    memcmp(l->key, key, SEG_ID_TEXT - 1) != 0 || l->bytes > c->value_max)
+		return -EPROTO;
+	c->body = seg_buf_new((size_t)l->bytes);
+	if (c->body == NULL)
+		return -ENOMEM;
+	c->in_body = true;
+	c->body_at = 0;
+	return 0;
+}
+
+/* One line that is whole. 0 or -errno [MC-3]. */
+static int take_line(struct mc_conn *c, const struct mc_line *l)
+{
+	const struct op *o = c->sent.first;
+	bool written = o != NULL && (o != c->unsent || c->unsent_off > 0);
+
+	if (!written) /* nobody has asked */
+		return -EPROTO;
+	if (l->what == MC_SERVER_ERROR && o == c->unsent && o->kind == SET && c->early == 0) {
+		c->early = -EIO; /* the rest of it is still to be sent, and is swallowed there */
+		return 0;
+	}
+	if (o == c->unsent)
+		return -EPROTO;
+	if (l->what == MC_SERVER_ERROR && c->body == NULL) {
+		answered(c, -EIO);
+		return 0;
+	}
+	switch (o->kind) {
+	case GET:
+		if (l->what == MC_VALUE)
+			return begin_body(c, o, l);
+		if (l->what != MC_END)
+			return -EPROTO;
+		answered(c, c->body != NULL ? 0 : -ENOENT);
+		return 0;
+	case SET:
+		if (l->what != MC_STORED && l->what != MC_KEPT)
+			return -EPROTO;
+		answered(c, 0);
+		return 0;
+	case DELETE:
+		if (l->what != MC_DELETED && l->what != MC_NOT_FOUND)
+			return -EPROTO;
+		answered(c, 0);
+		return 0;
+	}
+	return -EPROTO;
+}
+
+/* What has come in c->in. 0 or -errno. */
+static int parse(struct mc_conn *c)
+{
+	size_t at = 0;
+	int err = 0;
+
+	while (err == 0 && at < c->in_n) {
+		if (c->in_body) {
+			size_t len = seg_buf_len(c->body), n = c->in_n - at;
+
+			if (c->body_at < len) {
+				if (n > len - c->body_at)
+					n = len - c->body_at;
+				memcpy((char *)seg_buf_data(c->body) + c->body_at, c->in + at, n);
+				c->body_at += n;
+				at += n;
+				continue;
+			}
+			if (c->in[at++] != "\r\n"[c->body_at++ - len])
+				err = -EPROTO;
+			c->in_body = c->body_at < len + 2;
+		} else {
+			struct mc_line l = mc_line(c->in + at, c->in_n - at);
+
+			if (l.what == MC_MORE)
+				break;
+			err = l.what == MC_BROKEN ? -EPROTO : take_line(c, &l);
+			at += l.used;
+		}
+	}
+	memmove(c->in, c->in + at, c->in_n - at);
+	c->in_n -= at;
+	return err;
+}
+
+/* What the socket has; a long value's bytes go to their place. 0 or -errno. */
+static int receive(struct mc_conn *c)
+{
+	struct iovec v[2];
+	unsigned n = 0;
+	ssize_t got;
+
+	if (c->in_body && c->in_n == 0 && c->body_at < seg_buf_len(c->body))
+		v[n++] = (struct iovec){(char *)seg_buf_data(c->body) + c->body_at,
+					seg_buf_len(c->body) - c->body_at};
+	v[n++] = (struct iovec){c->in + c->in_n, sizeof c->in - c->in_n};
+	got = readv(c->fd, v, (int)n);
+	if (got < 0)
+		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+	if (got == 0)
+		return -ECONNRESET;
+	c->heard_ns = clock_ns();
+	if (n == 2) {
+		size_t body = (size_t)got < v[0].iov_len ? (size_t)got : v[0].iov_len;
+
+		c->body_at += body;
+		got -= (ssize_t)body;
+	}
+	c->in_n += (size_t)got;
+	return parse(c);
+}
+
+/* ---- the loop ---------------------------------------------------------------------------- */
+
+/* A connection's life, with at least one request to begin with. Why it ended; 0: it is being closed. */
+static int serve(struct mc_conn *c)
+{
+	for (;;) {
+		short events = POLLIN, got;
+		int err;
+
+		take_todo(c);
+		err = flush(c);
+		if (err != 0)
+			return err;
+		if (c->unsent != NULL)
+			events |= POLLOUT;
+		got = wait_for(c, c->fd, events,
+			       c->sent.first != NULL ? c->heard_ns + c->stall_ns : 0);
+		if (closing(c))
+			return 0;
+		if (got & (POLLIN | POLLERR | POLLHUP)) {
+			err = receive(c);
+			if (err != 0)
+				return err;
+		} else if (c->sent.first != NULL && clock_ns() >= c->heard_ns + c->stall_ns) {
+			return -ETIMEDOUT;
+		}
+	}
+}
+
+static bool asked(struct mc_conn *c)
+{
+	bool is;
+
+	pthread_mutex_lock(&c->lock);
+	c->woken = false;
+	is = c->todo.first != NULL;
+	pthread_mutex_unlock(&c->lock);
+	return is;
+}
+
+static void *run(void *arg)
+{
+	struct mc_conn *c = arg;
+
+	while (!closing(c)) {
+		int err;
+
+		if (!asked(c)) {
+			(void)wait_for(c, -1, 0, 0);
+			continue;
+		}
+		c->worked = false;
+		c->fd = connect_any(c);
+		err = c->fd;
+		if (err >= 0)
+			err = serve(c);
+		if (err == 0)
+			break;
+		hang_up(c, err, -ECONNRESET);
+		/* one that was lost is made again at once; one that cannot be made, or is no use, later */
+		if (c->worked && err != -EPROTO)
+			c->pause_ns = 0;
+		else
+			stay_down(c, err);
+	}
+	take_todo(c);
+	hang_up(c, -ECANCELED, -ECANCELED);
+	return NULL;
+}
+
+/* ---- open and close ---------------------------------------------------------------------- */
+
+int mc_conn_open(const struct mc_conn_config *cfg, struct mc_conn **conn)
+{
+	struct mc_conn *c = calloc(1, sizeof *c);
+	int err = -ENOMEM;
+
+	if (c == NULL)
+		return -ENOMEM;
+	c->host = strdup(cfg->host);
+	c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (c->wake < 0)
+		err = -errno;
+	if (c->host == NULL || c->wake < 0)
+		goto fail;
+	if (cfg->port == 0 && strlen(cfg->host) >= sizeof((struct sockaddr_un *)0)->sun_path) {
+		err = -ENAMETOOLONG;
+		goto fail;
+	}
+	c->port = cfg->port;
+	c->in_flight_max = cfg->in_flight;
+	c->value_max = cfg->value_max;
+	c->connect_ns = cfg->connect_ns;
+	c->stall_ns = cfg->stall_ns;
+	c->fd = -1;
+	c->seed = (unsigned)clock_ns();
+	c->todo.end = &c->todo.first;
+	c->sent.end = &c->sent.first;
+	AZ(pthread_mutex_init(&c->lock, NULL));
+	err = thread_start(&c->thread, "memcached", run, c);
+	if (err != 0) {
+		AZ(pthread_mutex_destroy(&c->lock));
+		goto fail;
+	}
+	*conn = c;
+	return 0;
+fail:
+	if (c->wake >= 0)
+		close(c->wake);
+	free(c->host);
+	free(c);
+	return err;
+}
+
+void mc_conn_close(struct mc_conn **conn)
+{
+	struct mc_conn *c = *conn;
+
+	*conn = NULL;
+	if (c == NULL)
+		return;
+	pthread_mutex_lock(&c->lock);
+	c->closing = true;
+	pthread_mutex_unlock(&c->lock);
+	wake(c);
+	AZ(pthread_join(c->thread, NULL));
+	AZ(c->in_flight);
+	AZ(pthread_mutex_destroy(&c->lock));
+	close(c->wake);
+	free(c->host);
+	free(c);
+}

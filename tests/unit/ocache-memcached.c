@@ -1,0 +1,741 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * test: set=full threads=yes wrap=no limit=240
+ * The tier over the memcached protocol against the real valcached and the real memcached: there and back, thousands in
+ * flight from several threads, servers that are killed, stopped and away, under a cache with a damaged value; and against
+ * servers that say what no server should.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ocache/memcached.h"
+#include "ocache/thread.h"
+#include "tests/unit/ocache_tier.h"
+
+#define MS 1000000ull
+
+static char root[100];
+
+static const char *file(const char *name)
+{
+	static char path[4][160];
+	static unsigned n;
+
+	n = (n + 1) % 4;
+	snprintf(path[n], sizeof path[n], "%s/%s", root, name);
+	return path[n];
+}
+
+static void nap(uint64_t ns)
+{
+	const struct timespec ts = thread_timespec((int64_t)ns);
+
+	nanosleep(&ts, NULL);
+}
+
+/* ---- servers ------------------------------------------------------------------------ */
+
+struct server {
+	bool valcached;
+	char sock[160];
+	pid_t pid;
+};
+
+static int dial(const char *path)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	snprintf(un.sun_path, sizeof un.sun_path, "%.107s", path);
+	if (connect(fd, (const struct sockaddr *)&un, sizeof un) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static void server_start(struct server *s, bool valcached, const char *name)
+{
+	const char *build = getenv("TEST_BUILD");
+	int fd = -1;
+
+	s->valcached = valcached;
+	snprintf(s->sock, sizeof s->sock, "%s", file(name));
+	unlink(s->sock);
+	s->pid = fork();
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		char program[300], store[200];
+		int log =
+		    open(file("servers.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+		dup2(log, STDERR_FILENO);
+		dup2(log, STDOUT_FILENO);
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
+		snprintf(program, sizeof program, "%s/valcached", build != NULL ? build : "build");
+		snprintf(store, sizeof store, "--path=%s.store", s->sock);
+		if (valcached)
+			execl(program, program, "-s", s->sock, "-t", "1", "-I", "8m", "--size=256m",
+			      store, (char *)NULL);
+		else
+			execlp("memcached", "memcached", "-s", s->sock, "-u", "root", "-m", "256",
+			       "-I", "8m", "-t", "1", (char *)NULL);
+		_exit(127);
+	}
+	for (unsigned i = 0; fd < 0 && i < 2000; i++) {
+		fd = dial(s->sock);
+		if (fd < 0)
+			nap(10 * MS);
+	}
+	assert_true(fd >= 0);
+	close(fd);
+}
+
+static void server_end(struct server *s, int sig)
+{
+	int status;
+
+	if (s->pid == 0)
+		return;
+	assert_int_equal(kill(s->pid, sig), 0);
+	assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+	s->pid = 0;
+}
+
+static struct tier *tier_at(const struct server *s, unsigned n)
+{
+	const char *names[8];
+	struct tier_memcached_config cfg = {.struct_size = sizeof cfg,
+					    .servers = names,
+					    .servers_count = n,
+					    .stall_ns = 3 * NS_PER_S};
+	struct tier *t = NULL;
+	char *cause;
+
+	for (unsigned i = 0; i < n; i++)
+		names[i] = s[i].sock;
+	if (tier_memcached_open(&cfg, &t, &cause) != 0)
+		fail_msg("%s", cause);
+	return t;
+}
+
+/* ---- requests, and each answered exactly once ------------------------------------------ */
+
+struct batch {
+	pthread_mutex_t lock;
+	pthread_cond_t all;
+	unsigned out;
+};
+
+struct get {
+	struct seg_read r;
+	struct batch *b;
+	unsigned answers;
+};
+
+struct put {
+	struct seg_write w;
+	struct batch *b;
+};
+
+static void batch_init(struct batch *b)
+{
+	memset(b, 0, sizeof *b);
+	AZ(pthread_mutex_init(&b->lock, NULL));
+	thread_cond_init(&b->all);
+}
+
+static void one_less(struct batch *b)
+{
+	pthread_mutex_lock(&b->lock);
+	A(b->out > 0);
+	if (--b->out == 0)
+		pthread_cond_broadcast(&b->all);
+	pthread_mutex_unlock(&b->lock);
+}
+
+static void got(struct seg_read *r)
+{
+	struct get *g = r->user;
+
+	A(++g->answers == 1);
+	A((r->status == 0) == (r->bytes != NULL));
+	one_less(g->b);
+}
+
+static void put_done(struct seg_write *w)
+{
+	one_less(((struct put *)w->user)->b);
+}
+
+static bool batch_wait(struct batch *b, uint64_t ns)
+{
+	struct timespec ts = thread_timespec((int64_t)(clock_ns() + ns));
+	int err = 0;
+	bool over;
+
+	pthread_mutex_lock(&b->lock);
+	while (b->out > 0 && err == 0)
+		err = pthread_cond_timedwait(&b->all, &b->lock, &ts);
+	over = b->out == 0;
+	pthread_mutex_unlock(&b->lock);
+	return over;
+}
+
+static void ask(struct tier *t, struct batch *b, struct get *g, uint64_t key)
+{
+	struct seg_read *r = &g->r;
+
+	memset(g, 0, sizeof *g);
+	g->b = b;
+	r->id = id_of(key);
+	r->deadline_ns = INT64_MAX;
+	r->done = got;
+	r->user = g;
+	pthread_mutex_lock(&b->lock);
+	b->out++;
+	pthread_mutex_unlock(&b->lock);
+	t->ops->read(t, &r, 1);
+}
+
+/* What a get of the key says; its bytes are compared. */
+static int look(struct tier *t, uint64_t key)
+{
+	struct batch b;
+	struct get g;
+
+	batch_init(&b);
+	ask(t, &b, &g, key);
+	assert_true(batch_wait(&b, 20 * NS_PER_S));
+	if (g.r.status == 0) {
+		struct seg_buf *want = fake_bytes(id_of(key), FAKE_GOOD, false);
+
+		assert_int_equal(seg_buf_len(g.r.bytes), seg_buf_len(want));
+		assert_memory_equal(seg_buf_data(g.r.bytes), seg_buf_data(want), seg_buf_len(want));
+		seg_buf_drop(want);
+		seg_buf_drop(g.r.bytes);
+	}
+	return g.r.status;
+}
+
+static int write_bytes(struct tier *t, uint64_t key, struct seg_buf *bytes)
+{
+	struct batch b;
+	struct put p = {.b = &b};
+	struct seg_write *w = &p.w;
+
+	batch_init(&b);
+	b.out = 1;
+	*w = (struct seg_write){.id = id_of(key), .bytes = bytes, .done = put_done, .user = &p};
+	t->ops->write(t, &w, 1);
+	assert_true(batch_wait(&b, 20 * NS_PER_S));
+	return w->status;
+}
+
+static int store(struct tier *t, uint64_t key)
+{
+	struct seg_buf *bytes = fake_bytes(id_of(key), FAKE_GOOD, false);
+	int status = write_bytes(t, key, bytes);
+
+	seg_buf_drop(bytes);
+	return status;
+}
+
+static void until(struct tier *t, uint64_t key, int status)
+{
+	uint64_t end = clock_ns() + 20 * NS_PER_S;
+
+	int is;
+
+	while ((is = look(t, key)) != status) {
+		if (clock_ns() >= end)
+			fail_msg("key %" PRIu64 " is still %d", key, is);
+		nap(5 * MS);
+	}
+}
+
+/* ---- tests: real servers --------------------------------------------------------------- */
+
+static void there_and_back(void **state)
+{
+	(void)state;
+	for (unsigned valcached = 0; valcached < 2; valcached++) {
+		struct server s = {0};
+		struct seg_buf *big, *back;
+		struct tier *t;
+		struct batch b;
+		struct get g;
+
+		server_start(&s, valcached, "a");
+		t = tier_at(&s, 1);
+		assert_string_equal(t->key, "memcached");
+		assert_int_equal(look(t, 1), -ENOENT);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(store(t, k), 0);
+		assert_int_equal(store(t, 7), 0); /* it has it */
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(look(t, k), 0);
+		t->ops->drop(t, id_of(7));
+		assert_int_equal(look(t, 7), -ENOENT); /* in order */
+		t->ops->drop(t, id_of(7));
+		assert_int_equal(look(t, 8), 0);
+
+		big = seg_buf_new(5 << 20);
+		for (size_t i = 0; i < 5 << 20; i++)
+			((uint8_t *)seg_buf_data(big))[i] = (uint8_t)(i * 2654435761u >> 13);
+		assert_int_equal(write_bytes(t, 5000, big), 0);
+		batch_init(&b);
+		ask(t, &b, &g, 5000);
+		assert_true(batch_wait(&b, 20 * NS_PER_S));
+		assert_int_equal(g.r.status, 0);
+		back = g.r.bytes;
+		assert_int_equal(seg_buf_len(back), seg_buf_len(big));
+		assert_memory_equal(seg_buf_data(back), seg_buf_data(big), seg_buf_len(big));
+		seg_buf_drop(back);
+		seg_buf_drop(big);
+
+		/* refused before its end, and the stream stays in step */
+		big = seg_buf_new(20 << 20);
+		memset(seg_buf_data(big), 'x', 20 << 20);
+		assert_int_equal(write_bytes(t, 5001, big), -EIO);
+		assert_int_equal(look(t, 8), 0);
+		seg_buf_drop(big);
+		t->ops->close(t);
+		server_end(&s, SIGTERM);
+	}
+}
+
+struct crowd {
+	struct tier *t;
+	unsigned seed;
+	unsigned hits, failures, misses;
+};
+
+#define EACH 2000u
+#define KEYS 500u
+
+static void *crowd_run(void *arg)
+{
+	struct crowd *c = arg;
+	struct get *g = calloc(EACH, sizeof *g);
+	struct batch b;
+
+	AN(g);
+	batch_init(&b);
+	for (unsigned i = 0; i < EACH; i++) {
+		ask(c->t, &b, &g[i], (c->seed + i * 7) % KEYS);
+		if (i % 500 == 499)
+			A(batch_wait(
+			    &b, 30 * NS_PER_S)); /* four threads of them stay below the bound */
+	}
+	A(batch_wait(&b, 30 * NS_PER_S));
+	for (unsigned i = 0; i < EACH; i++) {
+		c->hits += g[i].r.status == 0;
+		c->misses += g[i].r.status == -ENOENT;
+		c->failures += g[i].r.status != 0 && g[i].r.status != -ENOENT;
+		if (g[i].r.status == 0) {
+			uint64_t key = (c->seed + i * 7) % KEYS;
+			struct seg_buf *want = fake_bytes(id_of(key), FAKE_GOOD, false);
+
+			A(seg_buf_len(g[i].r.bytes) == seg_buf_len(want));
+			AZ(memcmp(seg_buf_data(g[i].r.bytes), seg_buf_data(want),
+				  seg_buf_len(want)));
+			seg_buf_drop(want);
+			seg_buf_drop(g[i].r.bytes);
+		}
+	}
+	free(g);
+	return NULL;
+}
+
+static void crowd(struct tier *t, struct crowd sum[1])
+{
+	struct crowd c[4];
+	pthread_t thread[4];
+
+	memset(sum, 0, sizeof *sum);
+	for (unsigned i = 0; i < 4; i++) {
+		c[i] = (struct crowd){.t = t, .seed = i * 31};
+		assert_int_equal(pthread_create(&thread[i], NULL, crowd_run, &c[i]), 0);
+	}
+	for (unsigned i = 0; i < 4; i++) {
+		pthread_join(thread[i], NULL);
+		sum->hits += c[i].hits;
+		sum->misses += c[i].misses;
+		sum->failures += c[i].failures;
+	}
+}
+
+static void many_at_once(void **state)
+{
+	struct server s[3] = {0};
+	struct crowd sum;
+	struct tier *t;
+
+	(void)state;
+	server_start(&s[0], true, "a");
+	server_start(&s[1], false, "b");
+	server_start(&s[2], false, "c");
+	t = tier_at(s, 3);
+	for (uint64_t k = 0; k < KEYS; k++)
+		assert_int_equal(store(t, k), 0);
+	crowd(t, &sum);
+	assert_int_equal(sum.hits, 4 * EACH);
+	/* one of three goes: its share is lost, nobody else's */
+	server_end(&s[1], SIGKILL);
+	crowd(t, &sum);
+	assert_int_equal(sum.misses, 0);
+	assert_in_range(sum.failures, EACH, 2 * EACH);
+	assert_int_equal(sum.hits, 4 * EACH - sum.failures);
+	server_start(&s[1], false, "b");
+	for (uint64_t k = 0; k < KEYS; k++)
+		if (look(t, k) != 0)
+			until(t, k, -ENOENT);
+	t->ops->close(t);
+	for (unsigned i = 0; i < 3; i++)
+		server_end(&s[i], SIGTERM);
+}
+
+struct killer {
+	struct server *s;
+	_Atomic unsigned times;
+	_Atomic bool over;
+};
+
+static void *killer_run(void *arg)
+{
+	struct killer *k = arg;
+
+	while (!atomic_load(&k->over)) {
+		nap(100 * MS);
+		server_end(k->s, SIGKILL);
+		nap(30 * MS);
+		server_start(k->s, k->s->valcached, "a");
+		atomic_fetch_add(&k->times, 1);
+	}
+	return NULL;
+}
+
+/* Everybody gets an answer, a right one or a failure; valcached has all of it afterwards. */
+static void killed_in_the_middle(void **state)
+{
+	struct server s = {0};
+	struct killer k = {.s = &s};
+	struct crowd sum;
+	unsigned hits = 0;
+	pthread_t thread;
+	struct tier *t;
+
+	(void)state;
+	server_start(&s, true, "a");
+	t = tier_at(&s, 1);
+	for (uint64_t key = 0; key < KEYS; key++)
+		assert_int_equal(store(t, key), 0);
+	assert_int_equal(pthread_create(&thread, NULL, killer_run, &k), 0);
+	/* misses are allowed: one that is killed while it starts reads the disk while it serves */
+	for (uint64_t end = clock_ns() + 60 * NS_PER_S;
+	     (hits <= EACH || atomic_load(&k.times) <= 3) && clock_ns() < end;) {
+		crowd(t, &sum);
+		hits += sum.hits;
+	}
+	atomic_store(&k.over, true);
+	pthread_join(thread, NULL);
+	server_end(&s, SIGKILL); /* it dies with the thread that has started it */
+	server_start(&s, true, "a");
+	assert_true(atomic_load(&k.times) > 3);
+	assert_true(hits > EACH);
+	/* all of it is there */
+	for (uint64_t key = 0; key < KEYS; key++)
+		until(t, key, 0);
+	t->ops->close(t);
+	server_end(&s, SIGTERM);
+}
+
+/* A server that hangs: who cancels is free at once, and what it says later is nobody's. */
+static void stopped(void **state)
+{
+	struct server s = {0};
+	struct batch b;
+	struct get g[100];
+	struct tier *t;
+	uint64_t begin;
+
+	(void)state;
+	server_start(&s, false, "a");
+	t = tier_at(&s, 1);
+	for (uint64_t k = 0; k < 100; k++)
+		assert_int_equal(store(t, k), 0);
+	batch_init(&b);
+	assert_int_equal(kill(s.pid, SIGSTOP), 0);
+	for (unsigned i = 0; i < 100; i++)
+		ask(t, &b, &g[i], i);
+	nap(50 * MS);
+	begin = clock_ns();
+	for (unsigned i = 0; i < 100; i++)
+		t->ops->cancel(t, &g[i].r);
+	assert_true(batch_wait(&b, NS_PER_S));
+	assert_true(clock_ns() - begin < NS_PER_S);
+	for (unsigned i = 0; i < 100; i++) {
+		assert_int_equal(g[i].r.status, -ECANCELED);
+		t->ops->cancel(t, &g[i].r); /* too late is no harm */
+	}
+	assert_int_equal(kill(s.pid, SIGCONT), 0);
+	for (uint64_t k = 0; k < 100; k++)
+		assert_int_equal(look(t, 99 - k), 0);
+	/* and who does not cancel hears of it */
+	assert_int_equal(kill(s.pid, SIGSTOP), 0);
+	nap(50 * MS);
+	begin = clock_ns();
+	assert_int_equal(look(t, 1), -ETIMEDOUT);
+	assert_in_range(clock_ns() - begin, 2 * NS_PER_S, 8 * NS_PER_S);
+	assert_int_equal(kill(s.pid, SIGCONT), 0);
+	until(t, 1, 0);
+	t->ops->close(t);
+	server_end(&s, SIGTERM);
+}
+
+static void nobody_there(void **state)
+{
+	struct server s = {0};
+	struct tier *t;
+	uint64_t begin;
+
+	(void)state;
+	snprintf(s.sock, sizeof s.sock, "%s", file("nobody"));
+	t = tier_at(&s, 1);
+	begin = clock_ns();
+	for (uint64_t k = 0; k < 1000; k++)
+		assert_int_equal(look(t, k), -ECONNREFUSED);
+	assert_true(clock_ns() - begin < 2 * NS_PER_S);
+	t->ops->drop(t, id_of(1));
+	server_start(&s, false, "nobody");
+	until(t, 1, -ENOENT);
+	t->ops->close(t);
+	server_end(&s, SIGTERM);
+}
+
+/* Bad bytes under a key in valcached, planted by another client: one repair, then hits. */
+static void poisoned(void **state)
+{
+	struct server s = {0};
+	struct fake *far = fake_new("far", 0);
+	struct ocache_tier chain[2] = {{.deadline_ns = 5 * NS_PER_S}, {.tier = &far->tier}};
+	struct ocache_config cfg = {.struct_size = sizeof cfg,
+				    .budget = 8 << 20,
+				    .tiers = chain,
+				    .tiers_count = 2,
+				    .decoder = &object_decoder};
+	struct ocache_stats st;
+	struct ocache_tier_stats ts;
+	struct ocache *cache;
+	struct ocache_ref ref;
+	char *cause, line[200], id[SEG_ID_TEXT];
+	int fd, n;
+
+	(void)state;
+	server_start(&s, true, "poisoned");
+	chain[0].tier = tier_at(&s, 1);
+	far->has[3] = FAKE_GOOD;
+	fd = dial(s.sock);
+	assert_true(fd >= 0);
+	n = snprintf(line, sizeof line, "set %s 0 0 6\r\npoison\r\n", seg_id_format(id_of(3), id));
+	assert_int_equal(write(fd, line, (size_t)n), n);
+	assert_int_equal(read(fd, line, sizeof line), 8);
+	assert_memory_equal(line, "STORED\r\n", 8);
+	close(fd);
+	if (ocache_open(&cfg, &cache, &cause) != 0)
+		fail_msg("%s", cause);
+	for (unsigned i = 0; i < 5; i++) {
+		assert_int_equal(ocache_get(cache, id_of(3), NULL, NULL, &ref), 0);
+		ocache_release(&ref);
+		for (unsigned k = 0; k < 500 && i == 0; k++) { /* the repair is in the background */
+			ocache_stats(cache, &st, sizeof st);
+			if (st.repairs == 1 && st.fills == 1)
+				break;
+			nap(10 * MS);
+		}
+		nap(i == 0 ? 100 * MS : 0);
+		assert_true(ocache_forget(cache, id_of(3)));
+	}
+	ocache_stats(cache, &st, sizeof st);
+	assert_int_equal(st.repairs, 1);
+	assert_int_equal(ocache_tier_stats(cache, 0, &ts, sizeof ts), 0);
+	assert_int_equal(ts.damaged, 1);
+	assert_int_equal(ts.reads, 5);
+	assert_int_equal(far->reads, 1);
+	assert_int_equal(ocache_close(&cache), 0);
+	server_end(&s, SIGTERM);
+}
+
+/* ---- tests: servers that are none --------------------------------------------------------- */
+
+struct liar {
+	int fd;
+	const char *says;
+	size_t n;
+	_Atomic bool over;
+};
+
+/* Answers the first bytes of each connection with its text, and hangs up when the client does. */
+static void *liar_run(void *arg)
+{
+	struct liar *l = arg;
+
+	while (!atomic_load(&l->over)) {
+		struct pollfd p = {.fd = l->fd, .events = POLLIN};
+		char in[4096];
+		int fd;
+
+		if (poll(&p, 1, 20) <= 0)
+			continue;
+		fd = accept(l->fd, NULL, NULL);
+		if (fd < 0)
+			continue;
+		if (read(fd, in, sizeof in) > 0)
+			(void)!send(fd, l->says, l->n, MSG_NOSIGNAL);
+		shutdown(fd, SHUT_WR);
+		while (read(fd, in, sizeof in) > 0)
+			;
+		close(fd);
+	}
+	return NULL;
+}
+
+static void lies(void **state)
+{
+	static const struct {
+		const char *says;
+		int status;
+	} all[] = {
+	    {"hello\r\n", -EPROTO},
+	    {"ERROR\r\n", -EPROTO},
+	    {"CLIENT_ERROR bad data chunk\r\n", -EPROTO},
+	    {"STORED\r\n", -EPROTO},
+	    {"VALUE 00000000-0000-0000-0000-000000000000 0 1\r\nx\r\nEND\r\n", -EPROTO},
+	    {"VALUE %s 0 99999999999\r\n", -EPROTO},
+	    {"VALUE %s 0 900000000\r\n", -EPROTO},
+	    {"VALUE %s 0 3\r\nabcd\r\nEND\r\n", -EPROTO},
+	    {"VALUE %s 0 3\r\nab\r\nEND\r\n", -EPROTO},
+	    {"VALUE %s 0 1\r\na\r\nVALUE %s 0 1\r\na\r\nEND\r\n", -EPROTO},
+	    {"VALUE %s 0 1\r\na\r\nSERVER_ERROR no\r\n", -EPROTO},
+	    {"VALUE %s 0 100\r\na", -ECONNRESET},
+	    {"VALUE %s 0 1", -ECONNRESET},
+	    {"", -ECONNRESET},
+	    {"SERVER_ERROR busy\r\n", -EIO},
+	    {"END\r\n", -ENOENT},
+	    {"END\r\nEND\r\n", -ENOENT},
+	};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	char id[SEG_ID_TEXT], endless[5000];
+
+	(void)state;
+	seg_id_format(id_of(1), id);
+	for (size_t i = 0; i <= sizeof all / sizeof all[0]; i++) {
+		struct liar l = {0};
+		struct server s = {0};
+		char says[5001];
+		pthread_t thread;
+		struct tier *t;
+		int want;
+
+		if (i < sizeof all / sizeof all[0]) {
+			const char *at = strstr(all[i].says, "%s"),
+				   *more = at ? strstr(at + 2, "%s") : NULL;
+
+			want = all[i].status;
+			if (at == NULL)
+				snprintf(says, sizeof says, "%s", all[i].says);
+			else if (more == NULL)
+				snprintf(says, sizeof says, "%.*s%s%s", (int)(at - all[i].says),
+					 all[i].says, id, at + 2);
+			else
+				snprintf(says, sizeof says, "%.*s%s%.*s%s%s",
+					 (int)(at - all[i].says), all[i].says, id,
+					 (int)(more - at - 2), at + 2, id, more + 2);
+		} else {
+			memset(endless, 'z', sizeof endless);
+			memcpy(says, endless, sizeof endless);
+			says[sizeof endless] = '\0';
+			want = -EPROTO;
+		}
+		l.says = says;
+		l.n = strlen(says);
+		snprintf(s.sock, sizeof s.sock, "%s", file("liar"));
+		unlink(s.sock);
+		snprintf(un.sun_path, sizeof un.sun_path, "%.107s", s.sock);
+		l.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(bind(l.fd, (const struct sockaddr *)&un, sizeof un), 0);
+		assert_int_equal(listen(l.fd, 10), 0);
+		assert_int_equal(pthread_create(&thread, NULL, liar_run, &l), 0);
+		t = tier_at(&s, 1);
+		for (unsigned k = 0; k < 2; k++) {
+			int is = look(t, 1);
+
+			/* the second may come while nobody is asked, or while the first one's end is noticed */
+			if (is != want && (k == 0 || (is != -ECONNRESET && is != -EPROTO)))
+				fail_msg("%.60s: %d, not %d", says, is, want);
+		}
+		t->ops->close(t);
+		atomic_store(&l.over, true);
+		pthread_join(thread, NULL);
+		close(l.fd);
+	}
+}
+
+static void bad_config(void **state)
+{
+	static const char *const bad[] = {"",    ":1",   "h:",     "h:0", "h:65536", "h:1x",
+					  "::1", "[::1", "[::1]x", "[]",  "[::1]:",  "h:123456"};
+	static const char *const good[] = {"h", "h:1", "[::1]", "[::1]:65535", "/a/socket"};
+	struct tier_memcached_config cfg = {.struct_size = sizeof cfg, .servers_count = 1};
+	struct tier *t = NULL;
+	char *cause;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		cfg.servers = &bad[i];
+		assert_int_equal(tier_memcached_open(&cfg, &t, &cause), -EINVAL);
+		assert_non_null(strstr(cause, bad[i]));
+		free(cause);
+	}
+	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+		cfg.servers = &good[i];
+		assert_int_equal(tier_memcached_open(&cfg, &t, &cause), 0);
+		t->ops->close(t);
+	}
+	cfg.key = "Bad Key";
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.key = NULL;
+	cfg.servers_count = 0;
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+}
+
+static int make_root(void **state)
+{
+	const char *tmp = getenv("TEST_TMP");
+
+	(void)state;
+	snprintf(root, sizeof root, "%s/mc.XXXXXX", tmp != NULL ? tmp : "/tmp");
+	return mkdtemp(root) == NULL;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(bad_config),           cmocka_unit_test(there_and_back),
+	    cmocka_unit_test(nobody_there),         cmocka_unit_test(lies),
+	    cmocka_unit_test(many_at_once),         cmocka_unit_test(stopped),
+	    cmocka_unit_test(killed_in_the_middle), cmocka_unit_test(poisoned),
+	};
+
+	return cmocka_run_group_tests_name("ocache-memcached", tests, make_root, NULL);
+}
