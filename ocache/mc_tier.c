@@ -195,7 +195,7 @@ int tier_memcached_open(const struct tier_memcached_config *cfg, struct tier **t
 		    "memcached: struct_size, servers, key or value_max are not what memcached.h says");
 		return -EINVAL;
 	}
-	m = calloc(1, sizeof *m + cfg->servers_count * sizeof m->conn[0]);
+	m = calloc(1, sizeof *m + cfg->servers_count * sizeof(struct mc_conn *));
 	if (m == NULL)
 		return -ENOMEM;
 	m->n = cfg->servers_count;
