@@ -231,6 +231,48 @@ static void victims(void **state)
 	free(was);
 }
 
+/* A long value does not go past what is in RAM alone, nor one that got there while the long one came. */
+static void long_and_ram_alone(void **state)
+{
+	struct rop late = {0};
+	struct store_counters was;
+	char key[32];
+	struct rig r;
+
+	(void)state;
+	begin(&r, 5);
+	r.cfg.admit = STORE_ADMIT_SECOND;
+	r.cfg.ram_bytes = 4 * MIB;
+	r.cfg.size = 128 * MIB;
+	r.cfg.item_max = 4 * MIB;
+	rig_open(&r);
+	lap(&r, 1, 100000); /* full from now on */
+	assert_int_equal(set_k(&r, 1, 1, 10000), STORE_OK);
+	was = rig_counters(&r);
+	assert_true(was.sets_ram_only > 0);
+	assert_int_equal(set_k(&r, 1, 2, 2 * MIB), STORE_CONFLICT);
+	assert_int_equal(rig_counters(&r).sets_stored, was.sets_stored);
+	assert_true(get_k(&r, 1, 1, 10000));
+	/* half of the long one is there when the other comes */
+	store_op_init(&late.op, r.w[0], key, (uint8_t)rig_key(key, 2), rop_done, &late);
+	if (!store_set(&late.op, STORE_SET, 0, 2 * MIB))
+		RIG_UNTIL(&r, late.done);
+	for (unsigned chunks = 0; late.op.body_n > 0; chunks++) {
+		if (chunks == 3)
+			assert_int_equal(set_k(&r, 2, 2, 10000), STORE_OK);
+		memset(late.op.body, 7, late.op.body_n);
+		late.done = false;
+		if (!store_set_body(&late.op))
+			RIG_UNTIL(&r, late.done);
+	}
+	assert_int_equal(late.op.status, STORE_CONFLICT);
+	store_op_end(&late.op);
+	assert_true(get_k(&r, 2, 2, 10000));
+	assert_int_equal(rig_counters(&r).sets_ram_only, was.sets_ram_only + 1);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 static void second_touch(void **state)
 {
 	struct rig r;
@@ -517,17 +559,12 @@ static void copies_before_header(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(hot_ones_stay),
-	    cmocka_unit_test(large_ones_stay),
-	    cmocka_unit_test(tombstones),
-	    cmocka_unit_test(flushes),
-	    cmocka_unit_test(victims),
-	    cmocka_unit_test(second_touch),
-	    cmocka_unit_test(write_budget),
-	    cmocka_unit_test(block_device),
-	    cmocka_unit_test(readers_are_waited_for),
-	    cmocka_unit_test(seq_is_kept),
-	    cmocka_unit_test(copies_before_header),
+	    cmocka_unit_test(hot_ones_stay), cmocka_unit_test(large_ones_stay),
+	    cmocka_unit_test(tombstones),    cmocka_unit_test(flushes),
+	    cmocka_unit_test(victims),       cmocka_unit_test(long_and_ram_alone),
+	    cmocka_unit_test(second_touch),  cmocka_unit_test(write_budget),
+	    cmocka_unit_test(block_device),  cmocka_unit_test(readers_are_waited_for),
+	    cmocka_unit_test(seq_is_kept),   cmocka_unit_test(copies_before_header),
 	};
 
 	if (argc > 1)

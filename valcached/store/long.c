@@ -472,6 +472,51 @@ static bool next_chunk(struct store_op *op)
 	return true;
 }
 
+static struct format_entry table_entry(const struct store_op *op)
+{
+	const struct format_record *rec = &op->run->lv->rec;
+
+	return (struct format_entry){.hash = op->hash,
+				     .seq = rec->seq,
+				     .units_at = rec->units_at,
+				     .units =
+					 record_units(rec->value_off, rec->value_len) & 0xffffffu,
+				     .type = FORMAT_VALUE};
+}
+
+/*
+ * Has the key a value that is in RAM and nowhere else? One that was not admitted, or whose record was evicted: what
+ * find tells nothing of, and what gets give out [L-4]. A value this long is another.
+ */
+static bool in_ram_alone(const struct store_op *op)
+{
+	struct ram *ram = op->sw->s->ram;
+	bool touched, alone;
+	struct buf *b = ram_lookup(ram, op->hash, op->key, op->key_len, &touched);
+
+	if (b == NULL)
+		return false;
+	alone = atomic_load_explicit(&b->loc, memory_order_relaxed) == 0;
+	buf_put(ram, b);
+	return alone;
+}
+
+/* The key has a value already. What has been written of this one ends here. */
+static bool give_way(struct store_op *op, bool equal)
+{
+	struct store_io *run = op->run;
+	struct long_value *lv = run->lv;
+
+	if (lv->headed) {
+		struct index_ref own = {.loc = loc_of(lv->path, lv->seg, lv->rec.units_at)};
+		struct format_entry entry = table_entry(op);
+
+		drop_other(op->sw->s, &own);
+		give_extent(run, true, &entry);
+	}
+	return set_verdict(op, equal);
+}
+
 /* Fills the head, if the key is still absent [L-2]. */
 static bool number(struct store_op *op)
 {
@@ -480,7 +525,8 @@ static bool number(struct store_op *op)
 	bool absent;
 
 	pthread_mutex_lock(lock);
-	absent = !atomic_load(&s->flushing) && index_unchanged(s->index, op->hash, &op->run->probe);
+	absent = !atomic_load(&s->flushing) &&
+		 index_unchanged(s->index, op->hash, &op->run->probe) && !in_ram_alone(op);
 	if (absent)
 		fill_head(op);
 	pthread_mutex_unlock(lock);
@@ -497,12 +543,7 @@ static bool publish(struct store_op *op)
 	struct store *s = op->sw->s;
 	pthread_mutex_t *lock = key_lock(s, op->hash);
 	uint64_t loc = loc_of(lv->path, lv->seg, lv->rec.units_at);
-	struct format_entry entry = {.hash = op->hash,
-				     .seq = lv->rec.seq,
-				     .units_at = lv->rec.units_at,
-				     .units = record_units(lv->rec.value_off, lv->rec.value_len) &
-					      0xffffffu,
-				     .type = FORMAT_VALUE};
+	struct format_entry entry = table_entry(op);
 	struct index_ref victim = {0}, own = {.loc = loc};
 	uint32_t receiving = LARGE_RECEIVING;
 
@@ -514,12 +555,11 @@ static bool publish(struct store_op *op)
 			lv->step = SET_CHECK;
 			return false;
 		}
-		drop_other(s, &own);
-		give_extent(run, true, &entry);
-		return set_verdict(op, eq);
+		return give_way(op, eq);
 	}
 	pthread_mutex_lock(lock);
-	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe)) {
+	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe) ||
+	    in_ram_alone(op)) {
 		pthread_mutex_unlock(lock);
 		find_restart(op);
 		lv->step = SET_CHECK;
@@ -573,8 +613,8 @@ bool long_set_step(struct store_op *op)
 				find_restart(op);
 				break;
 			}
-			lv->exists = run->found;
-			lv->have = run->rec;
+			lv->exists = run->found || in_ram_alone(op);
+			lv->have = run->found ? run->rec : (struct format_record){0};
 			/* who waits for a chunk holds no memory that those before it may wait for */
 			find_restart(op);
 			sum_reset(lv->hash);
@@ -648,6 +688,8 @@ bool long_set_step(struct store_op *op)
 					break;
 				}
 			}
+			if (!run->found && in_ram_alone(op))
+				return give_way(op, false);
 			if (run->found && !lv->headed) {
 				if (load_vouch(s, op->hash, run->found_loc))
 					return set_verdict(op, same_value(&run->rec, &lv->rec));
