@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A connection and its thread; see mc_conn.h. */
 #include <errno.h>
-#include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,26 +8,23 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "ocache/mc_conn.h"
+#include "ocache/mc_dial.h"
 #include "ocache/mc_reply.h"
 #include "ocache/thread.h"
 
-#define IN_BYTES  (64u << 10)
 #define VECTORS   128u
 #define PAUSE_MIN (20 * NS_PER_MS)
 #define PAUSE_MAX NS_PER_S
 #define HEAD_MAX  80u
 #define PORT_MAX  12u
 
-enum kind { GET, SET, DELETE };
-
 struct op {
 	struct op *next;
-	enum kind kind;
-	struct seg_read *r;  /* GET; NULL: cancelled */
+	enum mc_kind kind;
+	struct seg_read *r;  /* MC_GET; NULL: cancelled */
 	struct seg_write *w; /* SET */
 	struct seg_buf *bytes;
 	uint32_t head_len;
@@ -46,7 +39,7 @@ struct mc_conn {
 	char *host;
 	unsigned port;
 	uint32_t in_flight_max;
-	uint64_t value_max, connect_ns, stall_ns;
+	uint64_t connect_ns, stall_ns;
 	int wake; /* eventfd */
 	pthread_t thread;
 	pthread_mutex_t lock;
@@ -63,12 +56,7 @@ struct mc_conn {
 	bool worked;
 	uint64_t pause_ns, heard_ns;
 	unsigned seed;
-	/* of the answer that is being read, to the first in `sent`: */
-	struct seg_buf *body;
-	size_t body_at; /* bytes and line end that are there */
-	bool in_body;
-	size_t in_n;
-	char in[IN_BYTES];
+	struct mc_reader reader;
 };
 
 /* ---- lists ----------------------------------------------------------------------- */
@@ -141,9 +129,10 @@ static void submit(struct mc_conn *c, struct op *o)
 		finish(o, err, NULL);
 }
 
-static struct op *new_op(enum kind kind, struct seg_id id)
+static struct op *new_op(enum mc_kind kind, struct seg_id id)
 {
-	static const char *const verb[] = {[GET] = "get", [SET] = "set", [DELETE] = "delete"};
+	static const char *const verb[] = {
+	    [MC_GET] = "get", [MC_SET] = "set", [MC_DELETE] = "delete"};
 	struct op *o = calloc(1, sizeof *o);
 	char text[SEG_ID_TEXT];
 
@@ -157,7 +146,7 @@ static struct op *new_op(enum kind kind, struct seg_id id)
 
 void mc_conn_read(struct mc_conn *c, struct seg_read *r)
 {
-	struct op *o = new_op(GET, r->id);
+	struct op *o = new_op(MC_GET, r->id);
 
 	if (o == NULL) {
 		r->status = -ENOMEM;
@@ -170,7 +159,7 @@ void mc_conn_read(struct mc_conn *c, struct seg_read *r)
 
 void mc_conn_write(struct mc_conn *c, struct seg_write *w)
 {
-	struct op *o = new_op(SET, w->id);
+	struct op *o = new_op(MC_SET, w->id);
 
 	if (o == NULL) {
 		w->status = -ENOMEM;
@@ -188,7 +177,7 @@ void mc_conn_write(struct mc_conn *c, struct seg_write *w)
 
 void mc_conn_drop(struct mc_conn *c, struct seg_id id)
 {
-	struct op *o = new_op(DELETE, id);
+	struct op *o = new_op(MC_DELETE, id);
 
 	if (o != NULL)
 		submit(c, o);
@@ -233,10 +222,7 @@ static void hang_up(struct mc_conn *c, int err, int others)
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
-	seg_buf_drop(c->body);
-	c->body = NULL;
-	c->in_body = false;
-	c->in_n = 0;
+	mc_reader_reset(&c->reader);
 	c->unsent = NULL;
 	c->unsent_off = 0;
 	c->early = 0;
@@ -302,60 +288,9 @@ static bool closing(struct mc_conn *c)
 
 /* ---- connecting ------------------------------------------------------------------------ */
 
-static int connect_to(struct mc_conn *c, const struct sockaddr *to, socklen_t len, uint64_t end)
+static bool closing_ctx(void *ctx)
 {
-	int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), one = 1;
-	int err = 0;
-	socklen_t n = sizeof err;
-
-	if (fd < 0)
-		return -errno;
-	if (to->sa_family != AF_UNIX)
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-	if (connect(fd, to, len) != 0) {
-		err = errno;
-		while (err == EINPROGRESS && !closing(c)) {
-			if (wait_for(c, fd, POLLOUT, end) != 0) {
-				if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &n) != 0)
-					err = errno;
-			} else if (clock_ns() >= end) {
-				err = ETIMEDOUT;
-			}
-		}
-	}
-	if (err == 0)
-		return fd;
-	close(fd);
-	/* a unix socket whose backlog is full, or that is not there: ENOENT is said of segments */
-	return err == EAGAIN || err == ENOENT ? -ECONNREFUSED : -err;
-}
-
-static int connect_unix(struct mc_conn *c, uint64_t end)
-{
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-
-	memcpy(un.sun_path, c->host, strlen(c->host) + 1); /* mc_conn_open() has looked */
-	return connect_to(c, (const struct sockaddr *)&un, sizeof un, end);
-}
-
-/* The socket, or -errno. */
-static int connect_any(struct mc_conn *c)
-{
-	const struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
-	uint64_t end = clock_ns() + c->connect_ns;
-	struct addrinfo *all;
-	int fd = -EHOSTUNREACH;
-	char port[PORT_MAX];
-
-	if (c->port == 0)
-		return connect_unix(c, end);
-	snprintf(port, sizeof port, "%u", c->port);
-	if (getaddrinfo(c->host, port, &hints, &all) != 0)
-		return -EHOSTUNREACH;
-	for (const struct addrinfo *a = all; a != NULL && fd < 0; a = a->ai_next)
-		fd = connect_to(c, a->ai_addr, a->ai_addrlen, end);
-	freeaddrinfo(all);
-	return fd;
+	return closing(ctx);
 }
 
 /* Those that wait, and those that come during the pause, fail at once with err. */
@@ -381,12 +316,10 @@ static void stay_down(struct mc_conn *c, int err)
 	pthread_mutex_unlock(&c->lock);
 }
 
-static void answered(struct mc_conn *c, int status)
+static void answered(struct mc_conn *c, int status, struct seg_buf *bytes)
 {
-	struct seg_buf *bytes = c->body;
 	struct op *o;
 
-	c->body = NULL;
 	c->worked = true;
 	pthread_mutex_lock(&c->lock);
 	o = c->sent.first;
@@ -404,7 +337,7 @@ static unsigned pieces(const struct op *o, size_t off, struct iovec *v)
 	struct iovec all[3] = {{(void *)(uintptr_t)o->head, o->head_len}};
 	unsigned n = 1, out = 0;
 
-	if (o->kind == SET) {
+	if (o->kind == MC_SET) {
 		all[1] = (struct iovec){seg_buf_data(o->bytes), seg_buf_len(o->bytes)};
 		all[2] = (struct iovec){(void *)(uintptr_t) "\r\n", 2};
 		n = 3;
@@ -422,7 +355,7 @@ static unsigned pieces(const struct op *o, size_t off, struct iovec *v)
 
 static size_t length(const struct op *o)
 {
-	return o->head_len + (o->kind == SET ? seg_buf_len(o->bytes) + 2 : 0);
+	return o->head_len + (o->kind == MC_SET ? seg_buf_len(o->bytes) + 2 : 0);
 }
 
 /*
@@ -443,6 +376,8 @@ static int flush(struct mc_conn *c)
 		n = sendmsg(c->fd, &m, MSG_NOSIGNAL);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+		if (c->unsent == c->sent.first)
+			c->heard_ns = clock_ns(); /* it takes what it cannot answer yet [MC-5] */
 		c->unsent_off += (size_t)n;
 		while (c->unsent != NULL && c->unsent_off >= length(c->unsent)) {
 			c->unsent_off -= length(c->unsent);
@@ -452,7 +387,7 @@ static int flush(struct mc_conn *c)
 			int status = c->early;
 
 			c->early = 0;
-			answered(c, status);
+			answered(c, status, NULL);
 		}
 	}
 	return 0;
@@ -460,122 +395,43 @@ static int flush(struct mc_conn *c)
 
 /* ---- reading --------------------------------------------------------------------------- */
 
-/* A value's line: room for its bytes. 0 or -errno. */
-static int begin_body(struct mc_conn *c, const struct op *o, const struct mc_line *l)
+/* Every answer that is there. 0 or -errno [MC-3]. */
+static int take_answers(struct mc_conn *c)
 {
-	const char *key = o->head + sizeof "get " - 1;
+	for (;;) {
+		const struct op *o = c->sent.first;
+		struct mc_asked asked = {0};
+		struct seg_buf *bytes;
+		int got, status;
 
-	if (c->body != NULL || l->key_len != SEG_ID_TEXT - 1 ||
-	    memcmp(l->key, key, SEG_ID_TEXT - 1) != 0 || l->bytes > c->value_max)
-		return -EPROTO;
-	c->body = seg_buf_new((size_t)l->bytes);
-	if (c->body == NULL)
-		return -ENOMEM;
-	c->in_body = true;
-	c->body_at = 0;
-	return 0;
+		if (o != NULL)
+			asked = (struct mc_asked){o->kind, o != c->unsent || c->unsent_off > 0,
+						  o != c->unsent, o->head + sizeof "get " - 1};
+		/* who was refused has his answer, and what is left of his request has none */
+		got = mc_reader_take(&c->reader, o != NULL && c->early == 0 ? &asked : NULL,
+				     &status, &bytes);
+		if (got <= 0)
+			return got;
+		if (asked.written)
+			answered(c, status, bytes);
+		else
+			c->early = status;
+	}
 }
 
-/* One line that is whole. 0 or -errno [MC-3]. */
-static int take_line(struct mc_conn *c, const struct mc_line *l)
-{
-	const struct op *o = c->sent.first;
-	bool written = o != NULL && (o != c->unsent || c->unsent_off > 0);
-
-	if (!written) /* nobody has asked */
-		return -EPROTO;
-	if (l->what == MC_SERVER_ERROR && o == c->unsent && o->kind == SET && c->early == 0) {
-		c->early = -EIO; /* the rest of it is still to be sent, and is swallowed there */
-		return 0;
-	}
-	if (o == c->unsent)
-		return -EPROTO;
-	if (l->what == MC_SERVER_ERROR && c->body == NULL) {
-		answered(c, -EIO);
-		return 0;
-	}
-	switch (o->kind) {
-	case GET:
-		if (l->what == MC_VALUE)
-			return begin_body(c, o, l);
-		if (l->what != MC_END)
-			return -EPROTO;
-		answered(c, c->body != NULL ? 0 : -ENOENT);
-		return 0;
-	case SET:
-		if (l->what != MC_STORED && l->what != MC_KEPT)
-			return -EPROTO;
-		answered(c, 0);
-		return 0;
-	case DELETE:
-		if (l->what != MC_DELETED && l->what != MC_NOT_FOUND)
-			return -EPROTO;
-		answered(c, 0);
-		return 0;
-	}
-	return -EPROTO;
-}
-
-/* What has come in c->in. 0 or -errno. */
-static int parse(struct mc_conn *c)
-{
-	size_t at = 0;
-	int err = 0;
-
-	while (err == 0 && at < c->in_n) {
-		if (c->in_body) {
-			size_t len = seg_buf_len(c->body), n = c->in_n - at;
-
-			if (c->body_at < len) {
-				if (n > len - c->body_at)
-					n = len - c->body_at;
-				memcpy((char *)seg_buf_data(c->body) + c->body_at, c->in + at, n);
-				c->body_at += n;
-				at += n;
-				continue;
-			}
-			if (c->in[at++] != "\r\n"[c->body_at++ - len])
-				err = -EPROTO;
-			c->in_body = c->body_at < len + 2;
-		} else {
-			struct mc_line l = mc_line(c->in + at, c->in_n - at);
-
-			if (l.what == MC_MORE)
-				break;
-			err = l.what == MC_BROKEN ? -EPROTO : take_line(c, &l);
-			at += l.used;
-		}
-	}
-	memmove(c->in, c->in + at, c->in_n - at);
-	c->in_n -= at;
-	return err;
-}
-
-/* What the socket has; a long value's bytes go to their place. 0 or -errno. */
+/* What the socket has. 0 or -errno. */
 static int receive(struct mc_conn *c)
 {
 	struct iovec v[2];
-	unsigned n = 0;
-	ssize_t got;
+	ssize_t got = readv(c->fd, v, mc_reader_room(&c->reader, v));
 
-	if (c->in_body && c->in_n == 0 && c->body_at < seg_buf_len(c->body))
-		v[n++] = (struct iovec){(char *)seg_buf_data(c->body) + c->body_at,
-					seg_buf_len(c->body) - c->body_at};
-	v[n++] = (struct iovec){c->in + c->in_n, sizeof c->in - c->in_n};
-	got = readv(c->fd, v, (int)n);
 	if (got < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 	if (got == 0)
 		return -ECONNRESET;
 	c->heard_ns = clock_ns();
-	if (n == 2) {
-		size_t body = (size_t)got < v[0].iov_len ? (size_t)got : v[0].iov_len;
-
-		c->body_at += body;
-		got -= (ssize_t)body;
-	}
-	c->in_n += (size_t)got;
-	return parse(c);
+	mc_reader_put(&c->reader, (size_t)got);
+	return take_answers(c);
 }
 
 /* ---- the loop ---------------------------------------------------------------------------- */
@@ -621,6 +477,7 @@ static bool asked(struct mc_conn *c)
 static void *run(void *arg)
 {
 	struct mc_conn *c = arg;
+	const struct mc_dial dial = {c->host, c->port, c->wake, closing_ctx, c};
 
 	while (!closing(c)) {
 		int err;
@@ -630,7 +487,7 @@ static void *run(void *arg)
 			continue;
 		}
 		c->worked = false;
-		c->fd = connect_any(c);
+		c->fd = mc_dial(&dial, clock_ns() + c->connect_ns);
 		err = c->fd;
 		if (err >= 0)
 			err = serve(c);
@@ -663,13 +520,9 @@ int mc_conn_open(const struct mc_conn_config *cfg, struct mc_conn **conn)
 		err = -errno;
 	if (c->host == NULL || c->wake < 0)
 		goto fail;
-	if (cfg->port == 0 && strlen(cfg->host) >= sizeof((struct sockaddr_un *)0)->sun_path) {
-		err = -ENAMETOOLONG;
-		goto fail;
-	}
 	c->port = cfg->port;
 	c->in_flight_max = cfg->in_flight;
-	c->value_max = cfg->value_max;
+	mc_reader_init(&c->reader, cfg->value_max);
 	c->connect_ns = cfg->connect_ns;
 	c->stall_ns = cfg->stall_ns;
 	c->fd = -1;

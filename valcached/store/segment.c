@@ -77,7 +77,8 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 		}
 		if (p->open[stream] == SEG_NONE) {
 			if (p->nclean <= (slow ? 0 : CLEAN_RESERVE) || atomic_load(&p->offline)) {
-				call = true;
+				/* who waits for his own writes would wake himself all the time */
+				call = call || !slow;
 				break;
 			}
 			if (unlikely(p->nstay < p->nseg) && !slow) {
