@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* S3-FIFO by bytes; see policy.h. docs/decisions.md has the figures behind the constants. */
+/* S3-FIFO by bytes; see policy.h. docs/policies.md has the figures behind the constants. */
 #include "ocache/policy.h"
 
-#define SMALL_SHARE(bytes) ((bytes) / 10)
-#define GHOST_MIN          64u
-#define PASS_MAX           256u /* held objects passed over for one victim */
+#define MAIN_SHARE(bytes) ((bytes) - (bytes) / 50) /* [PO-5] */
+#define CREDIT_MAX        3u
+#define CREDIT_ENOUGH     2u
+#define GHOST_MIN         64u
+#define GHOST_STEP        4u   /* entries, for each object that came back and was looked at again */
+#define STEPS_MAX         256u /* spared for one victim; then they go, used or not */
+#define HELD_MAX          256u /* held objects passed over for one victim */
 
 void policy_open(struct policy *p, const uint64_t seed[2])
 {
@@ -38,11 +42,20 @@ void policy_remove(struct policy *p, struct entry *e)
 	p->q[q].entries--;
 }
 
-/* The memory of what has left has room for as many as main has; it is grown by starting anew. */
+/* [PO-4] */
+static uint64_t ghost_most(const struct policy *p)
+{
+	return p->q[POLICY_MAIN].entries * 5 / 4;
+}
+
+/* The memory of what has left has room for all that it may remember; it is grown by starting anew. */
 static void fit_ghost(struct policy *p)
 {
-	uint64_t want = p->q[POLICY_MAIN].entries;
+	uint64_t most = ghost_most(p), want;
 
+	if (p->ghost_short > most / 2)
+		p->ghost_short = most / 2;
+	want = most - p->ghost_short;
 	if (want < GHOST_MIN)
 		want = GHOST_MIN;
 	if (want > p->ghost_entries) {
@@ -56,33 +69,63 @@ static void fit_ghost(struct policy *p)
 		ghost_window(p->ghost, want);
 }
 
-void policy_insert(struct policy *p, struct entry *e)
+void policy_insert(struct policy *p, struct entry *e, uint64_t budget)
 {
-	bool back = p->ghost != NULL && ghost_take(p->ghost, table_hash(p->seed, e->id));
+	bool room = p->q[POLICY_MAIN].bytes + e->size <= MAIN_SHARE(budget); /* [PO-2] */
 
+	e->back = p->ghost != NULL && ghost_take(p->ghost, table_hash(p->seed, e->id));
+	e->credit = 0;
 	atomic_store_explicit(&e->used, 0, memory_order_relaxed);
-	push(p, e, back ? POLICY_MAIN : POLICY_SMALL);
+	push(p, e, e->back || room ? POLICY_MAIN : POLICY_SMALL);
+}
+
+/* [PO-4] The first look at an object since it came back: was it worth it? */
+static void judge_ghost(struct policy *p, struct entry *e, bool used)
+{
+	if (used)
+		p->ghost_short -= p->ghost_short < GHOST_STEP ? p->ghost_short : GHOST_STEP;
+	else if (p->ghost_short < ghost_most(p) / 2)
+		p->ghost_short += GHOST_STEP;
+	e->back = false;
+}
+
+/* Does it stay in main for another round? [PO-3] */
+static bool stays(struct policy *p, struct entry *e, bool used)
+{
+	if (e->back)
+		judge_ghost(p, e, used);
+	if (used) {
+		if (e->credit < CREDIT_MAX)
+			e->credit++;
+		return true;
+	}
+	if (e->credit < CREDIT_ENOUGH)
+		return false;
+	e->credit--;
+	return true;
 }
 
 struct entry *policy_evict(struct policy *p, uint64_t budget,
 			   bool (*pinned)(void *ctx, const struct entry *e), void *ctx)
 {
-	for (unsigned passed = 0; passed < PASS_MAX;) {
-		bool small = p->q[POLICY_SMALL].bytes > SMALL_SHARE(budget) ||
-			     p->q[POLICY_MAIN].oldest == NULL;
+	for (unsigned steps = 0, held = 0; held < HELD_MAX; steps++) {
+		bool small = p->q[POLICY_MAIN].oldest == NULL ||
+			     (p->q[POLICY_MAIN].bytes <= MAIN_SHARE(budget) &&
+			      p->q[POLICY_SMALL].oldest != NULL);
 		struct entry *e = p->q[small ? POLICY_SMALL : POLICY_MAIN].oldest;
 		bool used;
 
 		if (e == NULL)
 			return NULL;
 		used = atomic_load_explicit(&e->used, memory_order_relaxed) != 0;
-		policy_remove(p, e);
-		if (used) {
+		if (used)
 			atomic_store_explicit(&e->used, 0, memory_order_relaxed);
+		policy_remove(p, e);
+		if ((small ? used : stays(p, e, used)) && steps < STEPS_MAX) {
 			push(p, e, POLICY_MAIN);
 		} else if (pinned(ctx, e)) {
 			push(p, e, POLICY_MAIN); /* it is in use, and would free nothing */
-			passed++;
+			held++;
 		} else {
 			if (small) {
 				fit_ghost(p);

@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to ocache. Which object goes when one must: S3-FIFO (J. Yang et al., "FIFO queues are all
- * you need for cache eviction", SOSP 2023), by bytes. New objects enter a small queue; what is used
- * before it comes to its end moves to the main queue, the rest goes, and is remembered for a while
- * by a fingerprint: what comes back in that time enters main at once. In main, what was used goes
- * round again. So a scan passes through the small queue and pushes out nothing.
+ * you need for cache eviction", SOSP 2023), by bytes, with one recency bit. docs/policies.md has
+ * the traces behind what differs from the paper, [PO-2] to [PO-5].
+ *
+ *     new ----> small --used--> main <--+ round again: used [PO-3]
+ *      |          |              ^ |----+
+ *      |          +--> ghost ----+ +--> out
+ *      +-- main has room [PO-2] -^
+ *
+ *  [PO-1] New objects enter the small queue. What is used before it comes to its end moves to main;
+ *         the rest goes, and a fingerprint of it is remembered for a while: what comes back in that
+ *         time enters main at once. So a scan passes through the small queue and pushes out nothing.
+ *  [PO-2] While main has not its share, new objects enter it at once, and none leaves it. So of a
+ *         loop that is larger than the cache a part stays, and hits.
+ *  [PO-3] In main, what was used goes round again, and gains a credit, up to three. What was not
+ *         used goes, but with two credits or more it pays one and goes round once more: what is
+ *         used now and then outlives what came back once.
+ *  [PO-4] The ghost remembers a quarter more than main has, down to half of that while less than
+ *         half of those that came back were used again by the time main had gone round. Then those
+ *         that it lets in are worth less than what goes for them.
+ *  [PO-5] The small queue's share is a fiftieth of the bytes.
  *
  * All under the shard's lock, but for policy_touch(), which hits call.
  */
@@ -26,6 +42,7 @@ struct policy {
 	} q[POLICY_QUEUES];
 	struct ghost *ghost; /* NULL: nothing is remembered */
 	uint64_t ghost_entries;
+	uint64_t ghost_short; /* it remembers so many fewer than main has */
 	uint64_t seed[2];
 };
 
@@ -39,11 +56,12 @@ static inline void policy_touch(struct entry *e)
 		atomic_store_explicit(&e->used, 1, memory_order_relaxed);
 }
 
-void policy_insert(struct policy *p, struct entry *e);
+/* budget is that of all objects, here and below. */
+void policy_insert(struct policy *p, struct entry *e, uint64_t budget);
 void policy_remove(struct policy *p, struct entry *e);
 /*
  * Takes the next to go out of its queue; NULL: there is none, or too many that pinned() says are
- * held were passed over. budget is that of all objects.
+ * held were passed over.
  */
 struct entry *policy_evict(struct policy *p, uint64_t budget,
 			   bool (*pinned)(void *ctx, const struct entry *e), void *ctx);

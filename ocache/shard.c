@@ -17,7 +17,10 @@
 /* So many forgotten objects wait for the next sweep at least. */
 #define SWEEP_MIN 32u
 
-/* Entries come in chunks, larger ones as there are more. */
+/*
+ * Entries come in chunks, larger ones as there are more: a quarter of those that there are, so that
+ * no more than a fifth of them stands unused in the budget.
+ */
 #define CHUNK_MIN (64u << 10)
 #define CHUNK_MAX (4u << 20)
 
@@ -76,9 +79,10 @@ static struct entry *entry_get(struct shard *s)
 	struct entry *e = s->free;
 
 	if (e == NULL) {
-		size_t bytes = s->chunk_bytes < CHUNK_MIN   ? CHUNK_MIN
-			       : s->chunk_bytes < CHUNK_MAX ? s->chunk_bytes
-							    : CHUNK_MAX;
+		size_t quarter = s->chunk_bytes / 4 / CHUNK_MIN * CHUNK_MIN;
+		size_t bytes = quarter < CHUNK_MIN   ? CHUNK_MIN
+			       : quarter < CHUNK_MAX ? quarter
+						     : CHUNK_MAX;
 		struct chunk *c = malloc(sizeof *c);
 		void *base;
 
@@ -237,7 +241,7 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 		return NULL;
 	}
 	e->state = ENTRY_IN;
-	policy_insert(&s->policy, e);
+	policy_insert(&s->policy, e, s->budget - shard_overhead(s));
 	s->resident += size;
 	s->added++;
 	return e;
