@@ -40,6 +40,8 @@ ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
 bench_src := $(sort $(wildcard bench/valbench/*.c))
 null_src  := $(sort $(wildcard bench/nullserver/*.c))
 replay_src := $(sort $(wildcard bench/replay/*.c))
+sim_src   := $(sort $(wildcard bench/sim/*.c))
+policies_src := $(sort $(wildcard bench/policies/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
 
 LIBS := base options io proto store net admin ocache efs
@@ -54,14 +56,14 @@ all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
 .PHONY: all programs
-all: programs libocache libefs $(BUILD)/micro
+all: programs libocache libefs $(BUILD)/micro $(BUILD)/policies
 programs: $(PROGRAMS)
 
 define archive
 $(BUILD)/obj/lib$(1).a: $(call obj,$($(1)_src))
 	$$(call say,AR,$$@) rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach l,$(LIBS),$(eval $(call archive,$(l))))
+$(foreach l,$(LIBS) sim,$(eval $(call archive,$(l))))
 
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
@@ -84,9 +86,13 @@ $(BUILD)/valbench: $(call obj,$(bench_src)) $(call ar,base)
 $(BUILD)/nullserver: $(call obj,$(null_src)) $(call ar,io base)
 	@mkdir -p $(@D)
 	$(LINK) $(io_libs) $(base_libs)
-$(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,ocache store io base)
+$(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,sim ocache store io base)
 	@mkdir -p $(@D)
 	$(LINK) $(io_libs) $(base_libs) -lzstd
+
+$(BUILD)/policies: $(call obj,$(policies_src)) $(call ar,sim ocache base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs) -lzstd
 
 # Google Benchmark is C++: one file of ours speaks it, the benchmarks are C.
 CXX ?= g++

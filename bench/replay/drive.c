@@ -140,7 +140,7 @@ static bool set_step(struct slot *s)
 			return false;
 	}
 	if (s->op.status == STORE_OK)
-		tally_set(s->d->r, s->late, s->d->t->size[s->key]);
+		tally_set(&s->d->r->run, s->late, s->d->t->size[s->key]);
 	else if (s->op.status != STORE_TOO_LARGE)
 		wrong(s, "the set was refused");
 	slot_end(s);
@@ -162,9 +162,9 @@ static bool get_step(struct slot *s)
 			return true;
 		}
 		if (s->pos == 0) {
-			tally_get(s->d->r, s->late, size, true);
-			s->d->r->all.hits_ram += s->op.from_ram;
-			s->d->r->late.hits_ram += s->late && s->op.from_ram;
+			tally_get(&s->d->r->run, s->late, size, true);
+			s->d->r->run.all.hits_ram += s->op.from_ram;
+			s->d->r->run.late.hits_ram += s->late && s->op.from_ram;
 		}
 		if (s->op.value_len != size || s->op.flags != s->key || s->op.value_off != s->pos ||
 		    !value_same(d, s->key, s->pos, s->op.value, s->op.value_n)) {
@@ -180,7 +180,7 @@ static bool get_step(struct slot *s)
 		if (!store_get_next(&s->op))
 			return false;
 	}
-	tally_get(s->d->r, s->late, size, false);
+	tally_get(&s->d->r->run, s->late, size, false);
 	store_op_end(&s->op);
 	key_text(d, s->key, key);
 	store_op_init(&s->op, d->sw, key, KEY_LEN, slot_done, s);
@@ -280,7 +280,7 @@ static void run(struct driver *d, uint64_t from, uint64_t to, uint64_t skip)
 			i++;
 			issued++;
 			if (d->cfg->progress && i % 4096 == 0)
-				progress(d->r->name, i, t->n);
+				progress(d->r->run.name, i, t->n);
 		}
 		if (stuck || issued >= TURN_ISSUE) {
 			turn(d->io, d->sw, stuck ? 100 * NS_PER_MS : 0);
@@ -359,7 +359,7 @@ static void stop(struct driver *d)
 		io_wake(d->slow_io);
 		pthread_join(d->slow_thread, NULL);
 		d->runs = false;
-		r->all.device_bytes += r->counters.disk_write_bytes;
+		r->run.all.device_bytes += r->counters.disk_write_bytes;
 		store_stats(d->store, catch_stat, r);
 		store_totals(d->store, &r->items, &bytes);
 	}
@@ -396,8 +396,8 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 	uint64_t began = 0, disk0 = 0, disk_skip = 0, before = 0;
 	int e;
 
-	*r = (struct result){.name = cfg->admit == STORE_ADMIT_ALL ? "all" : "second",
-			     .size = cfg->size,
+	*r = (struct result){.run.name = cfg->admit == STORE_ADMIT_ALL ? "all" : "second",
+			     .run.size = cfg->size,
 			     .real = true};
 	d.slot = calloc(cfg->depth, sizeof(*d.slot));
 	d.busy = calloc(t->nkeys, sizeof(*d.busy));
@@ -428,7 +428,7 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 	run(&d, 0, skip, skip);
 	if (cfg->reboot != REBOOT_NONE) {
 		stop(&d);
-		before = r->all.device_bytes;
+		before = r->run.all.device_bytes;
 		sc.fresh = false;
 		sc.no_attach = cfg->reboot != REBOOT_SHM;
 		e = start(&d, &sc, cause);
@@ -439,17 +439,18 @@ int drive_store(const struct trace *t, const struct drive *cfg, uint64_t skip, s
 	disk_skip = disk_written(cfg->disk);
 	run(&d, skip, t->n, skip);
 	if (cfg->progress)
-		progress(r->name, t->n, t->n);
-	r->seconds = (double)(clock_ns() - began) / 1e9;
+		progress(r->run.name, t->n, t->n);
+	r->run.seconds = (double)(clock_ns() - began) / 1e9;
 out:
 	stop(&d);
 	if (e == 0) {
 		uint64_t disk1 = disk_written(cfg->disk);
 
-		r->late.device_bytes = r->all.device_bytes - before - at_skip.disk_write_bytes;
+		r->run.late.device_bytes =
+		    r->run.all.device_bytes - before - at_skip.disk_write_bytes;
 		if (cfg->disk != NULL) {
-			r->all.kernel_bytes = disk1 - disk0;
-			r->late.kernel_bytes = disk1 - disk_skip;
+			r->run.all.kernel_bytes = disk1 - disk0;
+			r->run.late.kernel_bytes = disk1 - disk_skip;
 		}
 	}
 	if (e == 0 && !cfg->keep)

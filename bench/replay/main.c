@@ -27,7 +27,7 @@ struct options {
 
 static const char help[] =
     "usage: replay --trace FILE[.gz] --size SIZE [flags]\n"
-    "       replay --make zipf|loop|scan|walk --size SIZE [flags]\n"
+    "       replay --make zipf|loop|scan|walk|drift|drift --size SIZE [flags]\n"
     "       replay --check\n"
     "\n"
     "Replays a trace against the store through a real file (a get, and after a miss a set), "
@@ -39,8 +39,8 @@ static const char help[] =
     "  --trace FILE       lines of \"key,bytes\", plain or .gz\n"
     "  --limit N          only its first N requests\n"
     "  --make KIND        make a trace: zipf, loop, scan (zipf and 30 % new keys), walk (root,\n"
-    "                     directory, leaf)\n"
-    "  --alpha A          of zipf, scan, walk (0.9)\n"
+    "                     directory, leaf), drift (zipf by age)\n"
+    "  --alpha A          of all but loop (0.9)\n"
     "  --keys N           (1000000)\n"
     "  --requests N       (9000000)\n"
     "  --value SIZE       of each value; 0: log-normal around 32k (8k)\n"
@@ -238,7 +238,7 @@ static int run_one(const struct options *o, const struct trace *t, const char *n
 {
 	static const struct {
 		const char *name;
-		bool (*run)(const struct trace *, uint64_t, uint64_t, struct result *);
+		sim_fn *run;
 		enum store_admit admit;
 	} known[] = {{"all", NULL, STORE_ADMIT_ALL},
 		     {"second", NULL, STORE_ADMIT_SECOND},
@@ -253,7 +253,7 @@ static int run_one(const struct options *o, const struct trace *t, const char *n
 		if (strlen(known[i].name) != len || strncmp(known[i].name, name, len) != 0)
 			continue;
 		if (known[i].run != NULL) {
-			if (known[i].run(t, size, skip, r))
+			if (known[i].run(t, size, skip, &r->run))
 				return 0;
 			fprintf(stderr, "replay: no memory for the simulation of %s\n",
 				known[i].name);

@@ -11,11 +11,6 @@
 #include "base/size.h"
 #include "bench/replay/replay.h"
 
-static double ratio(uint64_t a, uint64_t b)
-{
-	return b == 0 ? 0 : (double)a / (double)b;
-}
-
 void report_table(const struct trace *t, const struct result *r, unsigned n)
 {
 	char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
@@ -30,33 +25,35 @@ void report_table(const struct trace *t, const struct result *r, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		char diff[16] = "-";
 
-		if (r[i].size != last_size)
-			for (unsigned j = i; j < n && r[j].size == r[i].size; j++)
-				if (strcmp(r[j].name, "LRU") == 0)
-					lru = ratio(r[j].late.hits, r[j].late.gets);
-		last_size = r[i].size;
+		if (r[i].run.size != last_size)
+			for (unsigned j = i; j < n && r[j].run.size == r[i].run.size; j++)
+				if (strcmp(r[j].run.name, "LRU") == 0)
+					lru = ratio(r[j].run.late.hits, r[j].run.late.gets);
+		last_size = r[i].run.size;
 		if (lru >= 0)
 			snprintf(diff, sizeof(diff), "%+.2f",
-				 100 * (ratio(r[i].late.hits, r[i].late.gets) - lru));
-		printf("%-8s %8s | %8.4f %8.4f %8.3f | %8.4f %8.4f %8.3f %8s | %.1f\n", r[i].name,
-		       size_human(a, sizeof(a), (double)r[i].size),
-		       ratio(r[i].all.hits, r[i].all.gets),
-		       ratio(r[i].all.hit_bytes, r[i].all.get_bytes),
-		       ratio(r[i].all.device_bytes, r[i].all.set_bytes),
-		       ratio(r[i].late.hits, r[i].late.gets),
-		       ratio(r[i].late.hit_bytes, r[i].late.get_bytes),
-		       ratio(r[i].late.device_bytes, r[i].late.set_bytes), diff, r[i].seconds);
+				 100 * (ratio(r[i].run.late.hits, r[i].run.late.gets) - lru));
+		printf("%-8s %8s | %8.4f %8.4f %8.3f | %8.4f %8.4f %8.3f %8s | %.1f\n",
+		       r[i].run.name, size_human(a, sizeof(a), (double)r[i].run.size),
+		       ratio(r[i].run.all.hits, r[i].run.all.gets),
+		       ratio(r[i].run.all.hit_bytes, r[i].run.all.get_bytes),
+		       ratio(r[i].run.all.device_bytes, r[i].run.all.set_bytes),
+		       ratio(r[i].run.late.hits, r[i].run.late.gets),
+		       ratio(r[i].run.late.hit_bytes, r[i].run.late.get_bytes),
+		       ratio(r[i].run.late.device_bytes, r[i].run.late.set_bytes), diff,
+		       r[i].run.seconds);
 		if (!r[i].real)
 			continue;
 		printf("         %s written = %.2f laps, %lu segments recycled, %lu records "
 		       "re-inserted, %lu values at the end, %.1f %% of gets from RAM",
-		       size_human(a, sizeof(a), (double)r[i].all.device_bytes),
-		       ratio(r[i].all.device_bytes, r[i].size), (unsigned long)r[i].recycled,
-		       (unsigned long)r[i].reinserted, (unsigned long)r[i].items,
-		       100 * ratio(r[i].all.hits_ram, r[i].all.gets));
-		if (r[i].late.kernel_bytes != 0)
+		       size_human(a, sizeof(a), (double)r[i].run.all.device_bytes),
+		       ratio(r[i].run.all.device_bytes, r[i].run.size),
+		       (unsigned long)r[i].recycled, (unsigned long)r[i].reinserted,
+		       (unsigned long)r[i].items,
+		       100 * ratio(r[i].run.all.hits_ram, r[i].run.all.gets));
+		if (r[i].run.late.kernel_bytes != 0)
 			printf(", %.3f dev/set by the kernel's count",
-			       ratio(r[i].late.kernel_bytes, r[i].late.set_bytes));
+			       ratio(r[i].run.late.kernel_bytes, r[i].run.late.set_bytes));
 		printf(", %lu wrong\n", (unsigned long)r[i].wrong);
 	}
 }
@@ -84,15 +81,13 @@ bool report_json(const char *path, const struct trace *t, const struct result *r
 		fprintf(stderr, "replay: %s cannot be written: %m\n", path);
 		return false;
 	}
-	/* a name holds no quotes: of a file, the last part of its path is cleaned below */
 	fprintf(f, "{\"trace\": \"");
-	for (const char *c = t->name; *c != '\0'; c++)
-		fputc(*c == '"' || *c == '\\' || (unsigned char)*c < ' ' ? '_' : *c, f);
+	json_name(f, t->name);
 	fprintf(f, "\", \"requests\": %lu, \"keys\": %u, \"skip\": %lu, \"results\": [\n",
 		(unsigned long)t->n, t->nkeys, (unsigned long)skip);
 	for (unsigned i = 0; i < n; i++) {
-		fprintf(f, "  {\"policy\": \"%s\", \"size\": %lu, \"seconds\": %.3f, ", r[i].name,
-			(unsigned long)r[i].size, r[i].seconds);
+		fprintf(f, "  {\"policy\": \"%s\", \"size\": %lu, \"seconds\": %.3f, ",
+			r[i].run.name, (unsigned long)r[i].run.size, r[i].run.seconds);
 		if (r[i].real) {
 			fprintf(f,
 				"\"wrong\": %lu, \"items\": %lu, \"segments_recycled\": %lu, "
@@ -105,8 +100,8 @@ bool report_json(const char *path, const struct trace *t, const struct result *r
 #undef X
 			fprintf(f, "\"end\": 0}, ");
 		}
-		json_tally(f, "all", &r[i].all, ", ");
-		json_tally(f, "late", &r[i].late, i + 1 < n ? "},\n" : "}\n");
+		json_tally(f, "all", &r[i].run.all, ", ");
+		json_tally(f, "late", &r[i].run.late, i + 1 < n ? "},\n" : "}\n");
 	}
 	fprintf(f, "]}\n");
 	return f == stdout ? fflush(f) == 0 : fclose(f) == 0;
@@ -135,13 +130,13 @@ bool report_plot(const char *stem, const struct trace *t, const struct result *r
 		for (unsigned i = 0; i < n; i++) {
 			char s[SIZE_TEXT_MAX];
 
-			if (strcmp(r[i].name, policies[p]) != 0)
+			if (strcmp(r[i].run.name, policies[p]) != 0)
 				continue;
 			seen[p] = true;
 			fprintf(f, "%.4f %.5f \"%s\"\n",
-				ratio(r[i].late.device_bytes, r[i].late.set_bytes),
-				ratio(r[i].late.hits, r[i].late.gets),
-				size_human(s, sizeof(s), (double)r[i].size));
+				ratio(r[i].run.late.device_bytes, r[i].run.late.set_bytes),
+				ratio(r[i].run.late.hits, r[i].run.late.gets),
+				size_human(s, sizeof(s), (double)r[i].run.size));
 		}
 		fprintf(f, "%s\n\n", seen[p] ? "" : "NaN NaN \"\"\n");
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Traces from files; see trace.h. Made ones are in trace_make.c. */
-#include "bench/replay/trace.h"
+#include "bench/sim/trace.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "bench/replay/replay.h"
+#include "bench/sim/sim.h"
 
 /* Names of the file to dense numbers: open addressing, doubled at half full. */
 struct names {
@@ -231,4 +231,10 @@ char *text(const char *fmt, ...)
 		s = NULL;
 	va_end(ap);
 	return s;
+}
+
+void json_name(FILE *f, const char *name)
+{
+	for (const char *c = name; *c != '\0'; c++)
+		fputc(*c == '"' || *c == '\\' || (unsigned char)*c < ' ' ? '_' : *c, f);
 }

@@ -2,16 +2,18 @@
 /* Made traces; see trace.h. */
 #include <errno.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "bench/replay/replay.h"
-#include "bench/replay/trace.h"
+#include "bench/sim/sim.h"
+#include "bench/sim/trace.h"
 
 #define SCAN_HOT  70000u
 #define SCAN_COLD 30000u
 #define WALK_DIRS 1500u
+#define DRIFT     20u /* requests until the next new key */
 
 /* SplitMix64 (Steele, Lea, Flood 2014): one addition and mix64 a number. */
 struct random {
@@ -90,19 +92,39 @@ static uint32_t log_normal(struct random *rnd)
 	return bytes < 1024 ? 1024 : bytes > 1048576 ? 1048576 : (uint32_t)bytes;
 }
 
+/* What is asked for: keys that never are do not count as distinct. False: no memory. */
+static bool trace_count(struct trace *t)
+{
+	bool *seen = calloc(t->nkeys, sizeof(*seen));
+
+	if (seen == NULL)
+		return false;
+	for (uint64_t i = 0; i < t->n; i++) {
+		uint32_t k = t->key[i];
+
+		t->requested_bytes += t->size[k];
+		t->distinct_bytes += seen[k] ? 0 : t->size[k];
+		seen[k] = true;
+	}
+	free(seen);
+	return true;
+}
+
 int trace_make(struct trace *t, const struct trace_spec *spec, char **cause)
 {
 	struct random rnd = {spec->seed};
 	struct zipf z = {0};
 	bool loop = strcmp(spec->kind, "loop") == 0, scan = strcmp(spec->kind, "scan") == 0;
 	bool walk = strcmp(spec->kind, "walk") == 0, zipf = strcmp(spec->kind, "zipf") == 0;
+	bool drift = strcmp(spec->kind, "drift") == 0;
 	uint64_t cold = 0;
 	int r = -ENOMEM;
 
 	memset(t, 0, sizeof(*t));
-	if (!loop && !scan && !walk && !zipf) {
-		*cause = text("there is no trace of the kind %s; zipf, loop, scan and walk are",
-			      spec->kind);
+	if (!loop && !scan && !walk && !zipf && !drift) {
+		*cause =
+		    text("there is no trace of the kind %s; zipf, loop, scan, walk and drift are",
+			 spec->kind);
 		return -EINVAL;
 	}
 	if (spec->keys == 0 || spec->requests == 0) {
@@ -113,6 +135,8 @@ int trace_make(struct trace *t, const struct trace_spec *spec, char **cause)
 		cold = (spec->requests / (SCAN_HOT + SCAN_COLD) + 1) * SCAN_COLD;
 	if (walk)
 		cold = 1 + WALK_DIRS;
+	if (drift)
+		cold = spec->requests / DRIFT + 1;
 	if (spec->keys + cold >= UINT32_MAX) {
 		*cause = text("too many keys: %lu", (unsigned long)(spec->keys + cold));
 		return -EINVAL;
@@ -142,18 +166,20 @@ int trace_make(struct trace *t, const struct trace_spec *spec, char **cause)
 				t->key[i] = spec->keys + 1 + rank % WALK_DIRS;
 			if (++i < t->n)
 				t->key[i] = z.key[rank];
+		} else if (drift) {
+			t->key[i] = spec->keys + (uint32_t)(i / DRIFT) - zipf_rank(&z, &rnd);
 		} else {
 			t->key[i] = z.key[zipf_rank(&z, &rnd)];
 		}
 	}
 	if (walk)
 		t->nkeys += 1 + WALK_DIRS;
-	for (uint32_t k = 0; k < t->nkeys; k++) {
+	if (drift)
+		t->nkeys += (uint32_t)cold;
+	for (uint32_t k = 0; k < t->nkeys; k++)
 		t->size[k] = spec->value != 0 ? spec->value : log_normal(&rnd);
-		t->distinct_bytes += t->size[k];
-	}
-	for (uint64_t i = 0; i < t->n; i++)
-		t->requested_bytes += t->size[t->key[i]];
+	if (!trace_count(t))
+		goto out;
 	r = 0;
 out:
 	if (r != 0) {

@@ -9,7 +9,7 @@
 
 #include "base/assert.h"
 #include "base/clock.h"
-#include "bench/replay/replay.h"
+#include "bench/sim/sim.h"
 
 #define NOT_IN UINT32_MAX
 
@@ -68,7 +68,7 @@ static void heap_pop(struct heap *h)
 		heap_down(h, 0, h->e[h->n].next, h->e[h->n].key);
 }
 
-bool sim_min(const struct trace *t, uint64_t budget, uint64_t skip, struct result *r)
+bool sim_min(const struct trace *t, uint64_t budget, uint64_t skip, struct run *r)
 {
 	struct heap h = {.e = calloc(t->nkeys, sizeof(*h.e)),
 			 .at = malloc((uint64_t)t->nkeys * sizeof(*h.at))};
@@ -76,7 +76,7 @@ bool sim_min(const struct trace *t, uint64_t budget, uint64_t skip, struct resul
 	uint64_t start = clock_ns(), used = 0;
 	bool ok = h.e != NULL && h.at != NULL && next != NULL;
 
-	*r = (struct result){.name = "MIN", .size = budget};
+	*r = (struct run){.name = "MIN", .size = budget};
 	if (!ok)
 		goto out;
 	memset(h.at, 0xff, (uint64_t)t->nkeys * sizeof(*h.at));

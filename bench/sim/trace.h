@@ -8,8 +8,8 @@
  *
  * One thread; read-only once made.
  */
-#ifndef BENCH_REPLAY_TRACE_H
-#define BENCH_REPLAY_TRACE_H
+#ifndef BENCH_SIM_TRACE_H
+#define BENCH_SIM_TRACE_H
 
 #include <stdint.h>
 
@@ -28,7 +28,8 @@ struct trace {
  *   loop   0, 1, ... keys-1, again and again
  *   scan   as zipf, but every 70,000 requests are followed by 30,000 of keys never used before
  *   walk   root, one of 1,500 directories, leaf: leaves as zipf, a leaf's directory is always the
- * same
+ *          same
+ *   drift  as zipf by age: rank 1 is the newest key, and every 20 requests there is a newer one
  */
 struct trace_spec {
 	const char *kind;
