@@ -56,7 +56,7 @@ all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
 .PHONY: all programs
-all: programs libocache libefs $(BUILD)/micro $(BUILD)/policies
+all: programs libocache libefs $(addprefix $(BUILD)/,micro policies ocache-speed)
 programs: $(PROGRAMS)
 
 define archive
@@ -91,6 +91,9 @@ $(BUILD)/replay: $(call obj,$(replay_src)) $(call ar,sim ocache store io base)
 	$(LINK) $(io_libs) $(base_libs) -lzstd
 
 $(BUILD)/policies: $(call obj,$(policies_src)) $(call ar,sim ocache base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs) -lzstd
+$(BUILD)/ocache-speed: $(call obj,bench/rivals/ocache.c) $(call ar,sim ocache base)
 	@mkdir -p $(@D)
 	$(LINK) $(base_libs) -lzstd
 

@@ -151,6 +151,14 @@ static _Atomic uint32_t *ghost_find(const struct ghost *g, uint64_t hash, uint32
 	return NULL;
 }
 
+void ghost_prefetch(const struct ghost *g, uint64_t hash)
+{
+	struct place p;
+
+	ghost_place(g, hash, &p); /* it fetches the second set */
+	__builtin_prefetch(p.set[0]);
+}
+
 void ghost_add(struct ghost *g, uint64_t hash)
 {
 	_Atomic uint32_t *old = NULL;

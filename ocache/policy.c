@@ -138,6 +138,28 @@ struct entry *policy_evict(struct policy *p, uint64_t budget,
 	return NULL;
 }
 
+/* Who is next was fetched when he was the one after. */
+void policy_prefetch_evict(const struct policy *p, const struct table *t)
+{
+	for (unsigned q = 0; q < POLICY_QUEUES; q++) {
+		const struct entry *next = p->q[q].oldest;
+
+		if (next == NULL)
+			continue;
+		if (next->newer != NULL)
+			__builtin_prefetch(next->newer);
+		table_prefetch(t, table_hash(p->seed, next->id));
+		if (q == POLICY_SMALL)
+			policy_prefetch_insert(p, table_hash(p->seed, next->id));
+	}
+}
+
+void policy_prefetch_insert(const struct policy *p, uint64_t hash)
+{
+	if (p->ghost != NULL)
+		ghost_prefetch(p->ghost, hash);
+}
+
 uint64_t policy_bytes(const struct policy *p)
 {
 	return p->ghost != NULL ? ghost_bytes(p->ghost) : 0;

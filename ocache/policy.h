@@ -65,6 +65,12 @@ void policy_remove(struct policy *p, struct entry *e);
  */
 struct entry *policy_evict(struct policy *p, uint64_t budget,
 			   bool (*pinned)(void *ctx, const struct entry *e), void *ctx);
+/*
+ * Begins to fetch what the next eviction, or the insertion of this hash, will look at, so that it
+ * does not wait for memory line by line.
+ */
+void policy_prefetch_evict(const struct policy *p, const struct table *t);
+void policy_prefetch_insert(const struct policy *p, uint64_t hash);
 /* Bytes of memory that it takes. */
 uint64_t policy_bytes(const struct policy *p);
 

@@ -207,6 +207,7 @@ static void evict(struct shard *s, uint64_t need, struct entry **dead)
 
 		if (e == NULL)
 			break;
+		policy_prefetch_evict(&s->policy, &s->table);
 		leave(s, e);
 		s->evicted++;
 	}
@@ -227,6 +228,7 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 {
 	struct entry *e;
 
+	policy_prefetch_insert(&s->policy, table_hash(s->seed, id));
 	table_reserve(&s->table, s->seed);
 	e = entry_get(s);
 	if (e == NULL)

@@ -31,6 +31,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+#ifdef __has_feature
+#define TABLE_TSAN __has_feature(thread_sanitizer)
+#else
+#define TABLE_TSAN 0
+#endif
+
 #include "base/assert.h"
 #include "ocache/lane.h"
 #include "ocache/ocache.h"
@@ -103,9 +112,25 @@ static inline uint64_t table_partner(uint64_t root, uint64_t index, uint64_t tag
 	return (index ^ ((tag >> 48) * 0x9e3779b1u | 1)) & table_mask(root);
 }
 
-/* A bit for each slot whose tag is this one. Free slots have tag 0. */
+/*
+ * A bit for each slot whose tag is this one. Free slots have tag 0. It is a hint: who follows one
+ * reads the word again, as an atomic. (With SSE2, which every x86-64 has, a third of the scalar
+ * loop's instructions; TSan would take its loads for races.)
+ */
 static inline unsigned table_match(const struct bucket *b, uint64_t tag)
 {
+#if defined(__SSE2__) && !defined(__SANITIZE_THREAD__) && !TABLE_TSAN
+	const __m128 *w = (const __m128 *)(const void *)b->slot;
+	__m128i want = _mm_set1_epi32((int)(tag >> 48));
+	/* the upper halves of four words, their tags */
+	__m128i low = _mm_castps_si128(_mm_shuffle_ps(w[0], w[1], _MM_SHUFFLE(3, 1, 3, 1)));
+	__m128i high = _mm_castps_si128(_mm_shuffle_ps(w[2], w[3], _MM_SHUFFLE(3, 1, 3, 1)));
+
+	low = _mm_cmpeq_epi32(_mm_srli_epi32(low, 16), want);
+	high = _mm_cmpeq_epi32(_mm_srli_epi32(high, 16), want);
+	low = _mm_packs_epi32(low, high);
+	return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(low, low)) & 0xff;
+#else
 	unsigned match = 0;
 
 #pragma GCC unroll 8
@@ -115,6 +140,7 @@ static inline unsigned table_match(const struct bucket *b, uint64_t tag)
 		match |= (unsigned)((w ^ tag) < 1ull << 48) << i;
 	}
 	return match;
+#endif
 }
 
 /*
@@ -159,11 +185,24 @@ static inline struct entry *table_get_first(const struct table *t, uint64_t hash
 	uint64_t root = atomic_load_explicit(&t->root, memory_order_acquire);
 	uint64_t tag = table_tag(hash);
 	const struct bucket *b = table_bucket(root, hash & table_mask(root));
+	unsigned match = table_match(b, tag);
 
-	return table_try(&b->slot[table_first(tag)], tag, hi, lo, pin);
+	if (unlikely(match == 0))
+		return NULL;
+	return table_try(&b->slot[__builtin_ctz(match)], tag, hi, lo, pin);
 }
 struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint64_t lo,
 			_Atomic(void *) *pin);
+
+/* Begins to fetch the buckets of a hash. */
+static inline void table_prefetch(const struct table *t, uint64_t hash)
+{
+	uint64_t root = atomic_load_explicit(&t->root, memory_order_relaxed);
+	uint64_t index = hash & table_mask(root);
+
+	__builtin_prefetch(table_bucket(root, index));
+	__builtin_prefetch(table_bucket(root, table_partner(root, index, table_tag(hash))));
+}
 
 /* 0 or -ENOMEM. */
 int table_open(struct table *t);
