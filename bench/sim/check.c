@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/assert.h"
 #include "bench/sim/sim.h"
 
 #define KEYS_MAX     8u
@@ -104,6 +105,7 @@ static uint64_t brute_hand(const struct trace *t, uint64_t budget, bool sieve)
 		if (t->size[k] > budget)
 			continue;
 		while (array_bytes(&a, t) + t->size[k] > budget) {
+			A(a.n > 0); /* it fits into an empty cache */
 			hand = sieve ? hand % a.n : 0;
 			if (used[a.key[hand]]) {
 				used[a.key[hand]] = false;
