@@ -2,6 +2,7 @@
 /* Runs the policies and prints what they miss. */
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/size.h"
 #include "bench/policies/policies.h"
 #include "ocache/ocache.h"
@@ -69,7 +70,7 @@ static void print_head(const struct line *l, unsigned policies)
 
 int table_trace(const struct table_spec *spec, const struct trace *t, struct table *out)
 {
-	sim_fn *run[POLICIES_MAX];
+	sim_fn *run[POLICIES_MAX] = {NULL};
 	int policies = policies_of(spec->policies, run);
 
 	if (policies < 0)
@@ -92,6 +93,7 @@ int table_trace(const struct table_spec *spec, const struct trace *t, struct tab
 			return 1;
 		}
 		for (unsigned i = 0; i < out->policies; i++) {
+			AN(run[i]);
 			if (!run[i](t, l->size, (uint64_t)((double)t->n * spec->skip),
 				    &l->run[i])) {
 				fprintf(stderr, "policies: no memory for a run of %s\n", l->trace);
