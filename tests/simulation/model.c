@@ -40,6 +40,7 @@ struct mkey {
 	unsigned n, cap;
 	struct {
 		bool used;
+		bool hidden; /* began while values may be hidden */
 		enum ask ask;
 		uint32_t epoch;
 	} pend[SIM_PENDING];
@@ -56,6 +57,7 @@ struct mkey {
 
 struct model {
 	const struct setup *setup;
+	bool hidden; /* [M-5] a start is reading its disks */
 	struct mkey key[SIM_KEYS];
 };
 
@@ -170,15 +172,18 @@ static bool possible(const struct mkey *k, uint32_t val)
 
 static void past(struct mkey *k, uint32_t val, uint64_t now)
 {
-	if (k->npast > 0 && k->past[0].val == val) {
-		k->past[0].until = now;
-		return;
-	}
-	memmove(k->past + 1, k->past, (PASTS - 1) * sizeof k->past[0]);
+	unsigned i = 0;
+
+	/* each value once, at the last time at which it was possible */
+	while (i < k->npast && k->past[i].val != val)
+		i++;
+	if (i == k->npast && k->npast < PASTS)
+		k->npast++;
+	else if (i == k->npast)
+		i--;
+	memmove(k->past + 1, k->past, i * sizeof k->past[0]);
 	k->past[0].val = val;
 	k->past[0].until = now;
-	if (k->npast < PASTS)
-		k->npast++;
 }
 
 /* Keeps those with this result (0: any), forgets the operation, remembers what is no longer possible. */
@@ -235,7 +240,8 @@ static void newer_hidden(struct mkey *k, unsigned nth, uint32_t seen)
 		there = there || ((k->conf[i].val & EPOCH) == seen &&
 				  k->conf[i].res[nth] == DONE_SAW + seen);
 	for (unsigned i = 0, n = k->n; there && i < n; i++)
-		if (k->conf[i].val & HIDDEN && (k->conf[i].val & EPOCH) > seen) {
+		if ((k->conf[i].val & HIDDEN || k->pend[nth].hidden) &&
+		    (k->conf[i].val & EPOCH) > seen) {
 			struct conf c = k->conf[i];
 
 			c.res[nth] = DONE_SAW + seen;
@@ -251,6 +257,7 @@ unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch
 	for (unsigned i = ask == ASK_FLUSH ? 0 : 1; i < SIM_PENDING; i++)
 		if (!k->pend[i].used) {
 			k->pend[i].used = true;
+			k->pend[i].hidden = m->hidden;
 			k->pend[i].ask = ask;
 			k->pend[i].epoch = epoch;
 			k->npend++;
@@ -388,6 +395,7 @@ void model_there(struct model *m, unsigned key, uint32_t epoch, uint64_t now)
 
 void model_hide(struct model *m, bool hidden)
 {
+	m->hidden = hidden;
 	for (unsigned i = 0; i < m->setup->keys; i++) {
 		struct mkey *k = &m->key[i];
 		struct conf *old;
