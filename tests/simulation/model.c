@@ -25,6 +25,7 @@
 #define EVICTABLE (1u << 31)
 #define HIDDEN    (1u << 30)
 #define EPOCH     (HIDDEN - 1)
+#define ASKED     64u
 #define CONFS     1024u
 #define PASTS     64u
 
@@ -50,6 +51,8 @@ struct mkey {
 		uint64_t until; /* the last time at which it was possible */
 	} past[PASTS];
 	unsigned npast;
+	uint32_t asked[ASKED]; /* the last epochs that were asked to be set, in a ring */
+	unsigned nasked;
 	uint32_t revive[4];
 	unsigned nrevive;
 	bool damaged;
@@ -231,22 +234,34 @@ static void explain(const struct mkey *k)
 			(double)k->past[i].until / 1e9);
 }
 
-/* [M-5] What has been seen was still to be read, and so may be a newer one. */
-static void newer_hidden(struct mkey *k, unsigned nth, uint32_t seen)
+/* Was val asked to be set after old was? */
+static bool newer(const struct mkey *k, uint32_t val, uint32_t old)
 {
-	bool there = false;
+	for (unsigned n = k->nasked; n > 0 && k->nasked - n < ASKED; n--)
+		if (k->asked[(n - 1) % ASKED] == val || k->asked[(n - 1) % ASKED] == old)
+			return k->asked[(n - 1) % ASKED] == val && val != old;
+	return false;
+}
 
-	for (unsigned i = 0; i < k->n; i++)
-		there = there || ((k->conf[i].val & EPOCH) == seen &&
-				  k->conf[i].res[nth] == DONE_SAW + seen);
-	for (unsigned i = 0, n = k->n; there && i < n; i++)
-		if ((k->conf[i].val & HIDDEN || k->pend[nth].hidden) &&
-		    (k->conf[i].val & EPOCH) > seen) {
+/* [M-5] What answered was still to be followed by a newer record, which the start had not read yet. */
+static void newer_hidden(struct mkey *k, unsigned nth, uint32_t res)
+{
+	for (unsigned j = 0, n = k->n; j < n; j++) {
+		uint32_t seen = k->conf[j].val & EPOCH;
+
+		if (seen == 0 || k->conf[j].res[nth] != res)
+			continue;
+		for (unsigned i = 0; i < n; i++) {
 			struct conf c = k->conf[i];
+			uint32_t val = c.val & EPOCH;
 
-			c.res[nth] = DONE_SAW + seen;
+			if (!(c.val & HIDDEN || k->pend[nth].hidden) || val == 0 ||
+			    !newer(k, val, seen))
+				continue;
+			c.res[nth] = res;
 			add(k, &c);
 		}
+	}
 }
 
 unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch)
@@ -258,6 +273,8 @@ unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch
 		if (!k->pend[i].used) {
 			k->pend[i].used = true;
 			k->pend[i].hidden = m->hidden;
+			if (ask == ASK_SET || ask == ASK_ADD)
+				k->asked[k->nasked++ % ASKED] = epoch;
 			k->pend[i].ask = ask;
 			k->pend[i].epoch = epoch;
 			k->npend++;
@@ -299,8 +316,8 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 		return;
 	}
 	close_over(m, k);
-	if (ask == ASK_GET && st == STORE_OK)
-		newer_hidden(k, nth, seen);
+	if (res != NOT_YET && ask != ASK_DELETE && ask != ASK_FLUSH)
+		newer_hidden(k, nth, res);
 	if (res != NOT_YET) {
 		bool any = false;
 
