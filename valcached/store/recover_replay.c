@@ -146,7 +146,8 @@ static void redo_one(struct reading *r, const struct wbuf_shm *h, const uint8_t 
 /*
  * [AT-6] A long value that was being received, and whose head is on disk: if it has no slot it is ended, since
  * nobody was answered. A start from the disk would find it, also after a delete that has found nothing. The place
- * may still name the extent of the set before: then this is done in vain.
+ * may still name the extent of the set before: then this is done in vain. A head that cannot be read is taken for
+ * one: another start may be able to read it.
  */
 static void redo_large(struct reading *r, const struct large_set *l)
 {
@@ -168,8 +169,13 @@ static void redo_large(struct reading *r, const struct large_set *l)
 			return;
 	for (unsigned tries = 0; res < 0 && tries < READ_TRIES; tries++)
 		res = read_at(r, &s->path[l->path], r->mem, FORMAT_ALIGN, seg_offset(p, seg) + off);
-	if (res < 0)
+	loc = loc_of(p, seg, (off + FORMAT_BLOCK) / FORMAT_UNIT);
+	if (res < 0) {
+		tell_gone(s, STORE_GONE_SEGMENT, 0, loc_of(p, seg, 0));
+		(void)index_remove_range(s->index, loc, loc + 1);
+		drop_other(s, &(struct index_ref){.loc = loc});
 		return;
+	}
 	memcpy(&b, r->mem, sizeof b);
 	if (!block_good(&b, s->id_seed, generation, off, s->seg_size - off) ||
 	    record_check(r->mem + FORMAT_BLOCK, FORMAT_ALIGN - FORMAT_BLOCK, s->id_seed, generation,
@@ -178,7 +184,6 @@ static void redo_large(struct reading *r, const struct large_set *l)
 		return;
 	hash =
 	    XXH3_64bits_withSeed(r->mem + FORMAT_BLOCK + sizeof rec, rec.key_len, s->hash_secret);
-	loc = loc_of(p, seg, (off + FORMAT_BLOCK) / FORMAT_UNIT);
 	if (!index_get(s->index, hash, loc, &ref))
 		drop_other(s, &(struct index_ref){.loc = loc});
 }
