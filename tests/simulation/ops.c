@@ -12,8 +12,7 @@ static void sop_done(struct store_op *op)
 	((struct sop *)op->user)->done = true;
 }
 
-/* Has a path failed in this life of the store? It may be back when this is asked. */
-static bool any_offline(const struct world *w)
+bool any_offline(const struct world *w)
 {
 	for (unsigned i = 0; i < w->s->npaths; i++)
 		if (atomic_load(&w->s->path[i].offline) || w->failed[i])

@@ -437,6 +437,9 @@ unsigned world_record(uint64_t loc, uint32_t *epoch);
 /* The epoch of the key that the index leads to; 0: none. */
 uint32_t world_where(unsigned key);
 
+/* Has a path failed in this life of the store? It may be back when this is asked. */
+bool any_offline(const struct world *w);
+
 /* ---- walk.c ------------------------------------------------------------------------------------ */
 
 /* After a start, nothing running: the disks' records and the index say the same. */

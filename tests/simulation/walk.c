@@ -252,6 +252,18 @@ static bool dropped(const struct walk *v, const struct rec *x)
 	       v->rec[lo].seq > x->seq;
 }
 
+/*
+ * [AT-5] Some of a segment whose recycling was cut short has been written again elsewhere. Those copies may have
+ * left, while the originals lie where they were until it is recycled.
+ */
+static bool recycle_begun(const struct rec *x)
+{
+	uint32_t seg, at;
+	struct path *p = loc_path(world->s, x->loc, &seg, &at);
+
+	return atomic_load(&seg_live(p, seg)->begun) == x->generation;
+}
+
 void walk_compare(struct world *w)
 {
 	struct walk v = {.w = w};
@@ -298,7 +310,8 @@ void walk_compare(struct world *w)
 		const struct lives *is = bsearch(&want, lives, slots.n, sizeof want, by_loc);
 		uint32_t epoch = 0;
 
-		if (v.rec[i].type == FORMAT_VALUE && is != NULL && !slots.seen[is->key]) {
+		if (v.rec[i].type == FORMAT_VALUE && is != NULL && !slots.seen[is->key] &&
+		    !recycle_begun(&v.rec[i])) {
 			unsigned key = world_record(v.rec[i].loc, &epoch);
 
 			explain(&v, &(struct index_ref){.loc = v.rec[i].loc}, key);
