@@ -365,7 +365,8 @@ void fault_on_submit(void *arg, struct io *io, const struct io_op *op, struct si
 		if (w->dead)
 			return;
 	}
-	if (whole && place == PLACE_HEADER) /* the segment's next life */
+	if (whole && place == PLACE_HEADER &&
+	    op->u.disk.did == 0) /* the segment's next life, and not the rest of a short write */
 		w->hurt[path][op->u.disk.off / SIM_SEG] = false;
 	if (me <= workers && w->depth < 3 && !w->checking && world_rnd(w, 3) == 0)
 		world_turn_others(w);
