@@ -11,7 +11,7 @@ void world_hurt_again(struct world *w)
 {
 	for (unsigned i = 0; i < w->plan->setup.paths; i++)
 		for (unsigned k = 1; k < 64 && (k + 1) * SIM_SEG <= w->plan->setup.size; k++)
-			if (w->hurt[i][k])
+			if (w->hurt[i][k] != 0)
 				walk_damage(w, i, k * SIM_SEG, SIM_SEG);
 }
 

@@ -198,9 +198,9 @@ static void silent(struct world *w, unsigned path, const struct io_op *op, uint6
 {
 	w->silent_damage = true;
 	for (uint64_t at = op->u.disk.off; at < op->u.disk.off + op->u.disk.len; at += FORMAT_ALIGN)
-		w->hurt[path][at / SIM_SEG] = true;
+		w->hurt[path][at / SIM_SEG] = sim_env_now(w->env);
 	for (uint64_t at = to; at < to + len; at += FORMAT_ALIGN)
-		w->hurt[path][at / SIM_SEG] = true;
+		w->hurt[path][at / SIM_SEG] = sim_env_now(w->env);
 	if (op->u.disk.off < SIM_SEG || to < SIM_SEG)
 		w->super_damaged = true;
 	walk_damage(w, path, to, len);
@@ -365,9 +365,10 @@ void fault_on_submit(void *arg, struct io *io, const struct io_op *op, struct si
 		if (w->dead)
 			return;
 	}
-	if (whole && place == PLACE_HEADER &&
-	    op->u.disk.did == 0) /* the segment's next life, and not the rest of a short write */
-		w->hurt[path][op->u.disk.off / SIM_SEG] = false;
+	/* the segment's next life; but not the rest of a short write, and what went astray lands later */
+	if (whole && place == PLACE_HEADER && op->u.disk.did == 0 &&
+	    sim_env_now(w->env) - w->hurt[path][op->u.disk.off / SIM_SEG] > NS_PER_S)
+		w->hurt[path][op->u.disk.off / SIM_SEG] = 0;
 	if (me <= workers && w->depth < 3 && !w->checking && world_rnd(w, 3) == 0)
 		world_turn_others(w);
 }

@@ -347,8 +347,8 @@ struct world {
 	    failed[SIM_PATHS]; /* ...  in this life of the store */
 	bool away[SIM_PATHS], full[SIM_PATHS], hangs[SIM_PATHS]; /* what the disk is */
 	enum ended ended;                                        /* the process before */
-	bool hurt[SIM_PATHS]
-		 [64]; /* segments in which a write went wrong unnoticed, in this life of theirs */
+	/* when a write to a segment went wrong unnoticed, in this life of it; 0: never */
+	uint64_t hurt[SIM_PATHS][64];
 	bool super_damaged, silent_damage, start_fault;
 	uint64_t start_gone[4096]; /* places that the hook named during a start ... */
 	uint64_t start_life[4096]; /* ... and their generation; 0: it was not known yet */
