@@ -89,6 +89,7 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 	    (const struct format_footer *)(const void *)(mem + SIM_SEG - FORMAT_ALIGN);
 	uint64_t gen = atomic_load(&p->seg[seg].generation);
 	struct format_entry *e = NULL;
+	bool *met = NULL; /* of its table's entries; blocks of a torn one's place may overlap */
 	uint32_t listed = 0;
 
 	if (gen == 0)
@@ -100,7 +101,8 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 	    table_good(f, (const struct format_entry *)(const void *)(mem + f->table_off),
 		       s->id_seed)) {
 		e = malloc((f->entries + 1) * sizeof *e);
-		AN(e != NULL);
+		met = calloc(f->entries + 1, sizeof *met);
+		AN(e != NULL && met != NULL);
 		memcpy(e, mem + f->table_off, f->entries * sizeof *e);
 		qsort(e, f->entries, sizeof *e, by_place);
 	}
@@ -129,7 +131,8 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 				    bsearch(&key, e, f->entries, sizeof *e, by_place);
 
 				if (have != NULL && have->seq == r.seq && have->type == r.type) {
-					listed++;
+					listed += !met[have - e];
+					met[have - e] = true;
 					take(v, p, seg, mem + off + at, &r);
 				} else {
 					/* torn by a power cut; its place was given out again */
@@ -152,6 +155,7 @@ static void walk_segment(struct walk *v, struct path *p, uint32_t seg)
 		violation(
 		    "path %u segment %u: its table lists %u records, of which %u are there", // [K-3]
 		    p->index, seg, f->entries, listed);
+	free(met);
 	free(e);
 }
 
