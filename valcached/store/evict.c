@@ -191,7 +191,7 @@ static bool still_needed(struct path *p, uint32_t seg, const struct format_recor
 	uint64_t other =
 	    rec->content[0] / (p->store->seg_size / FORMAT_UNIT); /* 0: the superblock's */
 
-	if (p->keep_ends) /* a segment out of use may have older copies of anything [EV-3] */
+	if (atomic_load(&p->keep_ends)) /* the disk may have older records of anything [EV-3] */
 		return true;
 	if (rec->type == FORMAT_FLUSH)
 		return flush_needed(p, seg, rec->content[1]);
@@ -446,7 +446,8 @@ static struct order *victim_stream(struct path *p)
  */
 static void out_of_use(struct path *p, uint32_t seg, bool copied, const char *why)
 {
-	p->keep_ends = p->keep_ends || copied;
+	if (copied)
+		atomic_store(&p->keep_ends, true);
 	log_warn("store: %s: segment %u is not used again before the next start: %s",
 		 p->file->info.path, seg, why);
 }

@@ -145,7 +145,7 @@ static void empty(struct store *s, struct path *p)
 	forget_range(s, loc_of(p, 0, 0), loc_of(p, p->nseg, 0));
 	pthread_mutex_lock(&p->lock);
 	p->virgins = p->nclean = p->redo = 0;
-	p->keep_ends = false;
+	atomic_store(&p->keep_ends, false);
 	p->main_dead = true;
 	for (unsigned t = 0; t < STREAMS; t++) {
 		p->open[t] = SEG_NONE;

@@ -144,9 +144,9 @@ struct path {
 	uint32_t virgins;
 	uint32_t grants; /* while it shrinks: segments that serving workers may open [LV-5] */
 	uint32_t redo;   /* the oldest so many of main are recycled before anything else [AT-5] */
-	uint32_t since_main; /* young segments recycled since main's last */
-	bool keep_ends;      /* slow worker: nothing that ends records is let go [EV-3] */
-	bool main_dead;      /* slow worker: main's last recycled one was hardly used */
+	uint32_t since_main;    /* young segments recycled since main's last */
+	_Atomic bool keep_ends; /* nothing that ends records is let go [EV-3] */
+	bool main_dead;         /* slow worker: main's last recycled one was hardly used */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
 

@@ -365,6 +365,9 @@ static void wbuf_lost(struct wbuf *w, int err)
 	uint32_t written = atomic_load(&w->shm->written), kept = 0;
 
 	path_fail(w->path, "write", err);
+	/* it may be on the disk all the same, and a newer record of the key on any path [EV-3] */
+	for (unsigned i = 0; i < s->npaths; i++)
+		atomic_store(&s->path[i].keep_ends, true);
 	for (uint32_t i = 0; i < w->nentries; i++) {
 		const struct format_entry *e = &w->entries[i];
 
