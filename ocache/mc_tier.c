@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
@@ -166,6 +168,12 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 			    "memcached: \"%s\" is none of host, host:port, [ipv6]:port, /socket",
 			    cfg->servers[i]);
 			err = -EINVAL;
+			break;
+		}
+		if (cc.port == 0 && strlen(host[i]) >= sizeof(struct sockaddr_un){0}.sun_path) {
+			say(cause, "memcached: \"%s\": a socket's path has at most %zu bytes",
+			    cfg->servers[i], sizeof(struct sockaddr_un){0}.sun_path - 1);
+			err = -ENAMETOOLONG;
 			break;
 		}
 		server[i] = (struct ketama_server){host[i], cc.port};

@@ -691,6 +691,8 @@ static void lies(void **state)
 	}
 }
 
+#define LONG_NAME "a-name-of-thirty-six-bytes-in-all---"
+
 static void bad_config(void **state)
 {
 	static const char *const bad[] = {"",    ":1",   "h:",     "h:0", "h:65536", "h:1x",
@@ -712,6 +714,11 @@ static void bad_config(void **state)
 		assert_int_equal(tier_memcached_open(&cfg, &t, &cause), 0);
 		t->ops->close(t);
 	}
+	cfg.servers = &(const char *){"/tmp/" LONG_NAME LONG_NAME LONG_NAME};
+	assert_int_equal(tier_memcached_open(&cfg, &t, &cause), -ENAMETOOLONG);
+	assert_non_null(strstr(cause, "at most 107 bytes"));
+	free(cause);
+	cfg.servers = &good[0];
 	cfg.key = "Bad Key";
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 	cfg.key = NULL;
