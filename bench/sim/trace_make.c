@@ -95,7 +95,7 @@ static uint32_t log_normal(struct random *rnd)
 /* What is asked for: keys that never are do not count as distinct. False: no memory. */
 static bool trace_count(struct trace *t)
 {
-	bool *seen = calloc(t->nkeys, sizeof(*seen));
+	bool *seen = calloc(t->nkeys > 0 ? t->nkeys : 1, sizeof(*seen));
 
 	if (seen == NULL)
 		return false;
@@ -148,7 +148,7 @@ int trace_make(struct trace *t, const struct trace_spec *spec, char **cause)
 			 spec->keys);
 	t->n = spec->requests;
 	t->key = malloc(t->n * sizeof(*t->key));
-	t->size = malloc((spec->keys + cold) * sizeof(*t->size));
+	t->size = calloc(spec->keys + cold, sizeof(*t->size));
 	if (t->key == NULL || t->size == NULL ||
 	    (!loop && zipf_init(&z, spec->keys, spec->alpha, &rnd) != 0))
 		goto out;

@@ -111,6 +111,16 @@ static void server_end(struct server *s, int sig)
 	s->pid = 0;
 }
 
+/* Stopped when this returns: the signal alone takes a while to arrive. */
+static void server_hold(const struct server *s)
+{
+	int status;
+
+	assert_int_equal(kill(s->pid, SIGSTOP), 0);
+	assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
+	assert_true(WIFSTOPPED(status));
+}
+
 static struct tier *tier_at(const struct server *s, unsigned n)
 {
 	const char *names[8];
@@ -475,7 +485,7 @@ static void stopped(void **state)
 	for (uint64_t k = 0; k < 100; k++)
 		assert_int_equal(store(t, k), 0);
 	batch_init(&b);
-	assert_int_equal(kill(s.pid, SIGSTOP), 0);
+	server_hold(&s);
 	for (unsigned i = 0; i < 100; i++)
 		ask(t, &b, &g[i], i);
 	nap(50 * MS);
@@ -492,7 +502,7 @@ static void stopped(void **state)
 	for (uint64_t k = 0; k < 100; k++)
 		assert_int_equal(look(t, 99 - k), 0);
 	/* and who does not cancel hears of it */
-	assert_int_equal(kill(s.pid, SIGSTOP), 0);
+	server_hold(&s);
 	nap(50 * MS);
 	begin = clock_ns();
 	assert_int_equal(look(t, 1), -ETIMEDOUT);
