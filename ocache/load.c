@@ -203,7 +203,8 @@ static void waiter_answer(struct waiter *w, int status, struct entry *e, struct 
 	w->status = status;
 	if (status == 0 && e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
-		policy_touch(e);
+		if (w->joined) /* the access that loads it is not one that finds it */
+			policy_touch(e);
 		w->ref = ocache__ref_entry(e, pin);
 	} else if (status == 0) {
 		atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
@@ -685,6 +686,7 @@ int ocache__load_wait(struct ocache *c, struct seg_id id, uint64_t hash,
 		return w.status;
 	}
 	ocache__busy(c);
+	w.joined = !began;
 	s->joined += !began;
 	w.since_ns = clock_ns();
 	thread_cond_init(&w.wake);
@@ -753,6 +755,8 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, hash, want->id);
 	hit = e != NULL;
+	if (hit && w != NULL)
+		policy_touch(e);
 	if (!hit && !s->closing && !none) {
 		ld = *load_place(s, hash, want->id);
 		if (ld == NULL) {

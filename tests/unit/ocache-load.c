@@ -533,6 +533,34 @@ static void put_and_get_by_memory(void **state)
 	assert_int_equal(ocache_close(&c), 0);
 }
 
+/* The access that loads an object does not count as its use: what is read once pushes nothing out. */
+static void a_scan_passes_through(void **state)
+{
+	const struct ocache_hint cached = {.flags = OCACHE_CACHED_ONLY};
+	struct ocache *c = two_tiers(0);
+	unsigned there = 0;
+
+	(void)state;
+	fake_set(far, 0, FAKE_KEYS, FAKE_GOOD);
+	for (unsigned round = 0; round < 4; round++)
+		for (uint64_t key = 0; key < 300; key++) /* a sixth of the budget */
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+	for (uint64_t key = 300; key < FAKE_KEYS; key++) {
+		struct ocache_want want = {.id = id_of(key)};
+
+		if (key % 2 == 0) /* alone, or ahead of who wants it */
+			assert_int_equal(ocache_prefetch(c, &want, 1, NULL), 0);
+		else
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+	}
+	WAIT_FOR(stats_of(c).loads_now == 0);
+	for (uint64_t key = 0; key < 300; key++)
+		there += get(c, key, &cached, NULL) == 0;
+	assert_in_range(there, 290, 300);
+	assert_true(stats_of(c).evicted > 1000);
+	cache_close(c);
+}
+
 static void bad_chains(void **state)
 {
 	struct fake *f = fake_new("efs", 0);
@@ -584,6 +612,7 @@ int main(void)
 	    cmocka_unit_test(close_waits_for_references),
 	    cmocka_unit_test(put),
 	    cmocka_unit_test(put_and_get_by_memory),
+	    cmocka_unit_test(a_scan_passes_through),
 	    cmocka_unit_test(bad_chains),
 	};
 
