@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 
 #include "ocache/load.h"
+#include "ocache/warm.h"
 
 #define THREADS 2u
 #define FILLS   256u
@@ -127,6 +128,8 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 		err = shard_open(&c->shard[i], c->seed, shard_share(c, budget));
 	if (err == 0)
 		err = chain_open(c, cfg, cause);
+	if (err == 0)
+		err = warm_open(c, cfg, &c->warm);
 	if (err != 0)
 		cache_free(c);
 	else
@@ -172,7 +175,9 @@ int ocache_close(struct ocache **cache)
 	int64_t n;
 
 	MAGIC_OK(c, OCACHE_MAGIC);
+	warm_stop(c->warm);
 	ocache__loads_end(c);
+	warm_close(&c->warm); /* [WM-2] */
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	lane_fence();
@@ -426,6 +431,9 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.fills_failed = atomic_load_explicit(&c->fills_failed, memory_order_relaxed);
 	st.fills_dropped = atomic_load_explicit(&c->fills_dropped, memory_order_relaxed);
 	st.repairs = atomic_load_explicit(&c->repairs, memory_order_relaxed);
+	st.warmed = atomic_load_explicit(&c->warmed, memory_order_relaxed);
+	st.saves = atomic_load_explicit(&c->saves, memory_order_relaxed);
+	st.saves_failed = atomic_load_explicit(&c->saves_failed, memory_order_relaxed);
 	st.overhead = sizeof *c;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];

@@ -41,6 +41,8 @@ struct ocache {
 	_Atomic uint64_t boxes;       /* objects that are given out uncached */
 	_Atomic uint64_t boxes_bytes; /* and their bytes */
 	_Atomic uint64_t fills_due, fills, fills_failed, fills_dropped, repairs;
+	_Atomic uint64_t warmed, saves, saves_failed;
+	struct warm *warm; /* NULL: none */
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */

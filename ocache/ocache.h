@@ -102,6 +102,15 @@ struct ocache_config {
 	unsigned threads; /* of its own, that decode what nobody waits for; 0: 2 */
 	unsigned fills;   /* writes to nearer tiers that may be due at a time; 0: 256 */
 	bool compress;    /* ocache_put() packs with zstd what gets smaller by it */
+	/*
+	 * Warm start: a file that the process may write, and no other cache uses. What the process before
+	 * had in its cache is loaded in the background from the open on, as by ocache_warm(); when that is
+	 * done the ids are saved every keys_save_ns (0: ten minutes) and at close. A file that is not there
+	 * is made. NULL: none.
+	 */
+	const char *keys_file;
+	uint64_t keys_save_ns;
+	unsigned warm_loads; /* as ocache_warm.loads */
 };
 
 #define OCACHE_TIERS_MAX 8u
@@ -224,6 +233,32 @@ bool ocache_forget(struct ocache *cache, struct seg_id id);
 #define OCACHE_BUDGET_MIN (1u << 20)
 int ocache_resize(struct ocache *cache, uint64_t budget);
 
+/* ---- warm start ------------------------------------------------------------------ */
+
+/*
+ * Writes the ids of the objects in the cache that the config's decoder has made to a file, the most
+ * used first: 16 bytes each. The file at path is the old one or the new one, whatever happens
+ * (path.new is written first). *saved, if it is not NULL: how many. Calls of others go on. 0; -ENOMEM or
+ * an error of the file, with *cause (NULL, or a sentence, malloc'd).
+ */
+int ocache_save(struct ocache *cache, const char *path, uint64_t *saved, char **cause);
+
+struct ocache_warm {
+	size_t struct_size; /* sizeof(struct ocache_warm) */
+	uint64_t bytes;     /* stop at so many bytes of objects; 0: nine tenths of the budget */
+	unsigned loads;     /* so many at a time; 0: 32 */
+};
+
+/*
+ * Loads what such a file names, in its order, until it is at its end, or the cache or `bytes` is
+ * full; returns then. They are accesses, charged to io. What cannot be loaded is passed by; so is what is
+ * damaged in the file. how NULL: all defaults. *loaded, if it is not NULL: how many objects. 0;
+ * -ENOENT: there is no file; -EBADMSG: no part of it is such a file; -EINVAL: struct_size; another
+ * error of the file. cause as above. Not to be called in a done().
+ */
+int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm *how,
+		struct iostats *io, uint64_t *loaded, char **cause);
+
 /* ---- watching -------------------------------------------------------------------- */
 
 /*
@@ -251,7 +286,10 @@ int ocache_resize(struct ocache *cache, uint64_t budget);
 	X(fills, "writes of segments to nearer tiers")                                             \
 	X(fills_failed, "of these, those that failed")                                             \
 	X(fills_dropped, "writes that were left out because too many were due")                    \
-	X(repairs, "segments that a tier had damaged, dropped there and written again")
+	X(repairs, "segments that a tier had damaged, dropped there and written again")            \
+	X(warmed, "objects loaded by the warm start; set when it has ended")                       \
+	X(saves, "times that the keys file was written")                                           \
+	X(saves_failed, "times that it could not be")
 
 struct ocache_stats {
 #define X(name, text) uint64_t name;

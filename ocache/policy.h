@@ -71,6 +71,14 @@ struct entry *policy_evict(struct policy *p, uint64_t budget,
  */
 void policy_prefetch_evict(const struct policy *p, const struct table *t);
 void policy_prefetch_insert(const struct policy *p, uint64_t hash);
+/* How much an object has been used, from 0 to POLICY_WORTH_MAX: what is higher is evicted later. */
+#define POLICY_WORTH_MAX 8u
+static inline unsigned policy_worth(const struct entry *e)
+{
+	unsigned used = atomic_load_explicit(&e->used, memory_order_relaxed);
+
+	return e->queue == POLICY_MAIN ? 1 + 2u * e->credit + used : used;
+}
 /* Bytes of memory that it takes. */
 uint64_t policy_bytes(const struct policy *p);
 

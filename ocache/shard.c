@@ -296,3 +296,22 @@ void shard_each_mapping(const struct shard *s, void (*each)(void *ctx, void *bas
 	for (const struct chunk *c = s->chunks; c != NULL; c = c->next)
 		each(ctx, c->base, c->bytes);
 }
+
+bool shard_walk(const struct shard *s, struct shard_walk *w, unsigned most,
+		void (*each)(void *ctx, const struct entry *e), void *ctx)
+{
+	if (!w->begun)
+		w->chunk = s->chunks; /* [SH-4]; what comes in front of it meanwhile is new */
+	w->begun = true;
+	for (; w->chunk != NULL; w->chunk = w->chunk->next, w->at = 0)
+		for (; w->at < w->chunk->bytes; w->at += ENTRY_BYTES) {
+			const struct entry *e =
+			    (const void *)((const char *)w->chunk->base + w->at);
+
+			if (most-- == 0)
+				return true;
+			if (e->state == ENTRY_IN)
+				each(ctx, e);
+		}
+	return false;
+}

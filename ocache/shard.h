@@ -66,6 +66,17 @@ static inline uint64_t shard_used(const struct shard *s)
 struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocache_decoder *decoder,
 			   void *object, size_t size, struct entry **dead);
 void shard_forget(struct shard *s, struct entry *e, struct entry **dead);
+/*
+ * Looks at the next `most` entries of the shard's memory, in no order, and calls each() for the objects that are in the
+ * cache. False: there are no more. *walk is zero at the beginning; the lock may be given back between calls.
+ */
+struct shard_walk {
+	const struct chunk *chunk;
+	size_t at;
+	bool begun;
+};
+bool shard_walk(const struct shard *s, struct shard_walk *walk, unsigned most,
+		void (*each)(void *ctx, const struct entry *e), void *ctx);
 void shard_resize(struct shard *s, uint64_t budget, struct entry **dead);
 /* Frees what has left and is no longer held. */
 void shard_sweep(struct shard *s, struct entry **dead);
