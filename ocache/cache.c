@@ -8,11 +8,13 @@
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "base/clock.h"
 #include "ocache/load.h"
 #include "ocache/warm.h"
 
 #define THREADS 2u
 #define FILLS   256u
+#define SLOW_NS (100 * NS_PER_MS)
 
 /* ---- opening, closing ---- */
 
@@ -54,6 +56,7 @@ static void cache_free(struct ocache *c)
 	free(c->shard);
 	AZ(pthread_cond_destroy(&c->busy_none));
 	AZ(pthread_mutex_destroy(&c->busy_lock));
+	AZ(pthread_mutex_destroy(&c->slow.lock));
 	lane_cache_close(c->number);
 	c->magic = 0;
 	free(c);
@@ -110,6 +113,8 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	memset(c, 0, sizeof *c);
 	c->magic = OCACHE_MAGIC;
 	c->number = (uint32_t)number;
+	AZ(pthread_mutex_init(&c->slow.lock, NULL));
+	c->slow.slow_ns = cfg->slow_ns != 0 ? cfg->slow_ns : SLOW_NS;
 	AZ(pthread_mutex_init(&c->busy_lock, NULL));
 	AZ(pthread_cond_init(&c->busy_none, NULL));
 	c->hits_before = lane_hits(c->number);
@@ -431,6 +436,9 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.fills_failed = atomic_load_explicit(&c->fills_failed, memory_order_relaxed);
 	st.fills_dropped = atomic_load_explicit(&c->fills_dropped, memory_order_relaxed);
 	st.repairs = atomic_load_explicit(&c->repairs, memory_order_relaxed);
+	pthread_mutex_lock(&c->slow.lock);
+	st.slow = c->slow.n;
+	pthread_mutex_unlock(&c->slow.lock);
 	st.warmed = atomic_load_explicit(&c->warmed, memory_order_relaxed);
 	st.saves = atomic_load_explicit(&c->saves, memory_order_relaxed);
 	st.saves_failed = atomic_load_explicit(&c->saves_failed, memory_order_relaxed);

@@ -13,6 +13,7 @@
 #include "ocache/ocache.h"
 #include "ocache/pool.h"
 #include "ocache/shard.h"
+#include "ocache/slow.h"
 #include "ocache/timer.h"
 
 #define OCACHE_MAGIC 0x0cac4e01u
@@ -43,6 +44,7 @@ struct ocache {
 	_Atomic uint64_t fills_due, fills, fills_failed, fills_dropped, repairs;
 	_Atomic uint64_t warmed, saves, saves_failed;
 	struct warm *warm; /* NULL: none */
+	struct slow_log slow;
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */

@@ -349,6 +349,13 @@ struct iostats *iostats_begin(const char *api, const char *io_context, struct io
 	return io;
 }
 
+const char *iostats__name(const struct iostats *io)
+{
+	if (io == NULL)
+		return NULL;
+	return io->io_context != NULL ? io->io_context : io->api;
+}
+
 struct iostats *iostats_hold(struct iostats *io)
 {
 	if (io != NULL) {

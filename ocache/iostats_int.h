@@ -41,6 +41,9 @@ struct nested {
 	struct nested *nested;
 };
 
+/* The io-context's name, or else the api's; NULL: of none. Valid while it is held. */
+const char *iostats__name(const struct iostats *io);
+
 void totals_add(struct totals *to, const struct totals *from);
 struct iostats_map *iostats__map(const char *api, const char *io_context, uint64_t api_ns,
 				 const struct totals *t, const struct nested *nested);

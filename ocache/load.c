@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/envelope.h"
+#include "ocache/iostats_int.h"
 #include "ocache/load.h"
 #include "ocache/thread.h"
 
@@ -60,6 +61,7 @@ struct load {
 	uint32_t fill; /* tiers that would like to have it: they had none, or a damaged one */
 	uint32_t damaged;
 	int failure; /* the last; 0: nobody failed */
+	struct trail trail;
 	/* OPENING, DECODING */
 	struct seg_buf *bytes;
 	unsigned from;
@@ -140,6 +142,7 @@ static struct load *load_new(struct ocache *c, struct shard *s, struct seg_id id
 	ld->decoder = hint != NULL && hint->decoder != NULL ? hint->decoder : c->decoder;
 	ld->flags = hint != NULL ? hint->flags : 0;
 	ld->io = iostats_hold(io);
+	ld->trail.begun_ns = clock_ns();
 	ld->job.run = load_run;
 	ld->timer.fire = load_fire;
 	atomic_init(&ld->refs, 2);
@@ -234,6 +237,7 @@ static void load_end(struct load *ld, int status, struct entry *e, struct box *b
 	ld->state = LOAD_DONE;
 	ld->pausing = false;
 	disarm(ld);
+	slow_note(&ld->cache->slow, ld->cache, ld->id, &ld->trail, iostats__name(ld->io), status);
 	*load_place(s, ld->hash, ld->id) = ld->chain;
 	s->loads_now--;
 	s->loads_failed += status != 0;
@@ -411,6 +415,7 @@ static void attempt_done(struct seg_read *r)
 	ld->active = NULL;
 	disarm(ld);
 	iostats_tier(ld->io, t->key, 0, ns);
+	trail_read(&ld->trail, ld->tier, ns, status);
 	chain_answer(t, status, ns, bytes != NULL ? seg_buf_len(bytes) : 0);
 	if (status == 0) {
 		ld->bytes = bytes;
@@ -476,6 +481,7 @@ static void load_fire(struct timer *timer)
 		if (ld->active != NULL) {
 			a = take_active(ld);
 			iostats_tier(ld->io, a->tier->key, 0, now - a->begun_ns);
+			trail_read(&ld->trail, ld->tier, now - a->begun_ns, -ETIMEDOUT);
 			chain_timeout(a->tier, now - a->begun_ns);
 			ld->failure = -ETIMEDOUT;
 			next_tier(ld);
@@ -575,9 +581,11 @@ static void load_decode(struct load *ld)
 	void *object = NULL;
 	size_t size = 0;
 	int err = decode(ld, &object, &size);
+	uint64_t ns = clock_ns() - begun;
 
+	ld->trail.decode_ns += ns;
 	if (err == 0) {
-		iostats_deserialize(ld->io, 1, clock_ns() - begun);
+		iostats_deserialize(ld->io, 1, ns);
 		load_fills(ld);
 		load_publish(ld, object, size);
 		return;

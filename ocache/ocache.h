@@ -111,6 +111,7 @@ struct ocache_config {
 	const char *keys_file;
 	uint64_t keys_save_ns;
 	unsigned warm_loads; /* as ocache_warm.loads */
+	uint64_t slow_ns;    /* loads that take longer are in ocache_slow_loads(); 0: 100 ms */
 };
 
 #define OCACHE_TIERS_MAX 8u
@@ -287,6 +288,7 @@ int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm
 	X(fills_failed, "of these, those that failed")                                             \
 	X(fills_dropped, "writes that were left out because too many were due")                    \
 	X(repairs, "segments that a tier had damaged, dropped there and written again")            \
+	X(slow, "loads that took longer than config.slow_ns")                                      \
 	X(warmed, "objects loaded by the warm start; set when it has ended")                       \
 	X(saves, "times that the keys file was written")                                           \
 	X(saves_failed, "times that it could not be")
@@ -327,6 +329,33 @@ struct ocache_tier_stats {
 /* Of the tier with this place in the chain, from 0. 0, or -ENOENT: there is none. */
 int ocache_tier_stats(struct ocache *cache, unsigned tier, struct ocache_tier_stats *stats,
 		      size_t struct_size);
+
+/* A load that took long, and where its time went. What is not in the sum was waiting. */
+struct ocache_slow {
+	int64_t ended_ns; /* CLOCK_REALTIME */
+	struct seg_id id;
+	uint64_t ns;        /* from its begin to its end */
+	uint64_t decode_ns; /* verifying, unpacking, decoding */
+	int status;         /* 0 or -errno: what who waited was told */
+	char
+	    io_context[64]; /* of who began it, cut to this length; else its api; "": no io-stats */
+	unsigned tiers;     /* of those below: the tiers that were asked, in order */
+	struct {
+		char key[TIER_KEY_MAX + 1];
+		uint32_t reads; /* tries */
+		int32_t status; /* of the last */
+		uint64_t ns;    /* of all */
+	} tier[OCACHE_TIERS_MAX];
+};
+
+/*
+ * The latest of the last 64 loads that took longer than config.slow_ns, the newest first, at most n.
+ * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all.
+ */
+unsigned ocache_slow_loads(struct ocache *cache, struct ocache_slow *slow, unsigned n,
+			   size_t struct_size);
+/* One as a line of text, without a line end. Returns its length, as snprintf() does. */
+int ocache_slow_line(const struct ocache_slow *slow, char *line, size_t room);
 
 #ifdef __cplusplus
 }

@@ -533,6 +533,77 @@ static void put_and_get_by_memory(void **state)
 	assert_int_equal(ocache_close(&c), 0);
 }
 
+/* What took long, and where: a tier that hangs, one that is slow; and in a line. */
+static void slow_loads_are_told(void **state)
+{
+	struct iostats *io = iostats_begin("query", "artist/by-name", NULL);
+	struct ocache_slow slow[3], one[80];
+	struct ocache_tier tiers[2];
+	struct ocache_config cfg = {.struct_size = sizeof cfg,
+				    .budget = 4 * MIB,
+				    .tiers = tiers,
+				    .tiers_count = 2,
+				    .decoder = &object_decoder,
+				    .slow_ns = 40 * NS_PER_S / 1000};
+	struct ocache *c;
+	char line[400], want[100];
+
+	(void)state;
+	near = fake_new("valcache", 0);
+	far = fake_new("efs", TIER_RECORD);
+	fake_set(far, 0, 1000, FAKE_GOOD);
+	tiers[0] = (struct ocache_tier){.tier = &near->tier, .deadline_ns = NS_PER_S / 20};
+	tiers[1] = (struct ocache_tier){.tier = &far->tier, .deadline_ns = 20 * NS_PER_S};
+	assert_int_equal(ocache_open(&cfg, &c, NULL), 0);
+	assert_int_equal(get(c, 1, NULL, io), 0);
+	assert_int_equal(ocache_slow_loads(c, slow, 3, sizeof slow[0]), 0);
+	FAKE_SET(near, hold, true);
+	assert_int_equal(get(c, 2, NULL, io), 0);
+	FAKE_SET(near, hold, false);
+	FAKE_SET(far, delay_ns, 60 * NS_PER_S / 1000);
+	assert_int_equal(get(c, 2001, NULL, NULL), -ENOENT);
+	assert_int_equal(ocache_slow_loads(c, slow, 3, sizeof slow[0]), 2);
+	assert_int_equal(stats_of(c).slow, 2);
+	/* the newest first */
+	assert_true(slow[0].id.lo == id_of(2001).lo && slow[1].id.lo == id_of(2).lo);
+	assert_int_equal(slow[0].status, -ENOENT);
+	assert_string_equal(slow[0].io_context, "");
+	assert_int_equal(slow[0].tiers, 2);
+	assert_string_equal(slow[0].tier[1].key, "efs");
+	assert_int_equal(slow[0].tier[1].status, -ENOENT);
+	assert_in_range(slow[0].tier[1].ns, 60 * MS, 400 * MS);
+	assert_in_range(slow[0].ns, slow[0].tier[1].ns, 500 * MS);
+	assert_string_equal(slow[1].io_context, "artist/by-name");
+	assert_int_equal(slow[1].status, 0);
+	assert_int_equal(slow[1].tier[0].status, -ETIMEDOUT);
+	assert_int_equal(slow[1].tier[0].reads, 1);
+	assert_in_range(slow[1].tier[0].ns, 49 * MS, 400 * MS);
+	assert_true(slow[1].decode_ns > 0 && slow[1].decode_ns < slow[1].ns);
+	assert_in_range(ocache_slow_line(&slow[1], line, sizeof line), 100, sizeof line - 1);
+	seg_id_format(id_of(2), want);
+	assert_non_null(strstr(line, want));
+	assert_non_null(strstr(line, " ms, found, for artist/by-name; valcache: "));
+	assert_non_null(strstr(line, " ms in 1 reads, timed out; efs: "));
+	assert_non_null(strstr(line, "; decoding: "));
+	assert_int_equal(ocache_slow_line(&slow[1], line, 10),
+			 (int)ocache_slow_line(&slow[1], want, 0));
+	assert_int_equal(strlen(line), 9);
+	/* the last 64 are kept */
+	FAKE_SET(far, delay_ns, 41 * NS_PER_S / 1000);
+	{
+		struct ocache_want wants[70];
+
+		for (uint64_t i = 0; i < 70; i++)
+			wants[i] = (struct ocache_want){.id = id_of(100 + i)};
+		assert_int_equal(ocache_prefetch(c, wants, 70, io), 0);
+		WAIT_FOR(stats_of(c).slow == 72);
+	}
+	assert_int_equal(ocache_slow_loads(c, one, 80, sizeof one[0]), 64);
+	assert_int_equal(ocache_slow_loads(c, one, 2, sizeof one[0]), 2);
+	iostats_map_free(iostats_end(&io));
+	cache_close(c);
+}
+
 /* The access that loads an object does not count as its use: what is read once pushes nothing out. */
 static void a_scan_passes_through(void **state)
 {
@@ -612,6 +683,7 @@ int main(void)
 	    cmocka_unit_test(close_waits_for_references),
 	    cmocka_unit_test(put),
 	    cmocka_unit_test(put_and_get_by_memory),
+	    cmocka_unit_test(slow_loads_are_told),
 	    cmocka_unit_test(a_scan_passes_through),
 	    cmocka_unit_test(bad_chains),
 	};
