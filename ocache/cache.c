@@ -57,6 +57,7 @@ static void cache_free(struct ocache *c)
 	AZ(pthread_cond_destroy(&c->busy_none));
 	AZ(pthread_mutex_destroy(&c->busy_lock));
 	AZ(pthread_mutex_destroy(&c->slow.lock));
+	free(c->slow.load);
 	lane_cache_close(c->number);
 	c->magic = 0;
 	free(c);

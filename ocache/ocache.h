@@ -350,7 +350,8 @@ struct ocache_slow {
 
 /*
  * The latest of the last 64 loads that took longer than config.slow_ns, the newest first, at most n.
- * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all.
+ * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all. The first of them takes 28 KB
+ * beside the budget.
  */
 unsigned ocache_slow_loads(struct ocache *cache, struct ocache_slow *slow, unsigned n,
 			   size_t struct_size);

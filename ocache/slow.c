@@ -2,6 +2,7 @@
 /* The log of slow loads; see ocache.h. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -39,7 +40,10 @@ void slow_note(struct slow_log *log, const struct ocache *c, struct seg_id id,
 	if (likely(ns < log->slow_ns))
 		return;
 	pthread_mutex_lock(&log->lock);
-	put(&log->load[log->n++ % SLOW_LOADS], c, id, trail, io_context, ns, status);
+	if (log->load == NULL)
+		log->load = calloc(SLOW_LOADS, sizeof *log->load);
+	if (log->load != NULL)
+		put(&log->load[log->n++ % SLOW_LOADS], c, id, trail, io_context, ns, status);
 	pthread_mutex_unlock(&log->lock);
 }
 

@@ -23,8 +23,8 @@ struct slow_log {
 	uint64_t slow_ns;
 	pthread_mutex_t lock; /* takes no other */
 	/* under lock: */
-	uint64_t n; /* since open */
-	struct ocache_slow load[SLOW_LOADS];
+	uint64_t n;               /* since open */
+	struct ocache_slow *load; /* SLOW_LOADS; NULL: there was none, or no memory */
 };
 
 static inline void trail_read(struct trail *t, unsigned tier, uint64_t ns, int status)

@@ -273,7 +273,7 @@ static void *run(void *arg)
 	(void)load_all(w->cache, w->path, &w->how, &w->stop, NULL, &loaded, NULL);
 	atomic_fetch_add_explicit(&w->cache->warmed, loaded, memory_order_relaxed);
 	pthread_mutex_lock(&w->lock);
-	w->loaded = !atomic_load(&w->stop);
+	w->loaded = w->loaded || !atomic_load(&w->stop);
 	due = clock_ns() + w->save_ns;
 	while (!atomic_load(&w->stop)) {
 		struct timespec ts = thread_timespec((int64_t)due);
@@ -304,6 +304,7 @@ int warm_open(struct ocache *c, const struct ocache_config *cfg, struct warm **w
 	AZ(pthread_mutex_init(&w->lock, NULL));
 	thread_cond_init(&w->wake);
 	w->path = strdup(cfg->keys_file);
+	w->loaded = access(cfg->keys_file, F_OK) != 0 && errno == ENOENT; /* nothing to lose */
 	if (w->path != NULL)
 		err = thread_start(&w->thread, "ocache-warm", run, w);
 	if (err == 0) {
