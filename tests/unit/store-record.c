@@ -85,7 +85,7 @@ static void heads(void **state)
 			}
 		}
 	/* well summed nonsense */
-	for (unsigned i = 0; i < 6; i++) {
+	for (unsigned i = 0; i < 7; i++) {
 		struct format_record *r = (struct format_record *)(void *)mem;
 
 		make(mem, 10, 100, 5, 64);
@@ -98,10 +98,12 @@ static void heads(void **state)
 		else if (i == 3)
 			r->value_off += 8;
 		else if (i == 4)
+			r->seq = 0;
+		else if (i == 5)
 			r->key_len = 251;
 		else
 			r->value_len = UINT32_MAX;
-		if (i < 4)
+		if (i < 5)
 			record_seal(mem, seed);
 		assert_int_equal(record_check(mem, 4096, seed, 5, 64, &rec), RECORD_TORN);
 	}
@@ -183,8 +185,11 @@ static void tables(void **state)
 
 	(void)state;
 	for (unsigned i = 0; i < 300; i++)
-		e[i] = (struct format_entry){
-		    .hash = i, .seq = i, .units_at = 36 + 4 * i, .units = 4, .type = FORMAT_VALUE};
+		e[i] = (struct format_entry){.hash = i,
+					     .seq = i + 1,
+					     .units_at = 36 + 4 * i,
+					     .units = 4,
+					     .type = FORMAT_VALUE};
 	f = (struct format_footer){.magic = FORMAT_FOOT_MAGIC,
 				   .version = FORMAT_VERSION,
 				   .entries = 300,
@@ -194,8 +199,8 @@ static void tables(void **state)
 	EVERY_BIT(f, footer_good(&f, seed, 9, seg));
 	assert_false(footer_good(&f, seed, 8, seg));
 	EVERY_BIT(e, table_good(&f, e, seed));
-	/* well summed, but leading out of the segment, also where numbers overflow */
-	for (unsigned i = 0; i < 4; i++) {
+	/* well summed, but leading out of the segment, also where numbers overflow; or of no seq */
+	for (unsigned i = 0; i < 5; i++) {
 		struct format_entry was = e[17];
 
 		if (i == 0)
@@ -204,6 +209,8 @@ static void tables(void **state)
 			e[17].units_at = UINT32_MAX - 2;
 		else if (i == 2)
 			e[17].units_at = 31;
+		else if (i == 3)
+			e[17].seq = 0;
 		else
 			e[17].units = 0;
 		footer_seal(&f, e, seed);

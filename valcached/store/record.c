@@ -35,7 +35,8 @@ enum record_verdict record_check(const uint8_t *mem, size_t avail, uint64_t seed
 	if (avail < sizeof r)
 		return RECORD_TORN;
 	memcpy(&r, mem, sizeof r);
-	if (r.magic != FORMAT_RECORD_MAGIC || r.type < FORMAT_VALUE || r.type > FORMAT_FLUSH)
+	if (r.magic != FORMAT_RECORD_MAGIC || r.type < FORMAT_VALUE || r.type > FORMAT_FLUSH ||
+	    r.seq == 0)
 		return RECORD_TORN;
 	if (r.key_len > FORMAT_KEY_MAX || r.value_len > FORMAT_SEG_MAX)
 		return RECORD_TORN;
@@ -159,7 +160,7 @@ bool table_good(const struct format_footer *f, const struct format_entry *entrie
 		const struct format_entry *e = &entries[i];
 
 		if (e->type < FORMAT_VALUE || e->type > FORMAT_FLUSH || e->units == 0 ||
-		    e->units_at < FORMAT_ALIGN / FORMAT_UNIT ||
+		    e->seq == 0 || e->units_at < FORMAT_ALIGN / FORMAT_UNIT ||
 		    ((uint64_t)e->units_at + e->units) * FORMAT_UNIT > f->table_off)
 			return false;
 	}
