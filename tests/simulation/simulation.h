@@ -347,6 +347,7 @@ struct world {
 	    failed[SIM_PATHS]; /* ...  in this life of the store */
 	bool away[SIM_PATHS], full[SIM_PATHS], hangs[SIM_PATHS]; /* what the disk is */
 	enum ended ended;                                        /* the process before */
+	bool after_kill;                                         /* this one has followed a kill */
 	/* when a write to a segment went wrong unnoticed, in this life of it; 0: never */
 	uint64_t hurt[SIM_PATHS][64];
 	bool super_damaged, silent_damage, start_fault;

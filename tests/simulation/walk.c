@@ -265,7 +265,7 @@ static bool recycle_begun(const struct rec *x)
 	uint32_t seg, at;
 	struct path *p = loc_path(world->s, x->loc, &seg, &at);
 
-	return world->ended != ENDED_KILL && atomic_load(&seg_live(p, seg)->begun) == x->generation;
+	return !world->after_kill && atomic_load(&seg_live(p, seg)->begun) == x->generation;
 }
 
 void walk_compare(struct world *w)

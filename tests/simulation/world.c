@@ -191,6 +191,7 @@ static void note_layer(struct world *w)
 							  : LAYER_EMPTY;
 
 	atomic_fetch_add_explicit(&cover->layer[l][w->ended], 1, memory_order_relaxed);
+	w->after_kill = w->ended == ENDED_KILL;
 	w->ended = ENDED_CLEAN;
 }
 
