@@ -237,7 +237,7 @@ static void load_end(struct load *ld, int status, struct entry *e, struct box *b
 	ld->state = LOAD_DONE;
 	ld->pausing = false;
 	disarm(ld);
-	slow_note(&ld->cache->slow, ld->cache, ld->id, &ld->trail, iostats__name(ld->io), status);
+	slow_note(ld->cache, ld->id, &ld->trail, iostats__name(ld->io), status);
 	*load_place(s, ld->hash, ld->id) = ld->chain;
 	s->loads_now--;
 	s->loads_failed += status != 0;

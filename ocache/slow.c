@@ -32,9 +32,10 @@ static void put(struct ocache_slow *r, const struct ocache *c, struct seg_id id,
 	}
 }
 
-void slow_note(struct slow_log *log, const struct ocache *c, struct seg_id id,
-	       const struct trail *trail, const char *io_context, int status)
+void slow_note(struct ocache *c, struct seg_id id, const struct trail *trail,
+	       const char *io_context, int status)
 {
+	struct slow_log *log = &c->slow;
 	uint64_t ns = clock_ns() - trail->begun_ns;
 
 	if (likely(ns < log->slow_ns))

@@ -35,7 +35,7 @@ static inline void trail_read(struct trail *t, unsigned tier, uint64_t ns, int s
 }
 
 /* A load has ended. Any thread; the shard's lock may be held. */
-void slow_note(struct slow_log *log, const struct ocache *c, struct seg_id id,
-	       const struct trail *trail, const char *io_context, int status);
+void slow_note(struct ocache *c, struct seg_id id, const struct trail *trail,
+	       const char *io_context, int status);
 
 #endif

@@ -2,7 +2,6 @@
 /* Saving what is in the cache, and loading it again; see ocache.h and warm.h. */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

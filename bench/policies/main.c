@@ -20,7 +20,7 @@ struct options {
 
 static const char help[] =
     "usage: policies --suite [--trace FILE[.gz]] [flags]\n"
-    "       policies --trace FILE[.gz] | --make zipf|loop|scan|walk|drift|drift [flags]\n"
+    "       policies --trace FILE[.gz] | --make zipf|loop|scan|walk|drift [flags]\n"
     "\n"
     "Replays traces (a get, and after a miss an add) against libocache's object cache and\n"
     "simulated policies, and prints the misses in percent of the requests after the first third.\n"

@@ -27,7 +27,7 @@ struct options {
 
 static const char help[] =
     "usage: replay --trace FILE[.gz] --size SIZE [flags]\n"
-    "       replay --make zipf|loop|scan|walk|drift|drift --size SIZE [flags]\n"
+    "       replay --make zipf|loop|scan|walk|drift --size SIZE [flags]\n"
     "       replay --check\n"
     "\n"
     "Replays a trace against the store through a real file (a get, and after a miss a set), "

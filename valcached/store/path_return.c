@@ -260,8 +260,8 @@ static bool reconcile(struct store_worker *sw, struct path *p, uint32_t *dropped
 			o->ring[o->head] = k;
 			o->n++;
 			p->redo++;
-			g->pending =
-			    0; /* a header that never got to the disk: it is written again */
+			/* its next header never got to the disk: it is written again */
+			g->pending = 0;
 			atomic_store(&g->state, SEG_SEALED);
 		}
 	}
