@@ -94,6 +94,32 @@ static void hot_ones_stay(void **state)
 	rig_free(&r);
 }
 
+/* [EV-7] Each start seals what was open. A row of kills uses up segment after segment, and evicts nothing. */
+static void kills_evict_nothing(void **state)
+{
+	struct rig r;
+	uint64_t k = 0, laps = 0;
+
+	(void)state;
+	begin(&r, 12);
+	rig_open(&r);
+	for (unsigned life = 0; laps < 3u * r.s->path[0].nseg; life++) {
+		for (unsigned i = 0; i < 3; i++, k++)
+			assert_int_equal(set_k(&r, k, k, 9000), STORE_OK);
+		rig_settle(&r);
+		laps += recycled(&r);
+		rig_crash(&r, false);
+		rig_open(&r);
+		assert_true(life < 10u * r.s->path[0].nseg);
+	}
+	ram_clear(r.s->ram);
+	for (uint64_t i = 0; i < k; i++)
+		assert_true(get_k(&r, i, i, 9000));
+	assert_int_equal(atomic_load(&r.s->evicted), 0);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 /* The largest values that lie in write buffers are written again like any other; longer ones are not. */
 static void large_ones_stay(void **state)
 {
@@ -559,12 +585,19 @@ static void copies_before_header(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(hot_ones_stay), cmocka_unit_test(large_ones_stay),
-	    cmocka_unit_test(tombstones),    cmocka_unit_test(flushes),
-	    cmocka_unit_test(victims),       cmocka_unit_test(long_and_ram_alone),
-	    cmocka_unit_test(second_touch),  cmocka_unit_test(write_budget),
-	    cmocka_unit_test(block_device),  cmocka_unit_test(readers_are_waited_for),
-	    cmocka_unit_test(seq_is_kept),   cmocka_unit_test(copies_before_header),
+	    cmocka_unit_test(hot_ones_stay),
+	    cmocka_unit_test(large_ones_stay),
+	    cmocka_unit_test(tombstones),
+	    cmocka_unit_test(flushes),
+	    cmocka_unit_test(victims),
+	    cmocka_unit_test(long_and_ram_alone),
+	    cmocka_unit_test(second_touch),
+	    cmocka_unit_test(write_budget),
+	    cmocka_unit_test(block_device),
+	    cmocka_unit_test(readers_are_waited_for),
+	    cmocka_unit_test(seq_is_kept),
+	    cmocka_unit_test(copies_before_header),
+	    cmocka_unit_test(kills_evict_nothing),
 	};
 
 	if (argc > 1)

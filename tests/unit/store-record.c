@@ -222,13 +222,45 @@ static void tables(void **state)
 	assert_int_equal(table_bytes(171), 8192);
 }
 
+/* What a table says of each kind of record. */
+static void entries(void **state)
+{
+	struct format_record r = {.type = FORMAT_TOMBSTONE,
+				  .key_len = 250,
+				  .value_off = 64 + 250,
+				  .seq = 7,
+				  .units_at = 40,
+				  .content = {900, 12}};
+	struct format_entry e = entry_make(&r, 55), of_old;
+	uint64_t low = 0; /* a place whose mark would be 0 */
+
+	(void)state;
+	assert_int_equal(entry_units(&e), 3);
+	assert_int_equal(entry_named(&e), named_mark(drop_hash(900, 12)));
+	assert_true(e.hash == 55 && e.seq == 7 && e.units_at == 40 && e.type == FORMAT_TOMBSTONE);
+	of_old = e;
+	of_old.units = 3;
+	assert_int_equal(entry_units(&of_old), 3);
+	assert_int_equal(entry_named(&of_old), 0);
+	while ((drop_hash(low, 12) & 0xffff) != 0)
+		low++;
+	r.content[0] = low;
+	e = entry_make(&r, 55);
+	assert_int_equal(entry_named(&e), 1);
+	r.type = FORMAT_DROP;
+	e = entry_make(&r, 0);
+	assert_true(e.hash == drop_hash(low, 12) && entry_units(&e) == 3 && entry_named(&e) == 0);
+	r = (struct format_record){.type = FORMAT_VALUE, .value_off = 128, .value_len = 64u << 20};
+	e = entry_make(&r, 1);
+	assert_int_equal(entry_units(&e), (64u << 20) / 128 + 1);
+	assert_int_equal(entry_named(&e), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(heads),
-	    cmocka_unit_test(values),
-	    cmocka_unit_test(frames),
-	    cmocka_unit_test(tables),
+	    cmocka_unit_test(entries), cmocka_unit_test(heads),  cmocka_unit_test(values),
+	    cmocka_unit_test(frames),  cmocka_unit_test(tables),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

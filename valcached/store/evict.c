@@ -122,7 +122,7 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 	for (uint32_t i = 0; i < n; i++) {
 		struct index_ref ref;
 
-		*total += (uint64_t)e[i].units * FORMAT_UNIT;
+		*total += (uint64_t)entry_units(&e[i]) * FORMAT_UNIT;
 		if (e[i].type != FORMAT_VALUE) {
 			out[all].entry = i;
 			out[all++].clock = OTHER;
@@ -213,7 +213,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 	struct wbuf *w;
 	uint32_t units = 0;
 
-	if (record_check(mem, (size_t)e->units * FORMAT_UNIT, s->id_seed,
+	if (record_check(mem, (size_t)entry_units(e) * FORMAT_UNIT, s->id_seed,
 			 atomic_load(&p->seg[seg].generation), e->units_at, &rec) != RECORD_GOOD ||
 	    rec.type != e->type) {
 		atomic_fetch_add(&s->reinsert_corrupt, 1);
@@ -264,7 +264,7 @@ struct run {
 /* A run that could not be read as a whole: its records one by one. */
 static bool read_alone(struct path *p, uint32_t seg, const struct format_entry *f, struct run *r)
 {
-	uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
+	uint32_t end = (f->units_at + entry_units(f)) * FORMAT_UNIT;
 
 	r->from = f->units_at * FORMAT_UNIT & ~(FORMAT_ALIGN - 1);
 	r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;
@@ -293,7 +293,7 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 		while (next < n && !stop && flying < RUNS &&
 		       run[(head + flying) % RUNS].d != NULL) {
 			const struct format_entry *f = &e[pick[next].entry];
-			uint32_t end = (f->units_at + f->units) * FORMAT_UNIT;
+			uint32_t end = (f->units_at + entry_units(f)) * FORMAT_UNIT;
 
 			r = &run[(head + flying) % RUNS];
 			r->first = next;
@@ -304,9 +304,10 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 				/* entries that are not values come first, so places may go back once */
 				if (m->units_at * FORMAT_UNIT < end ||
 				    m->units_at * FORMAT_UNIT > end + RUN_GAP ||
-				    (m->units_at + m->units) * FORMAT_UNIT - r->from > RUN_WANT)
+				    (m->units_at + entry_units(m)) * FORMAT_UNIT - r->from >
+					RUN_WANT)
 					break;
-				end = (m->units_at + m->units) * FORMAT_UNIT;
+				end = (m->units_at + entry_units(m)) * FORMAT_UNIT;
 			}
 			r->count = next - r->first;
 			r->bytes = ((end + FORMAT_ALIGN - 1) & ~(FORMAT_ALIGN - 1)) - r->from;

@@ -183,7 +183,8 @@ struct format_entry {
 	    hash; /* of the key, seeded; DROP: of place and generation of what it ends; FLUSH: 0 */
 	uint64_t seq;
 	uint32_t units_at;
-	uint32_t units : 24;
+	uint32_t units : 24; /* TOMBSTONE: in the low 8 bits, and above them which record it names:
+	                        entry_units(), entry_named() */
 	uint32_t type : 8;
 };
 _Static_assert(sizeof(struct format_entry) == 24, "table entry");

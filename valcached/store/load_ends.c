@@ -64,13 +64,17 @@ static struct end *ends_newer(struct ends *t, const struct format_entry *e)
 
 void load_note(struct load *l, const struct format_entry *e)
 {
+	struct end *end;
+
 	switch (e->type) {
 	case FORMAT_FLUSH:
 		if (e->seq > l->flush)
 			l->flush = l->flush_kept = e->seq;
 		break;
 	case FORMAT_TOMBSTONE:
-		(void)ends_put(&l->key[key_stripe(e->hash)], e->hash, e->seq);
+		end = ends_put(&l->key[key_stripe(e->hash)], e->hash, e->seq);
+		if (end->seq == e->seq)
+			end->named = entry_named(e) & 0xffff;
 		break;
 	case FORMAT_DROP:
 		(void)ends_put(&l->place, e->hash, e->seq);
@@ -147,23 +151,25 @@ void load_end_replaced(struct load *l)
 }
 
 /*
- * A tombstone goes when the one place that it names is gone [F-6]; if there are more of the key (a record that
- * was being written again when the power went), each gets a DROP.
+ * A tombstone goes when the one place that it names is gone [F-6]. If there is another of the key (it was being written
+ * again when the power went; its write had failed for good and was on the disk), that one gets a DROP.
  */
 void load_ended(struct load *l, struct end *end, uint64_t loc)
 {
 	l->ended++;
-	if (end->loc == 0) {
-		end->loc = loc;
-		return;
-	}
 	if (end->loc == END_LOST)
 		l->lost_needed = true;
-	else if (end->loc != END_NAMES_NONE)
+	else if (end->loc == END_NAMES_NONE ||
+		 (end->named != 0 && end->named != named_mark(drop_of(l->s, loc))))
+		;
+	else if (end->loc == 0) {
+		end->loc = loc;
+		return;
+	} else {
 		drop(l, end, end->loc);
-	drop(l, end, loc);
-	if (end->loc != END_LOST)
 		end->loc = END_NAMES_NONE;
+	}
+	drop(l, end, loc);
 }
 
 void load_ended_lost(struct load *l, const struct item *it)

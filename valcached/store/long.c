@@ -472,18 +472,6 @@ static bool next_chunk(struct store_op *op)
 	return true;
 }
 
-static struct format_entry table_entry(const struct store_op *op)
-{
-	const struct format_record *rec = &op->run->lv->rec;
-
-	return (struct format_entry){.hash = op->hash,
-				     .seq = rec->seq,
-				     .units_at = rec->units_at,
-				     .units =
-					 record_units(rec->value_off, rec->value_len) & 0xffffffu,
-				     .type = FORMAT_VALUE};
-}
-
 /*
  * Has the key a value that is in RAM and nowhere else? One that was not admitted, or whose record was evicted: what
  * find tells nothing of, and what gets give out [L-4]. A value this long is another.
@@ -509,7 +497,7 @@ static bool give_way(struct store_op *op, bool equal)
 
 	if (lv->headed) {
 		struct index_ref own = {.loc = loc_of(lv->path, lv->seg, lv->rec.units_at)};
-		struct format_entry entry = table_entry(op);
+		struct format_entry entry = entry_make(&op->run->lv->rec, op->hash);
 
 		drop_other(op->sw->s, &own);
 		give_extent(run, true, &entry);
@@ -543,7 +531,7 @@ static bool publish(struct store_op *op)
 	struct store *s = op->sw->s;
 	pthread_mutex_t *lock = key_lock(s, op->hash);
 	uint64_t loc = loc_of(lv->path, lv->seg, lv->rec.units_at);
-	struct format_entry entry = table_entry(op);
+	struct format_entry entry = entry_make(&op->run->lv->rec, op->hash);
 	struct index_ref victim = {0}, own = {.loc = loc};
 	uint32_t receiving = LARGE_RECEIVING;
 

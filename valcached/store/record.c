@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/sum.h"
+#include "base/assert.h"
 #include "base/xxh.h"
 #include "valcached/store/record.h"
 
@@ -136,6 +137,23 @@ bool block_good(const struct format_block *b, uint64_t seed, uint64_t generation
 	       b->sum == XXH3_64bits_withSeed(b, offsetof(struct format_block, sum), seed);
 }
 
+struct format_entry entry_make(const struct format_record *r, uint64_t hash)
+{
+	uint32_t units = record_units(r->value_off, r->value_len);
+
+	if (r->type == FORMAT_DROP)
+		hash = drop_hash(r->content[0], r->content[1]);
+	if (r->type == FORMAT_TOMBSTONE) {
+		A(units <= 0xff);
+		units |= named_mark(drop_hash(r->content[0], r->content[1])) << 8;
+	}
+	return (struct format_entry){.hash = hash,
+				     .seq = r->seq,
+				     .units_at = r->units_at,
+				     .units = units & 0xffffffu,
+				     .type = r->type};
+}
+
 void footer_seal(struct format_footer *f, const struct format_entry *entries, uint64_t seed)
 {
 	f->table_sum = XXH3_64bits_withSeed(entries, f->entries * sizeof *entries, seed);
@@ -159,9 +177,9 @@ bool table_good(const struct format_footer *f, const struct format_entry *entrie
 	for (uint32_t i = 0; i < f->entries; i++) {
 		const struct format_entry *e = &entries[i];
 
-		if (e->type < FORMAT_VALUE || e->type > FORMAT_FLUSH || e->units == 0 ||
+		if (e->type < FORMAT_VALUE || e->type > FORMAT_FLUSH || entry_units(e) == 0 ||
 		    e->seq == 0 || e->units_at < FORMAT_ALIGN / FORMAT_UNIT ||
-		    ((uint64_t)e->units_at + e->units) * FORMAT_UNIT > f->table_off)
+		    ((uint64_t)e->units_at + entry_units(e)) * FORMAT_UNIT > f->table_off)
 			return false;
 	}
 	return true;

@@ -90,6 +90,31 @@ static inline size_t clocks_bytes(uint64_t values)
 	return (sizeof(struct format_clocks) + (values + 3) / 4 + FORMAT_CLOCKS_ALIGN - 1) &
 	       ~(size_t)(FORMAT_CLOCKS_ALIGN - 1);
 }
+/* What stands for a record in a table's DROP: its place and the life of the segment it lies in. */
+static inline uint64_t drop_hash(uint64_t place, uint64_t generation)
+{
+	uint64_t h = (place ^ generation * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
+
+	return h ^ h >> 32;
+}
+/* And in a tombstone: 16 bits of that, never 0. */
+static inline uint32_t named_mark(uint64_t drop)
+{
+	return (drop & 0xffff) != 0 ? (uint32_t)(drop & 0xffff) : 1;
+}
+
+/* A record's entry in its segment's table. hash: of its key; a DROP and a FLUSH have none. */
+struct format_entry entry_make(const struct format_record *r, uint64_t hash);
+static inline uint32_t entry_units(const struct format_entry *e)
+{
+	return e->type == FORMAT_TOMBSTONE ? e->units & 0xff : e->units;
+}
+/* Of a TOMBSTONE the named_mark() of the record that it names; 0: a table from before there were marks. */
+static inline uint32_t entry_named(const struct format_entry *e)
+{
+	return e->type == FORMAT_TOMBSTONE ? e->units >> 8 : 0;
+}
+
 /* Bytes of a table with n entries on disk, without the footer. */
 static inline uint64_t table_bytes(uint64_t n)
 {

@@ -15,12 +15,15 @@
 /* What ends records: hash -> highest seq. */
 struct end {
 	uint64_t hash, seq;
-	uint64_t loc; /* the first value that it ended; 0: none; END_NAMES_NONE */
+	/* the first value that it ended and may be the one that it names; 0: none; END_NAMES_NONE */
+	uint64_t loc : 48;
+	uint64_t named : 16; /* entry_named(); 0: not known */
 };
+_Static_assert(INDEX_LOC_BITS < 48, "a place fits");
 /* Each value that it ends gets a DROP record. */
-#define END_NAMES_NONE UINT64_MAX
+#define END_NAMES_NONE ((1ull << 48) - 1)
 #define END_LOST                                                                                   \
-	(UINT64_MAX - 1) /* the same, and the end itself will not be there at the next start */
+	((1ull << 48) - 2) /* the same, and the end itself will not be there at the next start */
 struct ends {
 	struct end *slot; /* seq 0: free */
 	size_t cap, n;

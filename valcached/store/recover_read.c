@@ -176,15 +176,10 @@ static bool walk_block(struct reading *r, struct found *f, const uint8_t *block,
 			at += units * FORMAT_UNIT;
 			continue;
 		}
-		e = (struct format_entry){.seq = rec.seq,
-					  .units_at = (off + at) / FORMAT_UNIT,
-					  .units = units & 0xffffffu,
-					  .type = rec.type};
-		if (rec.type == FORMAT_DROP)
-			e.hash = drop_hash(rec.content[0], rec.content[1]);
-		else if (rec.key_len > 0)
-			e.hash = XXH3_64bits_withSeed(block + at + sizeof rec, rec.key_len,
-						      s->hash_secret);
+		e = entry_make(&rec, rec.key_len == 0
+					 ? 0
+					 : XXH3_64bits_withSeed(block + at + sizeof rec,
+								rec.key_len, s->hash_secret));
 		if (f->entries == *cap) {
 			*cap = *cap == 0 ? 1024 : *cap * 2;
 			f->scanned = realloc(f->scanned, *cap * sizeof e);

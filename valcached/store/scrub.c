@@ -341,7 +341,7 @@ static bool head_sound(const struct store *s, const struct scrub *sc, const stru
 {
 	if (record_check(mem, avail, s->id_seed, sc->generation, e->units_at, rec) != RECORD_GOOD ||
 	    rec->type != e->type || rec->seq != e->seq ||
-	    record_units(rec->value_off, rec->value_len) != e->units)
+	    record_units(rec->value_off, rec->value_len) != entry_units(e))
 		return false;
 	return rec->key_len == 0 ||
 	       XXH3_64bits_withSeed(mem + sizeof *rec, rec->key_len, s->hash_secret) == e->hash;
@@ -365,7 +365,7 @@ static uint32_t begins(const struct format_entry *e)
 
 static uint32_t ends(const struct format_entry *e)
 {
-	return (e->units_at + e->units) * FORMAT_UNIT;
+	return (e->units_at + entry_units(e)) * FORMAT_UNIT;
 }
 
 static uint32_t page_down(uint32_t off)

@@ -105,7 +105,7 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	for (uint32_t i = 0; i < n; i++) {
 		if (entries[i].seq > f->seq_max)
 			f->seq_max = entries[i].seq;
-		f->data_bytes += (uint64_t)entries[i].units * FORMAT_UNIT;
+		f->data_bytes += (uint64_t)entry_units(&entries[i]) * FORMAT_UNIT;
 		f->others += entries[i].type != FORMAT_VALUE;
 	}
 	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
@@ -124,7 +124,7 @@ void slow_seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	/* FULL without extents: nobody else touches entries now */
 	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
 	for (uint32_t i = 0; i < g->nentries; i++)
-		data += (uint64_t)g->entries[i].units * FORMAT_UNIT;
+		data += (uint64_t)entry_units(&g->entries[i]) * FORMAT_UNIT;
 	/* a power cut must not leave a table of records that are not there [F-2] */
 	res = atomic_load(&p->dirty) > 0 ? slow_sync(sw, p) : 0;
 	if (res >= 0)
@@ -302,8 +302,7 @@ static void write_drops(struct store_worker *sw)
 		}
 		rec.content[0] = place_on(p, loc);
 		rec.content[1] = generation;
-		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL,
-			    drop_hash(rec.content[0], generation), false, &units);
+		wbuf_append(w, (uint8_t *)&rec, sizeof rec, NULL, 0, false, &units);
 		wbuf_published(w);
 		AN(atomic_load(&s->live->owed)); /* [AT-8] */
 		atomic_fetch_sub(&s->live->owed, 1);

@@ -474,14 +474,6 @@ static inline struct live_seg *seg_live(const struct path *p, uint32_t seg)
 	return &p->store->live->seg[l->path[p->index].first + seg];
 }
 
-/* What stands for a DROP record in a table: the place and the life of the segment it lies in. */
-static inline uint64_t drop_hash(uint64_t place, uint64_t generation)
-{
-	uint64_t h = (place ^ generation * 0x9e3779b97f4a7c15ull) * 0xff51afd7ed558ccdull;
-
-	return h ^ h >> 32;
-}
-
 /* ---- segment.c --------------------------------------------------------------------------------- */
 
 /*

@@ -292,8 +292,7 @@ uint64_t wbuf_append(struct wbuf *w, uint8_t *head, uint32_t head_len, const uin
 		copy_away(to + r->value_off, value, r->value_len);
 	memset(to + r->value_off + r->value_len, 0,
 	       (size_t)n * FORMAT_UNIT - r->value_off - r->value_len);
-	w->entries[w->nentries++] = (struct format_entry){
-	    .hash = hash, .seq = r->seq, .units_at = at, .units = n & 0xffffffu, .type = r->type};
+	w->entries[w->nentries++] = entry_make(r, hash);
 	w->records++;
 	if (r->type != FORMAT_VALUE)
 		w->ends++;
