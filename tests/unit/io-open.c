@@ -407,6 +407,51 @@ static void memory_regions(void **state)
 	munmap(p, big);
 }
 
+/* MiB that the kernel keeps in memory for this process's rings. */
+static unsigned long pinned(void)
+{
+	FILE *status = fopen("/proc/self/status", "r");
+	unsigned long kib = 0;
+	char line[128];
+
+	assert_non_null(status);
+	while (fgets(line, sizeof line, status) != NULL && sscanf(line, "VmPin: %lu kB", &kib) != 1)
+		;
+	fclose(status);
+	return kib >> 10;
+}
+
+/* A large memory costs nothing before it is used, then a piece for each place that was. */
+static void memory_comes_when_used(void **state)
+{
+	struct io_config c = {0};
+	size_t big = 8ull << 30;
+	char *p = mmap(NULL, big, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct box b = {0};
+	struct io_file *f;
+	struct io *io;
+	unsigned long before;
+
+	(void)state;
+	assert_true(p != MAP_FAILED);
+	assert_int_equal(e->file_open(e, path, MIB, &f, NULL), 0);
+	assert_int_equal(io_open(e, &c, &io, NULL), 0);
+	assert_int_equal(io_add_file(io, f), 0);
+	before = pinned();
+	assert_int_equal(io_add_memory(io, p, big), 0);
+	assert_in_range(pinned() - before, 1, 2);
+	for (int i = 0; i < 6; i++) { /* three places, each twice */
+		io_read(io, &b.op, f, p + (size_t)i % 3 * (2ull << 30), 8192, 0, box_done);
+		turn_until(io, b.lasts == i + 1);
+		assert_int_equal(b.res, 8192);
+	}
+	assert_in_range(pinned() - before, 3, 6);
+	io_close(&io);
+	e->file_close(f);
+	munmap(p, big);
+}
+
 /* Without CAP_IPC_LOCK: -ENOMEM and a log line, and I/O in that memory works. */
 static void memory_limit(void **state)
 {
@@ -499,10 +544,19 @@ static void no_ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on(a_new_file),       on(bad_paths),    on(larger_than_the_disk),
-	    on(not_ours),         on(in_use),       on(lock_ends_with_close),
-	    on(shared_memory_fs), on(block_device), on(memory_regions),
-	    on(memory_limit),     on(no_ring),      on(removed_meanwhile),
+	    on(a_new_file),
+	    on(bad_paths),
+	    on(larger_than_the_disk),
+	    on(not_ours),
+	    on(in_use),
+	    on(lock_ends_with_close),
+	    on(shared_memory_fs),
+	    on(block_device),
+	    on(memory_regions),
+	    on(memory_comes_when_used),
+	    on(memory_limit),
+	    on(no_ring),
+	    on(removed_meanwhile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,16 @@ static void lap(struct rig *r, uint64_t segments, uint32_t len)
 	}
 }
 
-/* Entries in tables that are not values. */
+static unsigned ends_among(const struct format_entry *e, uint32_t n)
+{
+	unsigned ends = 0;
+
+	for (uint32_t i = 0; e != NULL && i < n; i++) /* NULL: sealed */
+		ends += e[i].type != FORMAT_VALUE;
+	return ends;
+}
+
+/* Records that are not values: in tables on disk, of segments that have none yet, and of write buffers. */
 static unsigned others(struct rig *r)
 {
 	unsigned n = 0;
@@ -42,6 +51,7 @@ static unsigned others(struct rig *r)
 			struct path *p = &r->s->path[i];
 			struct format_footer f;
 
+			n += ends_among(p->seg[k].entries, p->seg[k].nentries);
 			if (atomic_load(&p->seg[k].state) != SEG_SEALED)
 				continue;
 			sim_disk_peek(r->env, p->file->info.path,
@@ -50,6 +60,9 @@ static unsigned others(struct rig *r)
 			    &f, r->s->id_seed, atomic_load(&p->seg[k].generation), r->s->seg_size));
 			n += f.others;
 		}
+	for (unsigned i = 0; i < r->s->nwbuf; i++)
+		if (r->s->wbuf[i].active)
+			n += ends_among(r->s->wbuf[i].entries, r->s->wbuf[i].nentries);
 	return n;
 }
 
@@ -116,6 +129,34 @@ static void kills_evict_nothing(void **state)
 	for (uint64_t i = 0; i < k; i++)
 		assert_true(get_k(&r, i, i, 9000));
 	assert_int_equal(atomic_load(&r.s->evicted), 0);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* In a store that is full the stubs that kills leave go first, not the values before them. */
+static void kills_evict_stubs(void **state)
+{
+	struct rig r;
+	uint64_t laps = 0;
+
+	(void)state;
+	begin(&r, 13);
+	rig_open(&r);
+	lap(&r, 2, 9000);
+	for (uint64_t k = 0; k < 100; k++)
+		assert_int_equal(set_k(&r, k, k, 9000), STORE_OK);
+	for (unsigned life = 0; laps < 3u * r.s->path[0].nseg; life++) {
+		for (unsigned i = 0; i < 3; i++, next_key++)
+			assert_int_equal(set_k(&r, next_key, next_key, 9000), STORE_OK);
+		rig_settle(&r);
+		laps += recycled(&r);
+		rig_crash(&r, life % 8 == 7);
+		rig_open(&r);
+		assert_true(life < 10u * r.s->path[0].nseg);
+	}
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 100; k++)
+		assert_true(get_k(&r, k, k, 9000));
 	rig_close(&r);
 	rig_free(&r);
 }
@@ -598,6 +639,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(seq_is_kept),
 	    cmocka_unit_test(copies_before_header),
 	    cmocka_unit_test(kills_evict_nothing),
+	    cmocka_unit_test(kills_evict_stubs),
 	};
 
 	if (argc > 1)

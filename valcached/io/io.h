@@ -253,7 +253,8 @@ static inline uint64_t io_now(const struct io *io)
 
 /*
  * Tells the engine of memory that reads and writes will use often, before it is used. 0, or
- * -errno: then I/O in it still works, only dearer (-ENOMEM: RLIMIT_MEMLOCK is too small).
+ * -errno: then I/O in it still works, only dearer (-ENOMEM: RLIMIT_MEMLOCK is too small; which may also
+ * come to light later, for the pages are brought in when they are first used, and then only the log says so).
  */
 static inline int io_add_memory(struct io *io, void *base, size_t len)
 {

@@ -12,7 +12,8 @@
 #include "valcached/io/memcheck.h"
 #include "valcached/io/uring_int.h"
 
-#define REGION_BYTES (1ull << 30) /* the kernel's limit for one registered buffer */
+#define PIECE_SHIFT_MIN 21u /* a huge page */
+#define PIECE_SHIFT_MAX 30u /* the kernel's limit for one registered buffer */
 /*
  * Where reads come and go, a write goes to the kernel in pieces of so much [IO-8]: a device may have no
  * place for a read before a large write is over (virtio without indirect descriptors has 256
@@ -21,28 +22,68 @@
 #define WRITE_PIECE (256u * 1024)
 #define READS_NS    (10 * NS_PER_MS) /* so long after the last read began */
 
-static struct region *region_find(struct uring *u, const void *buf, size_t len)
+static struct memory *memory_find(struct uring *u, uintptr_t at, size_t len)
+{
+	struct memory *m = u->hit;
+
+	if (likely(m != NULL && at >= m->base && at + len <= m->end))
+		return m;
+	for (unsigned i = 0; i < u->memory_n; i++) {
+		m = &u->memory[i];
+		if (at >= m->base && at + len <= m->end)
+			return u->hit = m;
+	}
+	return NULL;
+}
+
+/*
+ * Gives a piece to the kernel, which brings its pages in and keeps them. On the first use of each, not all at once
+ * when the memory is made known: the pages of a large cache would take seconds, and nobody would be served
+ * before.
+ */
+static int piece_register(struct uring *u, struct memory *m, unsigned piece)
+{
+	static struct log_limit limit;
+	uintptr_t base = m->base + ((uintptr_t)piece << m->shift);
+	size_t left = m->end - base, len = (size_t)1 << m->shift;
+	struct iovec iov = {.iov_base = (void *)base, .iov_len = left < len ? left : len};
+	unsigned slot = m->slot + piece;
+	__u64 tag = 0;
+	int r;
+
+	r = io_uring_register_buffers_update_tag(&u->ring, slot, &iov, &tag, 1);
+	if (r >= 0) {
+		u->registered[slot / 64] |= 1ull << slot % 64;
+		return 0;
+	}
+	m->refused = true;
+	log_limited(
+	    &limit, LOG_WARN,
+	    "io: %zu MiB of buffers are not registered with the kernel (%s): disk I/O costs more CPU%s",
+	    (size_t)(m->end - base) >> 20, strerror(-r),
+	    r == -ENOMEM || r == -EPERM
+		? ". Raise the locked-memory limit: LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited"
+		: "");
+	return r;
+}
+
+/* The slot of the piece that holds the buffer; -1: of none, or of more than one. */
+static int slot_of(struct uring *u, const void *buf, size_t len)
 {
 	uintptr_t at = (uintptr_t)buf;
-	struct region *r = u->hit;
-	unsigned lo = 0, hi = u->region_n;
+	struct memory *m = memory_find(u, at, len);
+	unsigned piece, slot;
 
-	if (likely(r != NULL && at >= r->base && at + len <= r->end))
-		return r;
-	while (lo < hi) {
-		unsigned mid = (lo + hi) / 2;
-
-		if (u->region[mid].base <= at)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	if (lo == 0)
-		return NULL;
-	r = &u->region[lo - 1];
-	if (at + len > r->end)
-		return NULL;
-	return u->hit = r;
+	if (m == NULL)
+		return -1;
+	piece = (unsigned)((at - m->base) >> m->shift);
+	if ((at + len - 1 - m->base) >> m->shift != piece)
+		return -1;
+	slot = m->slot + piece;
+	if (unlikely((u->registered[slot / 64] >> slot % 64 & 1) == 0) &&
+	    (m->refused || piece_register(u, m, piece) < 0))
+		return -1;
+	return (int)slot;
 }
 
 void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
@@ -51,15 +92,15 @@ void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe
 	uint32_t did = op->u.disk.did, len = op->u.disk.len - did;
 	uint64_t off = op->u.disk.off + did;
 	char *buf = op->u.disk.buf;
-	struct region *r;
+	int slot;
 
 	switch (op->kind) {
 	case IO_READ:
 		u->read_ns = u->io.now_ns;
 		buf += did;
-		r = region_find(u, buf, len);
-		if (likely(r != NULL))
-			io_uring_prep_read_fixed(sqe, f->fd, buf, len, off, (int)r->index);
+		slot = slot_of(u, buf, len);
+		if (likely(slot >= 0))
+			io_uring_prep_read_fixed(sqe, f->fd, buf, len, off, slot);
 		else
 			io_uring_prep_read(sqe, f->fd, buf, len, off);
 		break;
@@ -67,9 +108,9 @@ void uring_prep_disk(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe
 		buf += did;
 		if (len > WRITE_PIECE && u->io.now_ns - u->read_ns < READS_NS)
 			len = WRITE_PIECE;
-		r = region_find(u, buf, len);
-		if (likely(r != NULL))
-			io_uring_prep_write_fixed(sqe, f->fd, buf, len, off, (int)r->index);
+		slot = slot_of(u, buf, len);
+		if (likely(slot >= 0))
+			io_uring_prep_write_fixed(sqe, f->fd, buf, len, off, slot);
 		else
 			io_uring_prep_write(sqe, f->fd, buf, len, off);
 		break;
@@ -155,60 +196,26 @@ void uring_disk(struct io *io, struct io_op *op)
 		start_disk(u, op);
 }
 
-static int add_piece(struct uring *u, void *base, size_t len)
-{
-	struct iovec iov = {.iov_base = base, .iov_len = len};
-	__u64 tag = 0;
-	unsigned at = u->region_n;
-	int r;
-
-	if (u->region_n == REGIONS_MAX)
-		return -ENOSPC;
-	r = io_uring_register_buffers_update_tag(&u->ring, u->region_n, &iov, &tag, 1);
-	if (r < 0)
-		return r;
-	while (at > 0 && u->region[at - 1].base > (uintptr_t)base) {
-		u->region[at] = u->region[at - 1];
-		at--;
-	}
-	u->region[at] = (struct region){
-	    .base = (uintptr_t)base,
-	    .end = (uintptr_t)base + len,
-	    .index = u->region_n,
-	};
-	u->region_n++;
-	u->hit = NULL;
-	return 0;
-}
-
 int uring_add_memory(struct io *io, void *base, size_t len)
 {
-	static struct log_limit limit;
 	struct uring *u = uring_of(io);
-	size_t at = 0;
-	int r = u->table_buffers ? 0 : -EOPNOTSUPP;
+	unsigned shift = PIECE_SHIFT_MIN;
+	size_t n, room = PIECES_MAX - u->pieces;
 
-	while (r == 0 && at < len) {
-		size_t n = len - at < REGION_BYTES ? len - at : REGION_BYTES;
-
-		r = add_piece(u, (char *)base + at, n);
-		at += n;
-	}
-	if (r == -ENOMEM || r == -EPERM)
-		log_limited(&limit, LOG_WARN,
-			    "io: %zu MiB of buffers are not registered with the kernel (%s): disk "
-			    "I/O costs "
-			    "more CPU. Raise the locked-memory limit: LimitMEMLOCK=infinity in the "
-			    "unit file, "
-			    "or ulimit -l unlimited",
-			    len >> 20, strerror(-r));
-	else if (r < 0)
-		log_limited(&limit, LOG_WARN,
-			    "io: %zu MiB of buffers are not registered with the kernel (%s): disk "
-			    "I/O costs "
-			    "more CPU",
-			    len >> 20, strerror(-r));
-	return r;
+	if (!u->table_buffers || len == 0)
+		return len == 0 ? 0 : -EOPNOTSUPP;
+	/* small pieces, but half of the table for what comes after */
+	while (shift < PIECE_SHIFT_MAX && (len - 1) >> shift >= room / 2)
+		shift++;
+	n = ((len - 1) >> shift) + 1;
+	if (n > room || u->memory_n == MEMORIES_MAX)
+		return -ENOSPC;
+	u->memory[u->memory_n] = (struct memory){.base = (uintptr_t)base,
+						 .end = (uintptr_t)base + len,
+						 .shift = shift,
+						 .slot = u->pieces};
+	u->pieces += (unsigned)n;
+	return piece_register(u, &u->memory[u->memory_n++], 0);
 }
 
 int uring_add_file(struct io *io, struct io_file *pub)

@@ -25,15 +25,19 @@
 #include "valcached/io/io_int.h"
 #include "valcached/io/uring_compat.h"
 
-#define URING_MAGIC 0x75726e67u
-#define TAG_NONE    0u /* nobody waits for it: cancels that found nothing */
-#define TAG_WAKE    1u
-#define REGIONS_MAX 1024u
-#define RECV_GROUP  0
+#define URING_MAGIC  0x75726e67u
+#define TAG_NONE     0u /* nobody waits for it: cancels that found nothing */
+#define TAG_WAKE     1u
+#define MEMORIES_MAX 32u
+#define PIECES_MAX   16384u /* the kernel's limit for a ring's table of buffers */
+#define RECV_GROUP   0
 
-struct region {
+/* What io_add_memory() was told of, in pieces of 2^shift bytes counted from base. */
+struct memory {
 	uintptr_t base, end;
-	unsigned index;
+	unsigned shift;
+	unsigned slot; /* of its first piece in the ring's table */
+	bool refused;  /* no further piece is asked for */
 };
 
 struct uring {
@@ -58,7 +62,7 @@ struct uring {
 	struct op_list disk_wait, backlog, local;
 	struct op_list sends;   /* not yet in the queue; see send_some() in uring.c */
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
-	struct region *hit;     /* the region of the last buffer looked up */
+	struct memory *hit;     /* the memory of the last buffer looked up */
 
 	/* provided buffers of receives */
 	struct io_uring_buf_ring *bufs;
@@ -66,10 +70,11 @@ struct uring {
 	unsigned buf_n, buf_size;
 	size_t bufs_len, buf_base_len;
 
-	/* registered memory, sorted by base */
-	unsigned region_n;
+	/* bit i of registered: slot i of the ring's table has its piece */
+	unsigned memory_n, pieces;
 	bool table_buffers, table_files;
-	struct region region[REGIONS_MAX];
+	struct memory memory[MEMORIES_MAX];
+	uint64_t registered[PIECES_MAX / 64];
 
 	/* other threads */
 	int wake_fd;

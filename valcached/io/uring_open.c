@@ -234,7 +234,7 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 	}
 	/* Tables without entries yet; where they are refused we go on without. */
 	u->table_files = io_uring_register_files_sparse(&u->ring, IO_FILES_MAX) == 0;
-	u->table_buffers = io_uring_register_buffers_sparse(&u->ring, REGIONS_MAX) == 0;
+	u->table_buffers = io_uring_register_buffers_sparse(&u->ring, PIECES_MAX) == 0;
 	log_features(u, &p);
 	*io = &u->io;
 	return 0;

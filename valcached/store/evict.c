@@ -16,8 +16,8 @@
  *         tier has of it lives on in RAM alone.
  *  [EV-6] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
  *         old bytes is under way or can begin. Only now is the segment clean.
- *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole: else a row of
- *         them would evict what has just been stored.
+ *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole, and before its turn if
+ *         all of it can be moved: else a row of them would evict what has just been stored.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,9 +30,7 @@
 #define RUN_BYTES (FORMAT_EXTENT + 65536u)      /* the longest read of the recycler */
 #define RUN_WANT  (256u * 1024 >> STORE_SHRINK) /* ... of several records: others read meanwhile */
 #define RUN_GAP   (64u * 1024 >> STORE_SHRINK) /* unwanted bytes that are read rather than skipped */
-/* records of values that are read and written in one piece are not larger; all others are */
-#define WHOLE_RECORD (FORMAT_EXTENT + RECORD_HEAD_MAX)
-#define RUNS         2u /* reads in flight */
+#define RUNS      2u                           /* reads in flight */
 
 /* Bytes at off into mem, in pieces: others read meanwhile. */
 static int read_into(struct store_worker *sw, struct path *p, uint8_t *mem, uint64_t bytes,
@@ -453,6 +451,31 @@ static void out_of_use(struct path *p, uint32_t seg, bool copied, const char *wh
 		 p->file->info.path, seg, why);
 }
 
+/*
+ * Of what stays in a segment out of use copies may have been made by an earlier try [EV-3]. They may be evicted, and
+ * then a start must not find the originals: these are ended now that the copies are durable.
+ */
+static void end_copied(struct store_worker *sw, struct path *p, uint32_t seg,
+		       const struct format_entry *e, uint32_t n)
+{
+	struct store *s = sw->s;
+
+	if (slow_sync(sw, p) < 0)
+		return;
+	for (uint32_t i = 0; i < n; i++) {
+		const struct index_ref own = {.loc = loc_of(p, seg, e[i].units_at)};
+		pthread_mutex_t *lock = key_lock(s, e[i].hash);
+		struct index_ref ref;
+
+		if (e[i].type != FORMAT_VALUE)
+			continue;
+		pthread_mutex_lock(lock);
+		if (!index_get(s->index, e[i].hash, own.loc, &ref))
+			drop_other(s, &own);
+		pthread_mutex_unlock(lock);
+	}
+}
+
 /* Nobody reads its old life any more. */
 static void recycled(struct store_worker *sw, struct path *p, uint32_t seg)
 {
@@ -472,6 +495,37 @@ void close_soon(struct store_worker *sw, struct path *p, uint32_t seg)
 	long_sets_abort(sw->s, p, seg);
 	if (!atomic_exchange(&p->seg[seg].close_wanted, true))
 		workers_wake(sw);
+}
+
+/* The at-th of the order becomes the first. Under the path's lock. */
+static void to_head(const struct path *p, struct order *o, uint32_t at)
+{
+	uint32_t seg = o->ring[(o->head + at) % p->nseg];
+
+	for (; at > 0; at--)
+		o->ring[(o->head + at) % p->nseg] = o->ring[(o->head + at - 1) % p->nseg];
+	o->ring[o->head] = seg;
+}
+
+/*
+ * The stream of the path's first segment that was cut short, which becomes its oldest; NULL: there is none. Under the
+ * path's lock.
+ */
+static struct order *cut_short_first(struct path *p)
+{
+	for (unsigned t = 0; t < STREAMS; t++) {
+		struct order *o = &p->order[t];
+
+		for (uint32_t at = 0; at < o->n; at++) {
+			const struct segment *g = &p->seg[o->ring[(o->head + at) % p->nseg]];
+
+			if (g->cut_short && g->state == SEG_SEALED) {
+				to_head(p, o, at);
+				return o;
+			}
+		}
+	}
+	return NULL;
 }
 
 /* The oldest of a stream, or that of `only`. False: nothing can be recycled yet. */
@@ -499,14 +553,19 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 			path_fail(p, "no segment can be recycled", -EIO);
 		return false;
 	}
+	if (only == NULL && p->redo == 0) { /* [AT-5] goes first */
+		struct order *early = cut_short_first(p);
+
+		o = early != NULL ? early : o;
+	}
 	seg = o->ring[o->head];
 	g = &p->seg[seg];
 	if (g->stream == STREAM_YOUNG || only != NULL)
 		share =
 		    1.0; /* what was used in young moves to main; and nothing is lost before its turn */
 	quota = (uint64_t)((double)s->seg_size * share);
-	/* what leaves is moved [LV-2], and what a stop or a kill has cut short: its turn comes too soon [EV-7] */
-	whole = (only != NULL && seg >= p->nstay) || g->used < s->seg_size / 2;
+	/* what leaves is moved [LV-2], and what a stop or a kill has cut short [EV-7] */
+	whole = (only != NULL && seg >= p->nstay) || atomic_load(&g->data_bytes) < s->seg_size / 2;
 	/* a rescue is on credit, if need be: a start, for one, begins with none */
 	if (s->cfg.admit == STORE_ADMIT_ALL && only == NULL && !whole) {
 		int64_t credit = atomic_load(&s->credit);
@@ -552,6 +611,8 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		/* of a path that failed it is the first in line when that is back */
 		out_of_use(p, seg, again && !atomic_load(&p->offline),
 			   "not all that its tombstones say could be written again");
+		if (again && !atomic_load(&p->offline))
+			end_copied(sw, p, seg, e, n);
 		free(e);
 		return true;
 	}
@@ -635,9 +696,7 @@ bool recycle_now(struct store_worker *sw, struct path *p, uint32_t seg)
 	pthread_mutex_lock(&p->lock);
 	while (o->ring[(o->head + at) % p->nseg] != seg)
 		A(++at < o->n);
-	for (; at > 0; at--)
-		o->ring[(o->head + at) % p->nseg] = o->ring[(o->head + at - 1) % p->nseg];
-	o->ring[o->head] = seg;
+	to_head(p, o, at);
 	pthread_mutex_unlock(&p->lock);
 	return recycle(sw, p, o);
 }

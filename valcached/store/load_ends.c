@@ -163,7 +163,7 @@ void load_ended(struct load *l, struct end *end, uint64_t loc)
 		 (end->named != 0 && end->named != named_mark(drop_of(l->s, loc))))
 		;
 	else if (end->loc == 0) {
-		end->loc = loc;
+		end->loc = loc & INDEX_LOC_MAX;
 		return;
 	} else {
 		drop(l, end, end->loc);

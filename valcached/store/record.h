@@ -15,6 +15,8 @@
 
 /* Longest head: header, key and chunk sums of a record of up to 1 MiB; and of any record. */
 #define RECORD_HEAD_MAX (FORMAT_ALIGN - FORMAT_BLOCK)
+/* records of values that are read and written in one piece are not larger; all others are */
+#define WHOLE_RECORD (FORMAT_EXTENT + RECORD_HEAD_MAX)
 
 uint64_t record_seed(const uint8_t store_id[16]);
 

@@ -309,6 +309,7 @@ void read_footers(struct reading *r)
 			f->table_off = t->table_off;
 			f->table_sum = t->table_sum;
 			f->data_bytes = t->data_bytes;
+			f->cut_short = t->cut_short == 1;
 			if (t->seq_max > r->seq_max)
 				r->seq_max = t->seq_max;
 		}

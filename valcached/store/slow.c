@@ -77,9 +77,10 @@ static int by_place(const void *a, const void *b)
 	return x->units_at < y->units_at ? -1 : x->units_at > y->units_at;
 }
 
-/* Writes table and footer. entries are sorted in place. */
+/* Writes table and footer, which is copied to *said. entries are sorted in place. */
 static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, uint64_t generation,
-		       uint32_t stream, struct format_entry *entries, uint32_t n)
+		       uint32_t stream, struct format_entry *entries, uint32_t n,
+		       struct format_footer *said)
 {
 	struct store *s = p->store;
 	uint64_t bytes = table_bytes(n);
@@ -102,13 +103,19 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	f->entries = n;
 	f->generation = generation;
 	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
+	f->cut_short = 1;
 	for (uint32_t i = 0; i < n; i++) {
 		if (entries[i].seq > f->seq_max)
 			f->seq_max = entries[i].seq;
 		f->data_bytes += (uint64_t)entry_units(&entries[i]) * FORMAT_UNIT;
 		f->others += entries[i].type != FORMAT_VALUE;
+		if ((uint64_t)entry_units(&entries[i]) * FORMAT_UNIT > WHOLE_RECORD)
+			f->cut_short = 0;
 	}
+	if (f->data_bytes >= s->seg_size / 2)
+		f->cut_short = 0;
 	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
+	*said = *f;
 	return slow_write(sw, d, (uint32_t)(bytes + FORMAT_ALIGN),
 			  seg_offset(p, seg) + f->table_off);
 }
@@ -116,20 +123,18 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 void slow_seal(struct store_worker *sw, struct path *p, uint32_t seg)
 {
 	struct segment *g = &p->seg[seg];
-	uint64_t data = 0;
+	struct format_footer footer = {0};
 	int res;
 
 	if (g->unwalked)
 		recover_walk(sw, p, seg);
 	/* FULL without extents: nobody else touches entries now */
 	A(g->used + table_bytes(g->nentries) + FORMAT_ALIGN <= p->store->seg_size); /* [S-1] */
-	for (uint32_t i = 0; i < g->nentries; i++)
-		data += (uint64_t)entry_units(&g->entries[i]) * FORMAT_UNIT;
 	/* a power cut must not leave a table of records that are not there [F-2] */
 	res = atomic_load(&p->dirty) > 0 ? slow_sync(sw, p) : 0;
 	if (res >= 0)
 		res = write_table(sw, p, seg, atomic_load(&g->generation), g->stream, g->entries,
-				  g->nentries);
+				  g->nentries, &footer);
 	if (res < 0) {
 		/* it stays readable; a restart walks its blocks, and it is tried again if the path comes back */
 		COUNT(sw, write_errors);
@@ -143,7 +148,8 @@ void slow_seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	free(g->entries);
 	g->entries = NULL;
 	g->entries_cap = 0;
-	g->data_bytes = data;
+	g->data_bytes = footer.data_bytes;
+	g->cut_short = footer.cut_short == 1;
 	atomic_store(&g->state, SEG_SEALED);
 	pthread_mutex_unlock(&p->lock);
 	atomic_fetch_add(&p->seg_sealed, 1);
