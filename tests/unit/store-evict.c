@@ -41,7 +41,7 @@ static unsigned ends_among(const struct format_entry *e, uint32_t n)
 	return ends;
 }
 
-/* Records that are not values: in tables on disk, of segments that have none yet, and of write buffers. */
+/* Records that are not values: in tables on disk ... */
 static unsigned others(struct rig *r)
 {
 	unsigned n = 0;
@@ -51,7 +51,6 @@ static unsigned others(struct rig *r)
 			struct path *p = &r->s->path[i];
 			struct format_footer f;
 
-			n += ends_among(p->seg[k].entries, p->seg[k].nentries);
 			if (atomic_load(&p->seg[k].state) != SEG_SEALED)
 				continue;
 			sim_disk_peek(r->env, p->file->info.path,
@@ -60,6 +59,18 @@ static unsigned others(struct rig *r)
 			    &f, r->s->id_seed, atomic_load(&p->seg[k].generation), r->s->seg_size));
 			n += f.others;
 		}
+	return n;
+}
+
+/* ... and of segments that have no table yet, and write buffers. */
+static unsigned others_open(struct rig *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->s->npaths; i++)
+		for (uint32_t k = 0; k < r->s->path[i].nseg; k++)
+			n +=
+			    ends_among(r->s->path[i].seg[k].entries, r->s->path[i].seg[k].nentries);
 	for (unsigned i = 0; i < r->s->nwbuf; i++)
 		if (r->s->wbuf[i].active)
 			n += ends_among(r->s->wbuf[i].entries, r->s->wbuf[i].nentries);
@@ -222,7 +233,7 @@ static void tombstones(void **state)
 		for (uint64_t i = k - 50; i < k; i++)
 			assert_false(get_k(&r, i, i, 20000));
 		rig_pass(&r, 100 * NS_PER_MS); /* what was open when it stopped is sealed */
-		assert_true(others(&r) >= 50);
+		assert_true(others(&r) + others_open(&r) >= 50);
 	}
 	for (unsigned i = 0; i < 40 && others(&r) > 0; i++) {
 		lap(&r, 10, 20000);

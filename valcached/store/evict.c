@@ -152,10 +152,10 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 }
 
 /* Room on this path, waiting for our own writes if need be. NULL: there is none to be had. */
-static struct wbuf *room(struct store_worker *sw, struct path *p, uint32_t bytes)
+static struct wbuf *room(struct store_worker *sw, struct path *p, enum stream to, uint32_t bytes)
 {
 	for (;;) {
-		struct wbuf *w = wbuf_reserve(sw, p, STREAM_MAIN, bytes);
+		struct wbuf *w = wbuf_reserve(sw, p, to, bytes);
 		bool busy = false;
 
 		if (w != NULL)
@@ -199,12 +199,12 @@ static bool still_needed(struct path *p, uint32_t seg, const struct format_recor
 
 enum again { AGAIN_DONE, AGAIN_LOST, AGAIN_NO_ROOM };
 
-/* Writes one record again [EV-2], or lets it go. LOST: a tombstone that cannot be read [EV-3]. */
+/* Writes one record again [EV-2], a value to stream `to`, or lets it go. LOST: a tombstone that cannot be read [EV-3]. */
 static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg,
-			   const struct format_entry *e, uint8_t *mem)
+			   const struct format_entry *e, uint8_t *mem, enum stream to)
 {
 	struct store *s = sw->s;
-	uint64_t loc = loc_of(p, seg, e->units_at), to;
+	uint64_t loc = loc_of(p, seg, e->units_at), copy;
 	pthread_mutex_t *lock = key_lock(s, e->hash);
 	struct format_record rec;
 	struct index_ref ref;
@@ -220,7 +220,7 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 	if (rec.type != FORMAT_VALUE) {
 		if (!still_needed(p, seg, &rec))
 			return AGAIN_DONE;
-		w = room(sw, p, TOMBSTONE_MAX);
+		w = room(sw, p, STREAM_MAIN, TOMBSTONE_MAX);
 		if (w == NULL)
 			return AGAIN_NO_ROOM;
 		wbuf_append(w, mem, record_head_len(rec.key_len, 0), NULL, e->hash, true, &units);
@@ -232,16 +232,16 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 		atomic_fetch_add(&s->reinsert_corrupt, 1);
 		return AGAIN_DONE; /* unindexed with the rest */
 	}
-	w = room(sw, p, rec.value_off + rec.value_len);
+	w = room(sw, p, to, rec.value_off + rec.value_len);
 	if (w == NULL)
 		return AGAIN_NO_ROOM;
 	pthread_mutex_lock(lock);
 	if (!atomic_load(&s->flushing) && index_get(s->index, e->hash, loc, &ref)) {
-		to = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
-				 mem + rec.value_off, e->hash, true, &units);
-		AN(index_relocate(s->index, e->hash, loc, to, units, ref.clock / 2));
+		copy = wbuf_append(w, mem, record_head_len(rec.key_len, rec.value_len),
+				   mem + rec.value_off, e->hash, true, &units);
+		AN(index_relocate(s->index, e->hash, loc, copy, units, ref.clock / 2));
 		wbuf_published(w);
-		ram_relocate(s->ram, e->hash, loc, to);
+		ram_relocate(s->ram, e->hash, loc, copy);
 		count_add(&s->reinserted, 1);
 		count_add(&s->reinserted_bytes, (uint64_t)units * FORMAT_UNIT);
 		if (s->cfg.admit == STORE_ADMIT_ALL && seg < p->nstay)
@@ -277,7 +277,8 @@ static bool read_alone(struct path *p, uint32_t seg, const struct format_entry *
  * other records could not be [EV-3].
  */
 static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
-			 const struct format_entry *e, const struct pick *pick, uint32_t n)
+			 const struct format_entry *e, const struct pick *pick, uint32_t n,
+			 enum stream to)
 {
 	struct run run[RUNS] = {0};
 	uint32_t next = 0, head = 0, flying = 0;
@@ -327,9 +328,9 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 			if (stop)
 				did = AGAIN_NO_ROOM;
 			else if (whole || read_alone(p, seg, f, r))
-				did = reinsert(sw, p, seg, f,
-					       r->d->mem +
-						   ((size_t)f->units_at * FORMAT_UNIT - r->from));
+				did = reinsert(
+				    sw, p, seg, f,
+				    r->d->mem + ((size_t)f->units_at * FORMAT_UNIT - r->from), to);
 			/* what ends others comes first: without it no value is written again [EV-3] */
 			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
 				kept = false;
@@ -535,6 +536,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	double share =
 	    s->cfg.admit == STORE_ADMIT_SECOND ? s->cfg.reinsert_second : s->cfg.reinsert_all;
 	uint64_t quota, generation;
+	enum stream to = STREAM_MAIN; /* for the values that are written again */
 	struct order *o;
 	struct format_entry *e;
 	struct pick *pick;
@@ -556,7 +558,10 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	if (only == NULL && p->redo == 0) { /* [AT-5] goes first */
 		struct order *early = cut_short_first(p);
 
-		o = early != NULL ? early : o;
+		if (early != NULL) {
+			o = early;
+			to = early == &p->order[STREAM_YOUNG] ? STREAM_YOUNG : STREAM_MAIN;
+		}
 	}
 	seg = o->ring[o->head];
 	g = &p->seg[seg];
@@ -601,7 +606,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	if (only == NULL && !whole && !wbufs_budget(sw))
 		quota = 0;
 	n_pick = choose(s, p, seg, e, n, quota, whole, pick, &used, &total);
-	kept = reinsert_all(sw, p, seg, e, pick, n_pick);
+	kept = reinsert_all(sw, p, seg, e, pick, n_pick, to);
 	free(pick);
 	if (g->stream == STREAM_MAIN && !whole && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
 	    !atomic_load(&g->quarantined))
