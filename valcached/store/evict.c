@@ -233,6 +233,8 @@ static enum again reinsert(struct store_worker *sw, struct path *p, uint32_t seg
 		return AGAIN_DONE; /* unindexed with the rest */
 	}
 	w = room(sw, p, to, rec.value_off + rec.value_len);
+	if (w == NULL && to != STREAM_MAIN) /* others have used young up meanwhile */
+		w = room(sw, p, STREAM_MAIN, rec.value_off + rec.value_len);
 	if (w == NULL)
 		return AGAIN_NO_ROOM;
 	pthread_mutex_lock(lock);
@@ -555,12 +557,15 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 			path_fail(p, "no segment can be recycled", -EIO);
 		return false;
 	}
-	if (only == NULL && p->redo == 0) { /* [AT-5] goes first */
+	/* [AT-5] goes first; and there must be a place for all that is moved */
+	if (only == NULL && p->redo == 0 && p->nclean > 0) {
 		struct order *early = cut_short_first(p);
 
 		if (early != NULL) {
 			o = early;
-			to = early == &p->order[STREAM_YOUNG] ? STREAM_YOUNG : STREAM_MAIN;
+			to = early == &p->order[STREAM_YOUNG] && p->nclean > CLEAN_RESERVE
+				 ? STREAM_YOUNG
+				 : STREAM_MAIN;
 		}
 	}
 	seg = o->ring[o->head];
