@@ -139,5 +139,6 @@ include ocache/rules.mk
 include tests/double/rules.mk
 include tests/model/rules.mk
 include tests/crash/rules.mk
+include tests/linear/rules.mk
 include tests/simulation/rules.mk
 -include tools/targets.mk

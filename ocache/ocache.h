@@ -164,7 +164,9 @@ struct ocache_hint {
  * errors of tiers: none had it and at least one could not tell; -EBADMSG: what was found is damaged
  * everywhere; -ENOMEM; -ECANCELED: the cache is being closed.
  *
- * If references held by others fill the budget, the object is given all the same, uncached.
+ * If references held by others fill the budget, the object is given all the same, uncached. What a
+ * storage of record had before the call, because ocache_put() of this cache had returned 0, is found,
+ * also by who joins a load that began before.
  */
 int ocache_get(struct ocache *cache, struct seg_id id, const struct ocache_hint *hint,
 	       struct iostats *io, struct ocache_ref *ref);

@@ -59,6 +59,8 @@ static void write_done(struct seg_write *sw)
 
 	chain_written(w->tier, sw->status);
 	if (w->put != NULL) {
+		ocache__written(
+		    c, sw->id); /* also if it failed: that does not say that it is not there */
 		put_answer(w->put, sw->status);
 	} else {
 		if (sw->status != 0)

@@ -506,6 +506,33 @@ static void put(void **state)
 	cache_close(c);
 }
 
+/* Who asks after a put joins a load that had asked before, and is told that the segment is there. */
+static void put_while_a_load_is_out(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	struct segment s = {.id = id_of(3000), .size = 100 + 3000 % 50 * 100};
+	struct caller before = {0}, after = {0};
+
+	(void)state;
+	FAKE_SET(far, hold, true);
+	start(&before, c, 3000, 0);
+	WAIT_FOR(FAKE_GET(far, held_n) == 1);
+	assert_int_equal(ocache_put(c, s.id, &s, sizeof s, 0), 0);
+	WAIT_FOR(FAKE_GET(near, writes) == 1);
+	fake_set(near, 3000, 3001, FAKE_NONE); /* the record alone has it */
+	start(&after, c, 3000, 0);
+	WAIT_FOR(stats_of(c).joined == 1);
+	FAKE_SET(far, hold, false);
+	FAKE_SET(far, fail_few, 1);
+	FAKE_SET(far, fail, -ENOENT); /* as it was when it was asked */
+	fake_let_go(far);
+	assert_int_equal(finish(&after), 0);
+	assert_int_equal(finish(&before), 0);
+	assert_int_equal(FAKE_GET(far, reads), 2);
+	assert_int_equal(stats_of(c).loads, 1);
+	cache_close(c);
+}
+
 static void put_and_get_by_memory(void **state)
 {
 	struct ocache_tier tier = {0};
@@ -682,6 +709,7 @@ int main(void)
 	    cmocka_unit_test(closed_in_flight),
 	    cmocka_unit_test(close_waits_for_references),
 	    cmocka_unit_test(put),
+	    cmocka_unit_test(put_while_a_load_is_out),
 	    cmocka_unit_test(put_and_get_by_memory),
 	    cmocka_unit_test(slow_loads_are_told),
 	    cmocka_unit_test(a_scan_passes_through),
