@@ -120,6 +120,8 @@ net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
 ocache_deps := ocache base
 efs_deps   := efs ocache base
+# the account of bytes is held against the memory of the allocator that the daemon has
+$(BUILD)/tests/ocache-account: all_libs += $(JEMALLOC)
 ocache_objs := $(BUILD)/obj/ocache/skeleton/tier.o
 
 .PHONY: unit

@@ -242,7 +242,7 @@ static struct tier *record_open(void)
 	AN(r);
 	r->tier.ops = &ops;
 	r->random = seed + 1000;
-	r->has = calloc((size_t)rounds * keys, sizeof r->has[0]);
+	r->has = calloc((size_t)rounds * keys, sizeof(void *));
 	AN(r->has);
 	AZ(pthread_mutex_init(&r->lock, NULL));
 	AZ(pthread_cond_init(&r->more, NULL));
