@@ -91,7 +91,10 @@ struct ocache_tier {
 struct ocache_config {
 	size_t struct_size; /* sizeof(struct ocache_config): later versions add fields at the end */
 	/*
-	 * Bytes for objects and the cache's own memory. 0: a quarter of the memory that the process
+	 * Bytes for objects and the cache's own memory. Beside it are loads and writes in flight, with their
+	 * bytes; objects in the moment in which a thread destroys them; and while references fill the budget,
+	 * 16 bytes for each reference of the process, for each of the cache's parts (1 to 16, of at least
+	 * 128 MiB): the list in which they are looked up, which `used` then has above the budget. 0: a quarter of the memory that the process
 	 * may use (its cgroup's limit, or the machine's).
 	 */
 	uint64_t budget;
@@ -352,8 +355,8 @@ struct ocache_slow {
 
 /*
  * The latest of the last 64 loads that took longer than config.slow_ns, the newest first, at most n.
- * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all. The first of them takes 28 KB
- * beside the budget.
+ * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all. Its 28 KB
+ * are a part of `overhead` from the beginning.
  */
 unsigned ocache_slow_loads(struct ocache *cache, struct ocache_slow *slow, unsigned n,
 			   size_t struct_size);
