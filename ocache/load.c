@@ -596,10 +596,10 @@ static void load_fills(const struct load *ld)
 
 		if ((ld->fill >> i & 1) == 0 || !c->tier[i].fill)
 			continue;
-		if (damaged)
+		if (!damaged && (ld->flags & OCACHE_NO_FILL) != 0)
+			continue;
+		if (ocache__fill(c, i, ld->id, ld->bytes) && damaged)
 			atomic_fetch_add_explicit(&c->repairs, 1, memory_order_relaxed);
-		if (damaged || (ld->flags & OCACHE_NO_FILL) == 0)
-			ocache__fill(c, i, ld->id, ld->bytes);
 	}
 }
 

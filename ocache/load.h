@@ -57,7 +57,7 @@ void ocache__written(struct ocache *c, struct seg_id id);
 /* The id as an envelope has it. */
 void ocache__key_bytes(struct seg_id id, uint8_t key[16]);
 
-/* Writes bytes, an envelope, to a tier in the background, if there is room for one more. */
-void ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes);
+/* Writes bytes, an envelope, to a tier in the background, if its caps and the cache's have room for one more. Will it? */
+bool ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes);
 
 #endif

@@ -86,6 +86,12 @@ struct ocache_tier {
 	uint32_t breaker;     /* so many failed reads in a row and it is left out; 5 */
 	uint64_t breaker_ns;  /* for so long, then one read tries it; doubled up to 16 times; 1 s */
 	bool no_fill;         /* what came from farther away is not written to it */
+	/*
+	 * What is written to it in the background, for what it lacked or had damaged: so many at a time (0: 64), and
+	 * so many in a second (0: any number). What is above is left out and counted, and so is all while the breaker
+	 * keeps it out; it is filled when it is asked the next time.
+	 */
+	uint32_t fills, fills_per_s;
 };
 
 struct ocache_config {
@@ -291,7 +297,7 @@ int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm
 	X(overhead, "now: bytes of the cache's own memory")                                        \
 	X(fills, "writes of segments to nearer tiers")                                             \
 	X(fills_failed, "of these, those that failed")                                             \
-	X(fills_dropped, "writes that were left out because too many were due")                    \
+	X(fills_dropped, "writes that were left out: too many, or to a tier that fails")           \
 	X(repairs, "segments that a tier had damaged, dropped there and written again")            \
 	X(slow, "loads that took longer than config.slow_ns")                                      \
 	X(warmed, "objects loaded by the warm start; set when it has ended")                       \
@@ -323,7 +329,10 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(read_ns, "time of all reads that were waited for")                                       \
 	X(read_ns_p50, "median of these times, at most 1/16 too high")                             \
 	X(read_ns_p99, "99 % of them are below this; the same error")                              \
-	X(read_ns_max, "the longest")
+	X(read_ns_max, "the longest")                                                              \
+	X(fills, "writes to it in the background, of what it lacked or had damaged")               \
+	X(fills_dropped, "of these, left out: over a cap, or its breaker was open")                \
+	X(fills_now, "now: those that it has, or that are due")
 
 struct ocache_tier_stats {
 	char key[TIER_KEY_MAX + 1];
