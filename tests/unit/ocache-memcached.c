@@ -732,6 +732,29 @@ static void bad_config(void **state)
 	cfg.key = "Bad Key";
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 	cfg.key = NULL;
+	cfg.ring = TIER_MEMCACHED_SPYMEMCACHED; /* its name has an address, and "h" has none */
+	assert_int_equal(tier_memcached_open(&cfg, &t, &cause), -EINVAL);
+	assert_non_null(strstr(cause, "memcached: h: "));
+	free(cause);
+	cfg.ring_names = &(const char *){"h/10.0.0.1:11211"};
+	assert_int_equal(tier_memcached_open(&cfg, &t, &cause), 0);
+	t->ops->close(t);
+	cfg.ring_names = &(const char *){
+	    LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.ring_names = NULL;
+	cfg.ring = TIER_MEMCACHED_SPYMEMCACHED_LIB;
+	cfg.weights = &(uint32_t){65535};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), 0);
+	t->ops->close(t);
+	cfg.weights = &(uint32_t){65536};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.weights = &(uint32_t){0};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.weights = NULL;
+	cfg.ring = (enum tier_memcached_ring)3;
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.ring = TIER_MEMCACHED_LIBMEMCACHED;
 	cfg.servers_count = 0;
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 }
