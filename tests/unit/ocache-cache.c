@@ -212,7 +212,7 @@ static void references_fill_the_budget(void **state)
 /* The list of references is all that is ever above the budget, and no longer than ocache.h says. */
 static void references_themselves_are_counted(void **state)
 {
-	enum { N = 20000 };
+	enum { N = 5000 };
 	struct ocache *c = cache_open(MIB);
 	struct ocache_ref *ref = calloc(N, sizeof *ref), more;
 	struct ocache_stats st;
