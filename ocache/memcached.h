@@ -38,7 +38,7 @@ struct tier_memcached_config {
 	uint64_t value_max;  /* bytes; an answer that announces more is not believed; 64 MiB */
 	uint64_t connect_ns; /* a connection takes no longer than this; 1 s */
 	uint64_t
-	    stall_ns; /* a server with requests that neither sends nor takes anything for so long; 10 s */
+	    stall_ns; /* a server that owes an answer sends and takes nothing for so long; 10 s */
 	enum tier_memcached_ring ring;
 	const uint32_t *weights; /* of each server, 1 to 65535; NULL: none are set */
 	/*
