@@ -120,6 +120,8 @@ net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
 ocache_deps := ocache base
 efs_deps   := efs ocache base
+# the account of bytes is held against the memory of the allocator that the daemon has
+$(BUILD)/tests/ocache-account: all_libs += $(JEMALLOC)
 ocache_objs := $(BUILD)/obj/ocache/skeleton/tier.o
 
 .PHONY: unit
@@ -139,5 +141,6 @@ include ocache/rules.mk
 include tests/double/rules.mk
 include tests/model/rules.mk
 include tests/crash/rules.mk
+include tests/linear/rules.mk
 include tests/simulation/rules.mk
 -include tools/targets.mk

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The object cache: hits, and what goes in and out of it by hand; see ocache.h. */
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +43,7 @@ static unsigned shards_for(uint64_t budget)
 
 static uint64_t shard_share(const struct ocache *c, uint64_t budget)
 {
-	return budget / c->shards - sizeof *c / c->shards;
+	return budget / c->shards - OCACHE_BYTES / c->shards;
 }
 
 static void cache_free(struct ocache *c)
@@ -443,7 +444,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.warmed = atomic_load_explicit(&c->warmed, memory_order_relaxed);
 	st.saves = atomic_load_explicit(&c->saves, memory_order_relaxed);
 	st.saves_failed = atomic_load_explicit(&c->saves_failed, memory_order_relaxed);
-	st.overhead = sizeof *c;
+	st.overhead = OCACHE_BYTES;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
 		struct entry *dead = NULL;
@@ -510,7 +511,7 @@ static int bytes_decode(void *ctx, struct seg_id id, const void *bytes, size_t l
 	b->len = len;
 	b->data = (const unsigned char *)(b + 1);
 	*object = b;
-	*size = sizeof *b + len;
+	*size = malloc_usable_size(b) + sizeof(size_t); /* and glibc's word before it */
 	return 0;
 }
 

@@ -50,6 +50,9 @@ struct ocache {
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */
 };
 
+/* Of the budget, whatever is in it: this struct, and the log of slow loads, which is made when there is one. */
+#define OCACHE_BYTES (sizeof(struct ocache) + SLOW_LOADS * sizeof(struct ocache_slow))
+
 /* A hit that did not go through ocache_get(). */
 static inline void ocache__count_hit(const struct ocache *c)
 {

@@ -14,6 +14,8 @@
 #define TRIES       2u
 #define BREAKER     5u
 #define OPEN_MAX    16u /* times breaker_ns */
+#define FILLS       64u
+#define FILL_BURST  ((int64_t)(NS_PER_S / 10)) /* they may be ahead of their even steps by so much */
 
 int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **cause)
 {
@@ -43,6 +45,8 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 	t->breaker_ns = cfg->breaker_ns != 0 ? cfg->breaker_ns : BREAKER_NS;
 	t->tries = cfg->tries != 0 ? cfg->tries : TRIES;
 	t->breaker = cfg->breaker != 0 ? cfg->breaker : BREAKER;
+	t->fills_max = cfg->fills != 0 ? cfg->fills : FILLS;
+	t->fill_gap_ns = cfg->fills_per_s != 0 ? NS_PER_S / cfg->fills_per_s : 0;
 	t->fill = ops->write != NULL && !cfg->no_fill;
 	t->record = (ops->caps & TIER_RECORD) != 0;
 	memcpy(t->stats.key, key, strlen(key) + 1);
@@ -161,6 +165,36 @@ void chain_written(struct chain_tier *t, int status)
 		t->stats.writes++;
 	else
 		t->stats.writes_failed++;
+	pthread_mutex_unlock(&t->lock);
+}
+
+bool chain_fill_begin(struct chain_tier *t, int64_t now_ns)
+{
+	bool yes;
+
+	pthread_mutex_lock(&t->lock);
+	yes = t->open_until_ns == 0 && t->stats.fills_now < t->fills_max;
+	if (yes && t->fill_gap_ns != 0) {
+		yes = t->fill_next_ns <= now_ns + FILL_BURST;
+		if (yes) {
+			t->fill_next_ns = t->fill_next_ns > now_ns ? t->fill_next_ns : now_ns;
+			t->fill_next_ns += (int64_t)t->fill_gap_ns;
+		}
+	}
+	if (yes) {
+		t->stats.fills++;
+		t->stats.fills_now++;
+	} else {
+		t->stats.fills_dropped++;
+	}
+	pthread_mutex_unlock(&t->lock);
+	return yes;
+}
+
+void chain_fill_end(struct chain_tier *t)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.fills_now--;
 	pthread_mutex_unlock(&t->lock);
 }
 

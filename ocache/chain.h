@@ -10,7 +10,13 @@
  *       |                                      +-- it fails: for twice as long
  *       +---------------- it succeeds ----------------------------------------+
  *
- * A miss is a success. Everything here may be called by any thread.
+ * A miss is a success.
+ *
+ * Fills and repairs of a tier are capped, at a time and by the second: a hundred processes that come up cold over
+ * one shared tier, or find all of it damaged, write what it bears, and leave out the rest. Who reads is not held up by
+ * that.
+ *
+ * Everything here may be called by any thread.
  */
 #ifndef OCACHE_CHAIN_H
 #define OCACHE_CHAIN_H
@@ -26,6 +32,8 @@ struct chain_tier {
 	uint64_t deadline_ns, breaker_ns;
 	uint32_t tries, breaker;
 	bool fill, record;
+	uint32_t fills_max;
+	uint64_t fill_gap_ns; /* from one to the next on the average; 0: none */
 	pthread_mutex_t lock;
 	/* under lock: */
 	struct ocache_tier_stats stats; /* but for what is worked out when it is asked */
@@ -34,6 +42,7 @@ struct chain_tier {
 	uint32_t opened;       /* times since it last worked */
 	int64_t open_until_ns; /* 0: closed */
 	bool trying;           /* open, and one read is out */
+	int64_t fill_next_ns;  /* when the next fill would come, were they in even steps */
 };
 
 /* Takes over the settings, not yet the tier. 0, -EINVAL with a sentence in *cause, or -ENOMEM. */
@@ -52,6 +61,12 @@ void chain_gave_up(struct chain_tier *t);
 void chain_late(struct chain_tier *t);
 void chain_damaged(struct chain_tier *t);
 void chain_written(struct chain_tier *t, int status);
+/*
+ * May a segment be written to it in the background now? Counted either way; each yes is followed by one
+ * chain_fill_end().
+ */
+bool chain_fill_begin(struct chain_tier *t, int64_t now_ns);
+void chain_fill_end(struct chain_tier *t);
 void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats);
 
 #endif

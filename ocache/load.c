@@ -58,6 +58,7 @@ struct load {
 	int64_t tier_until_ns;
 	struct attempt *active;
 	bool pausing;
+	bool again;    /* [LD-7] */
 	uint32_t fill; /* tiers that would like to have it: they had none, or a damaged one */
 	uint32_t damaged;
 	int failure; /* the last; 0: nobody failed */
@@ -276,6 +277,30 @@ static void next_tier(struct load *ld)
 	ld->tries = 0;
 }
 
+/* Under the lock: nobody had it. True: it was written meanwhile, load_step() is due [LD-7]. */
+static bool load_again(struct load *ld)
+{
+	if (!ld->again)
+		return false;
+	ld->again = false;
+	ld->tier = 0;
+	ld->tries = 0;
+	return true;
+}
+
+void ocache__written(struct ocache *c, struct seg_id id)
+{
+	uint64_t hash = table_hash(c->seed, id);
+	struct shard *s = ocache__shard(c, hash);
+	struct load *ld;
+
+	pthread_mutex_lock(&s->lock);
+	ld = *load_place(s, hash, id);
+	if (ld != NULL)
+		ld->again = true;
+	pthread_mutex_unlock(&s->lock);
+}
+
 /*
  * Without the lock: sends the next read, or ends the load. Called by who has taken the last read's
  * answer, so never by two at a time. The caller holds a reference.
@@ -297,6 +322,8 @@ static void load_step(struct load *ld)
 			return;
 		}
 		A(ld->state == LOAD_TIERS && ld->active == NULL && !ld->pausing);
+		if (ld->tier == c->tiers && ld->failure == 0)
+			(void)load_again(ld);
 		if (s->closing || ld->tier == c->tiers) {
 			load_end(ld,
 				 s->closing         ? -ECANCELED
@@ -422,6 +449,8 @@ static void attempt_done(struct seg_read *r)
 		ld->from = ld->tier;
 		ld->state = LOAD_OPENING;
 		load_offer(ld);
+	} else if (status == -ENOENT && t->record && load_again(ld)) {
+		step = true;
 	} else if (status == -ENOENT && t->record) {
 		load_end(ld, -ENOENT, NULL, NULL); /* gives the lock back */
 		attempt_drop(a);
@@ -567,10 +596,10 @@ static void load_fills(const struct load *ld)
 
 		if ((ld->fill >> i & 1) == 0 || !c->tier[i].fill)
 			continue;
-		if (damaged)
+		if (!damaged && (ld->flags & OCACHE_NO_FILL) != 0)
+			continue;
+		if (ocache__fill(c, i, ld->id, ld->bytes) && damaged)
 			atomic_fetch_add_explicit(&c->repairs, 1, memory_order_relaxed);
-		if (damaged || (ld->flags & OCACHE_NO_FILL) == 0)
-			ocache__fill(c, i, ld->id, ld->bytes);
 	}
 }
 

@@ -27,6 +27,9 @@
  *  [LD-5] A waiter belongs to its thread (ocache_get) or to the load (ocache_submit), and is in the
  *         load's list until it has its answer or has given up.
  *  [LD-6] Of OPENING one thread makes DECODING; then the others have nothing to do with the bytes.
+ *  [LD-7] Who begins to wait after a storage of record has said that it wrote the segment may join a
+ *         load that had asked before. So the write marks the load (`again`), and where it would end
+ *         with -ENOENT it begins once more at the nearest tier.
  */
 #ifndef OCACHE_LOAD_H
 #define OCACHE_LOAD_H
@@ -48,10 +51,13 @@ void ocache__loads_end(struct ocache *c);
 void ocache__busy(struct ocache *c);
 void ocache__idle(struct ocache *c);
 
+/* A storage of record may have the segment now, though a load has been told that it does not [LD-7]. */
+void ocache__written(struct ocache *c, struct seg_id id);
+
 /* The id as an envelope has it. */
 void ocache__key_bytes(struct seg_id id, uint8_t key[16]);
 
-/* Writes bytes, an envelope, to a tier in the background, if there is room for one more. */
-void ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes);
+/* Writes bytes, an envelope, to a tier in the background, if its caps and the cache's have room for one more. Will it? */
+bool ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes);
 
 #endif

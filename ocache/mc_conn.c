@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/sockios.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "ocache/thread.h"
 
 #define VECTORS   128u
+#define LOOKS     4u /* at the socket's queue, in stall_ns */
 #define PAUSE_MIN (20 * NS_PER_MS)
 #define PAUSE_MAX NS_PER_S
 #define HEAD_MAX  80u
@@ -27,6 +30,8 @@ struct op {
 	struct seg_read *r;  /* MC_GET; NULL: cancelled */
 	struct seg_write *w; /* SET */
 	struct seg_buf *bytes;
+	uint64_t
+	    end; /* where it ends in what was written to the connection; 0: it is not all written */
 	uint32_t head_len;
 	char head[HEAD_MAX]; /* the request's line */
 };
@@ -55,6 +60,9 @@ struct mc_conn {
 	int early; /* status of `unsent`, a set that was refused before its end */
 	bool worked;
 	uint64_t pause_ns, heard_ns;
+	uint64_t written,
+	    taken; /* bytes of this connection; and those that have left the socket's queue */
+	uint64_t look_ns; /* when to look at that again */
 	unsigned seed;
 	struct mc_reader reader;
 };
@@ -226,6 +234,9 @@ static void hang_up(struct mc_conn *c, int err, int others)
 	c->unsent = NULL;
 	c->unsent_off = 0;
 	c->early = 0;
+	c->written = 0;
+	c->taken = 0;
+	c->look_ns = 0;
 	pthread_mutex_lock(&c->lock);
 	all = c->sent.first;
 	c->sent.first = NULL;
@@ -378,9 +389,11 @@ static int flush(struct mc_conn *c)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		if (c->unsent == c->sent.first)
 			c->heard_ns = clock_ns(); /* it takes what it cannot answer yet [MC-5] */
+		c->written += (size_t)n;
 		c->unsent_off += (size_t)n;
 		while (c->unsent != NULL && c->unsent_off >= length(c->unsent)) {
 			c->unsent_off -= length(c->unsent);
+			c->unsent->end = c->written - c->unsent_off;
 			c->unsent = c->unsent->next;
 		}
 		if (c->early != 0 && c->unsent != c->sent.first) {
@@ -434,6 +447,37 @@ static int receive(struct mc_conn *c)
 	return take_answers(c);
 }
 
+/* ---- stalls ------------------------------------------------------------------------------ */
+
+/* Has the server taken more of the first request, of which it had not all [MC-5]? Now and then. */
+static void look_at_queue(struct mc_conn *c, uint64_t now)
+{
+	const struct op *first = c->sent.first;
+	uint64_t taken = c->taken;
+	int queued;
+
+	if (now < c->look_ns || c->taken == c->written)
+		return;
+	c->look_ns = now + c->stall_ns / LOOKS;
+	if (ioctl(c->fd, SIOCOUTQ, &queued) != 0 || queued < 0)
+		return;
+	/* of a unix socket it is the memory, which is more than the bytes */
+	if ((uint64_t)queued < c->written && c->written - (uint64_t)queued > taken)
+		c->taken = c->written - (uint64_t)queued;
+	if (first != NULL && c->taken > taken && (first->end == 0 || first->end > taken))
+		c->heard_ns = now;
+}
+
+/* When to wake up for that, or for the end of a server that stalls; 0: for neither. */
+static uint64_t next_look(const struct mc_conn *c)
+{
+	uint64_t stall = c->heard_ns + c->stall_ns;
+
+	if (c->sent.first == NULL)
+		return 0;
+	return c->taken < c->written && c->look_ns < stall ? c->look_ns : stall;
+}
+
 /* ---- the loop ---------------------------------------------------------------------------- */
 
 /* A connection's life, with at least one request to begin with. Why it ended; 0: it is being closed. */
@@ -449,17 +493,19 @@ static int serve(struct mc_conn *c)
 			return err;
 		if (c->unsent != NULL)
 			events |= POLLOUT;
-		got = wait_for(c, c->fd, events,
-			       c->sent.first != NULL ? c->heard_ns + c->stall_ns : 0);
+		look_at_queue(c, clock_ns());
+		got = wait_for(c, c->fd, events, next_look(c));
 		if (closing(c))
 			return 0;
 		if (got & (POLLIN | POLLERR | POLLHUP)) {
 			err = receive(c);
 			if (err != 0)
 				return err;
-		} else if (c->sent.first != NULL && clock_ns() >= c->heard_ns + c->stall_ns) {
-			return -ETIMEDOUT;
+			continue;
 		}
+		look_at_queue(c, clock_ns());
+		if (c->sent.first != NULL && clock_ns() >= c->heard_ns + c->stall_ns)
+			return -ETIMEDOUT;
 	}
 }
 

@@ -11,8 +11,9 @@
  *  [MC-2] Lists change under the lock, and only the thread takes from `sent`.
  *  [MC-3] What is not understood ends the connection, and with it all that was sent: a stream that is
  *         out of step would give one key's bytes for another's.
- *  [MC-5] A server stalls if it has a whole request and sends nothing for stall_ns. While the first in `sent` is
- *         still being written, what the server takes of it counts as well as what it sends.
+ *  [MC-5] A server stalls if it has a whole request and sends nothing for stall_ns. While it has not all of the first
+ *         in `sent`, what it takes counts as well as what it sends: what the socket takes of that request, and then
+ *         what leaves the socket's queue.
  *  [MC-4] No done() is called under the lock.
  */
 #ifndef OCACHE_MC_CONN_H

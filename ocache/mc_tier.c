@@ -153,6 +153,7 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 	struct ketama_server *server = calloc(m->n, sizeof *server);
 	char(*host)[HOST_MAX] = calloc(m->n, sizeof *host);
 	int err = server == NULL || host == NULL ? -ENOMEM : 0;
+	char name[KETAMA_NAME_MAX];
 
 	for (unsigned i = 0; i < m->n && err == 0; i++) {
 		struct mc_conn_config cc = {
@@ -176,12 +177,26 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 			err = -ENAMETOOLONG;
 			break;
 		}
-		server[i] = (struct ketama_server){host[i], cc.port};
+		server[i] = (struct ketama_server){
+		    .host = host[i],
+		    .port = cc.port,
+		    .weight = cfg->weights != NULL ? cfg->weights[i] : 1,
+		    .name = cfg->ring_names != NULL ? cfg->ring_names[i] : NULL,
+		};
+		if (!ketama_name(cfg->ring, &server[i], name) || server[i].weight == 0 ||
+		    server[i].weight > KETAMA_WEIGHT_MAX) {
+			say(cause,
+			    "memcached: %s: its weight is not 1 to %u, or its name on the ring is too long or unknown",
+			    cfg->servers[i], KETAMA_WEIGHT_MAX);
+			err = -EINVAL;
+			break;
+		}
 		err = mc_conn_open(&cc, &m->conn[i]);
 		if (err != 0)
 			say(cause, "memcached: %s: %s", cfg->servers[i], strerror(-err));
 	}
-	if (err == 0 && (m->ring = ketama_new(server, m->n)) == NULL)
+	if (err == 0 &&
+	    (m->ring = ketama_new(cfg->ring, cfg->weights != NULL, server, m->n)) == NULL)
 		err = -ENOMEM;
 	free(server);
 	free(host);
@@ -198,9 +213,9 @@ int tier_memcached_open(const struct tier_memcached_config *cfg, struct tier **t
 		*cause = NULL;
 	if (cfg->struct_size != sizeof *cfg || cfg->servers_count == 0 || cfg->servers == NULL ||
 	    cfg->servers_count > TIER_MEMCACHED_SERVERS_MAX || !tier_key_ok(key) ||
-	    cfg->value_max > UINT32_MAX) {
+	    (unsigned)cfg->ring > TIER_MEMCACHED_SPYMEMCACHED_LIB || cfg->value_max > UINT32_MAX) {
 		say(cause,
-		    "memcached: struct_size, servers, key or value_max are not what memcached.h says");
+		    "memcached: struct_size, servers, key, ring or value_max are not what memcached.h says");
 		return -EINVAL;
 	}
 	m = calloc(1, sizeof *m + cfg->servers_count * sizeof(struct mc_conn *));

@@ -2,7 +2,7 @@
 /*
  * A tier over the memcached protocol: one valcached, or a cluster of servers that speak it. Keys are
  * the 36 characters of the segment's id; which server has which key is decided by ketama, as
- * libmemcached does (MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED, all weights 1). Usable from C++.
+ * libmemcached or spymemcached does. Usable from C++.
  *
  * Each server has one connection and one thread, and many requests in flight on it, answered in
  * order. The connection is made when it is first needed and again when it was lost; meanwhile, and
@@ -20,6 +20,13 @@
 extern "C" {
 #endif
 
+/* Whose ring: a key belongs to the same server as in that client with these settings. */
+enum tier_memcached_ring {
+	TIER_MEMCACHED_LIBMEMCACHED,     /* MEMCACHED_BEHAVIOR_KETAMA_WEIGHTED */
+	TIER_MEMCACHED_SPYMEMCACHED,     /* KetamaConnectionFactory, its own format of names */
+	TIER_MEMCACHED_SPYMEMCACHED_LIB, /* the same with Format.LIBMEMCACHED */
+};
+
 /* Zeros are the defaults. */
 struct tier_memcached_config {
 	size_t struct_size; /* sizeof(struct tier_memcached_config) */
@@ -30,7 +37,16 @@ struct tier_memcached_config {
 	uint32_t in_flight;  /* requests of one server, beyond which they fail with -EAGAIN; 4096 */
 	uint64_t value_max;  /* bytes; an answer that announces more is not believed; 64 MiB */
 	uint64_t connect_ns; /* a connection takes no longer than this; 1 s */
-	uint64_t stall_ns;   /* a server with requests that sends nothing for so long; 10 s */
+	uint64_t
+	    stall_ns; /* a server that owes an answer sends and takes nothing for so long; 10 s */
+	enum tier_memcached_ring ring;
+	const uint32_t *weights; /* of each server, 1 to 65535; NULL: none are set */
+	/*
+	 * Of each server its name on the ring; NULL, or NULL for some: as the client makes it. spymemcached's own
+	 * format has the address of a server that is given by name: "cache1/10.0.0.1:11211"; so servers that are not
+	 * IPv4 addresses must be named here for it, as InetSocketAddress.toString() does.
+	 */
+	const char *const *ring_names;
 };
 
 #define TIER_MEMCACHED_SERVERS_MAX 256u

@@ -86,12 +86,21 @@ struct ocache_tier {
 	uint32_t breaker;     /* so many failed reads in a row and it is left out; 5 */
 	uint64_t breaker_ns;  /* for so long, then one read tries it; doubled up to 16 times; 1 s */
 	bool no_fill;         /* what came from farther away is not written to it */
+	/*
+	 * What is written to it in the background, for what it lacked or had damaged: so many at a time (0: 64), and
+	 * so many in a second (0: any number). What is above is left out and counted, and so is all while the breaker
+	 * keeps it out; it is filled when it is asked the next time.
+	 */
+	uint32_t fills, fills_per_s;
 };
 
 struct ocache_config {
 	size_t struct_size; /* sizeof(struct ocache_config): later versions add fields at the end */
 	/*
-	 * Bytes for objects and the cache's own memory. 0: a quarter of the memory that the process
+	 * Bytes for objects and the cache's own memory. Beside it are loads and writes in flight, with their
+	 * bytes; objects in the moment in which a thread destroys them; and while references fill the budget,
+	 * 16 bytes for each reference of the process, for each of the cache's parts (1 to 16, of at least
+	 * 128 MiB): the list in which they are looked up, which `used` then has above the budget. 0: a quarter of the memory that the process
 	 * may use (its cgroup's limit, or the machine's).
 	 */
 	uint64_t budget;
@@ -164,7 +173,9 @@ struct ocache_hint {
  * errors of tiers: none had it and at least one could not tell; -EBADMSG: what was found is damaged
  * everywhere; -ENOMEM; -ECANCELED: the cache is being closed.
  *
- * If references held by others fill the budget, the object is given all the same, uncached.
+ * If references held by others fill the budget, the object is given all the same, uncached. What a
+ * storage of record had before the call, because ocache_put() of this cache had returned 0, is found,
+ * also by who joins a load that began before.
  */
 int ocache_get(struct ocache *cache, struct seg_id id, const struct ocache_hint *hint,
 	       struct iostats *io, struct ocache_ref *ref);
@@ -286,7 +297,7 @@ int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm
 	X(overhead, "now: bytes of the cache's own memory")                                        \
 	X(fills, "writes of segments to nearer tiers")                                             \
 	X(fills_failed, "of these, those that failed")                                             \
-	X(fills_dropped, "writes that were left out because too many were due")                    \
+	X(fills_dropped, "writes that were left out: too many, or to a tier that fails")           \
 	X(repairs, "segments that a tier had damaged, dropped there and written again")            \
 	X(slow, "loads that took longer than config.slow_ns")                                      \
 	X(warmed, "objects loaded by the warm start; set when it has ended")                       \
@@ -318,7 +329,10 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(read_ns, "time of all reads that were waited for")                                       \
 	X(read_ns_p50, "median of these times, at most 1/16 too high")                             \
 	X(read_ns_p99, "99 % of them are below this; the same error")                              \
-	X(read_ns_max, "the longest")
+	X(read_ns_max, "the longest")                                                              \
+	X(fills, "writes to it in the background, of what it lacked or had damaged")               \
+	X(fills_dropped, "of these, left out: over a cap, or its breaker was open")                \
+	X(fills_now, "now: those that it has, or that are due")
 
 struct ocache_tier_stats {
 	char key[TIER_KEY_MAX + 1];
@@ -350,8 +364,8 @@ struct ocache_slow {
 
 /*
  * The latest of the last 64 loads that took longer than config.slow_ns, the newest first, at most n.
- * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all. The first of them takes 28 KB
- * beside the budget.
+ * struct_size: sizeof(struct ocache_slow). Returns how many; stats.slow counts all. Its 28 KB
+ * are a part of `overhead` from the beginning.
  */
 unsigned ocache_slow_loads(struct ocache *cache, struct ocache_slow *slow, unsigned n,
 			   size_t struct_size);

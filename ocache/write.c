@@ -59,11 +59,14 @@ static void write_done(struct seg_write *sw)
 
 	chain_written(w->tier, sw->status);
 	if (w->put != NULL) {
+		ocache__written(
+		    c, sw->id); /* also if it failed: that does not say that it is not there */
 		put_answer(w->put, sw->status);
 	} else {
 		if (sw->status != 0)
 			atomic_fetch_add_explicit(&c->fills_failed, 1, memory_order_relaxed);
 		atomic_fetch_sub_explicit(&c->fills_due, 1, memory_order_relaxed);
+		chain_fill_end(w->tier);
 	}
 	seg_buf_drop(sw->bytes);
 	free(w);
@@ -98,20 +101,26 @@ static struct write *write_new(struct ocache *c, unsigned tier, struct seg_id id
 	return w;
 }
 
-void ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes)
+bool ocache__fill(struct ocache *c, unsigned tier, struct seg_id id, struct seg_buf *bytes)
 {
-	int64_t until = (int64_t)(clock_ns() + c->tier[tier].deadline_ns);
+	struct chain_tier *t = &c->tier[tier];
+	int64_t now = (int64_t)clock_ns();
 	struct write *w = NULL;
 
-	if (atomic_fetch_add_explicit(&c->fills_due, 1, memory_order_relaxed) < c->fills_max)
-		w = write_new(c, tier, id, bytes, until, NULL);
+	if (atomic_fetch_add_explicit(&c->fills_due, 1, memory_order_relaxed) < c->fills_max &&
+	    chain_fill_begin(t, now)) {
+		w = write_new(c, tier, id, bytes, now + (int64_t)t->deadline_ns, NULL);
+		if (w == NULL)
+			chain_fill_end(t);
+	}
 	if (w == NULL) {
 		atomic_fetch_sub_explicit(&c->fills_due, 1, memory_order_relaxed);
 		atomic_fetch_add_explicit(&c->fills_dropped, 1, memory_order_relaxed);
-		return;
+		return false;
 	}
 	atomic_fetch_add_explicit(&c->fills, 1, memory_order_relaxed);
 	pool_push(c->pool, &w->job);
+	return true;
 }
 
 /* ---- the writer's path ---- */
@@ -216,7 +225,7 @@ int ocache_put(struct ocache *c, struct seg_id id, const void *bytes, size_t len
 		err = put_records(c, id, b, deadline_ns);
 	for (unsigned i = 0; i < c->tiers && err == 0; i++)
 		if (!c->tier[i].record && c->tier[i].fill)
-			ocache__fill(c, i, id, b);
+			(void)ocache__fill(c, i, id, b);
 	seg_buf_drop(b);
 	return err;
 }

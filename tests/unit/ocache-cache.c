@@ -190,7 +190,7 @@ static void references_fill_the_budget(void **state)
 	}
 	st = stats_of(c);
 	assert_true(st.uncached > 150);
-	assert_true(st.resident + st.overhead <= MIB);
+	assert_true(st.resident + st.overhead <= MIB + 16 * 400);
 	assert_true(st.leaving > 150u * 5000);
 	assert_int_equal(add(c, 1000, 5000, NULL), 0); /* nobody has it: gone at once */
 	assert_false(has(c, 1000));
@@ -209,6 +209,35 @@ static void references_fill_the_budget(void **state)
 	cache_close(c);
 }
 
+/* The list of references is all that is ever above the budget, and no longer than ocache.h says. */
+static void references_themselves_are_counted(void **state)
+{
+	enum { N = 5000 };
+	struct ocache *c = cache_open(MIB);
+	struct ocache_ref *ref = calloc(N, sizeof *ref), more;
+	struct ocache_stats st;
+	unsigned n = 0;
+
+	(void)state;
+	assert_non_null(ref);
+	for (; stats_of(c).uncached == 0; n++)
+		assert_int_equal(add(c, n, 5000, &ref[n]), 0);
+	assert_true(stats_of(c).used - 5000 - sizeof(struct box) <= MIB + 16ull * n);
+	for (; n < N; n++)
+		assert_int_equal(ocache_get(c, id_of(0), NULL, NULL, &ref[n]), 0);
+	assert_int_equal(add(c, 1000, 5000, &more), 0);
+	st = stats_of(c);
+	assert_true(st.used > MIB); /* else this test is of nothing */
+	assert_true(st.used - (5000 + sizeof(struct box)) * 2 <= MIB + 16ull * (N + 1));
+	for (unsigned i = 0; i < N; i++)
+		ocache_release(&ref[i]);
+	ocache_release(&more);
+	assert_int_equal(add(c, 1000, 5000, NULL), 0);
+	assert_true(stats_of(c).used <= MIB);
+	free(ref);
+	cache_close(c);
+}
+
 /* What has left the table and is held takes its part of the budget. */
 static void forgotten_bytes_count(void **state)
 {
@@ -223,7 +252,7 @@ static void forgotten_bytes_count(void **state)
 	for (unsigned i = 1000; i < 2000; i++)
 		assert_int_equal(add(c, i, 5000, NULL), 0);
 	assert_int_equal(stats_of(c).leaving, 500000);
-	assert_true(objects_bytes + (int64_t)stats_of(c).overhead <= (int64_t)MIB);
+	assert_true(objects_bytes + (int64_t)stats_of(c).overhead <= (int64_t)MIB + 16 * 100);
 	assert_true(stats_of(c).objects_now > 50);
 	for (unsigned i = 0; i < 100; i++) {
 		object_check(&ref[i], id_of(i));
@@ -419,6 +448,7 @@ int main(void)
 	    cmocka_unit_test(budget_holds),
 	    cmocka_unit_test(held_for_long),
 	    cmocka_unit_test(references_fill_the_budget),
+	    cmocka_unit_test(references_themselves_are_counted),
 	    cmocka_unit_test(forgotten_bytes_count),
 	    cmocka_unit_test(larger_than_the_cache),
 	    cmocka_unit_test(thousands_of_references),

@@ -16,6 +16,7 @@ static struct fake *near, *far;
 static struct iostats *io;
 static _Atomic uint64_t wanted, answered, gets, failed;
 static _Atomic bool over;
+static pthread_mutex_t path_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static void on_answer(void *user, unsigned index, int status, struct ocache_ref *ref)
 {
@@ -24,6 +25,31 @@ static void on_answer(void *user, unsigned index, int status, struct ocache_ref 
 		object_check(ref, id_of((uint64_t)(uintptr_t)user));
 	ocache_release(ref);
 	atomic_fetch_add(&answered, 1);
+}
+
+/* What is called now and then. */
+static void seldom(uint64_t x)
+{
+	struct ocache_warm how = {.struct_size = sizeof how, .loads = 4, .bytes = 20000};
+	struct iostats *own = iostats_begin("warm", NULL, NULL);
+	struct ocache_slow slow[8];
+	char line[400], path[300];
+	struct ocache_ref ref;
+	uint64_t n;
+
+	snprintf(path, sizeof path, "%s/keys",
+		 getenv("TEST_TMP") != NULL ? getenv("TEST_TMP") : "/tmp");
+	pthread_mutex_lock(&path_lock); /* a file is one caller's at a time */
+	assert_int_equal(ocache_save(cache, path, &n, NULL), 0);
+	if (n > 0)
+		assert_int_equal(ocache_warm(cache, path, &how, own, &n, NULL), 0);
+	(void)remove(path);
+	pthread_mutex_unlock(&path_lock);
+	for (unsigned i = ocache_slow_loads(cache, slow, 8, sizeof slow[0]); i-- > 0;)
+		assert_true(ocache_slow_line(&slow[i], line, sizeof line) > 0);
+	if (ocache_get(cache, id_of(x % KEYS), NULL, own, &ref) == 0)
+		ocache_release(&ref);
+	iostats_map_free(iostats_end(&own));
 }
 
 static void *everything(void *arg)
@@ -65,8 +91,13 @@ static void *everything(void *arg)
 			assert_int_equal(ocache_submit(cache, &want, 1, 0, io, on_answer,
 						       (void *)(uintptr_t)key),
 					 0);
-		} else if (what < 90) {
+		} else if (what < 88) {
 			assert_int_equal(ocache_prefetch(cache, &want, 1, NULL), 0);
+		} else if (what < 90) {
+			int err = ocache_put(cache, want.id, &want.id, sizeof want.id,
+					     (int64_t)(clock_ns() + NS_PER_MS));
+
+			assert_true(err == 0 || err == -EIO || err == -ETIMEDOUT);
 		} else if (what < 96) {
 			(void)ocache_forget(cache, id_of(key));
 		} else if (what < 97) {
@@ -76,6 +107,8 @@ static void *everything(void *arg)
 		} else {
 			(void)stats_of(cache);
 			(void)tier_of(cache, what % 2);
+			if ((x >> 20) % 8 == 0)
+				seldom(x);
 		}
 	}
 	for (unsigned i = 0; i < 8; i++)
@@ -97,6 +130,7 @@ static void *trouble(void *arg)
 		f = (x >> 40) % 3 != 0 ? near : far;
 		FAKE_SET(f, hold, (x >> 35) % 4 == 0);
 		FAKE_SET(f, stubborn, (x >> 36) % 2 == 0);
+		FAKE_SET(f, hold_writes, (x >> 39) % 4 == 0);
 		FAKE_SET(f, fail, (x >> 37) % 5 == 0 ? -EIO : 0);
 		FAKE_SET(f, delay_ns, (x >> 38) % 3 == 0 ? 300000 : 0);
 		fake_set(near, (x >> 44) % KEYS, (x >> 44) % KEYS + 20,
@@ -119,7 +153,11 @@ static void all_calls_over_failing_tiers(void **state)
 	far = fake_new("efs", TIER_RECORD);
 	fake_set(far, 0, KEYS, FAKE_GOOD);
 	struct ocache_tier tiers[] = {
-	    {.tier = &near->tier, .deadline_ns = 5 * NS_PER_MS, .breaker_ns = 5 * NS_PER_MS},
+	    {.tier = &near->tier,
+	     .deadline_ns = 5 * NS_PER_MS,
+	     .breaker_ns = 5 * NS_PER_MS,
+	     .fills = 16,
+	     .fills_per_s = 500},
 	    {.tier = &far->tier, .deadline_ns = 20 * NS_PER_MS, .breaker_ns = 5 * NS_PER_MS},
 	};
 	cache = chain_of(MIB, tiers, 2);
@@ -135,6 +173,8 @@ static void all_calls_over_failing_tiers(void **state)
 	assert_int_equal(pthread_join(bad, NULL), 0);
 	FAKE_SET(near, hold, false);
 	FAKE_SET(far, hold, false);
+	FAKE_SET(near, hold_writes, false);
+	FAKE_SET(far, hold_writes, false);
 	FAKE_SET(far, fail, 0);
 	FAKE_SET(far, delay_ns, 0);
 	FAKE_SET(near, fail, 0);

@@ -331,6 +331,70 @@ static void fills_are_bounded(void **state)
 	cache_close(c);
 }
 
+/*
+ * All of a shared tier is damaged, or it is new and empty: who reads is served, the tier gets so many writes at a
+ * time and in a second, and everything in the end. While its breaker is open it gets none.
+ */
+static void fills_and_repairs_are_capped(void **state)
+{
+	for (unsigned damaged = 0; damaged < 2; damaged++) {
+		struct fake *f = fake_new("memcached", 0), *g = fake_new("efs", TIER_RECORD);
+		struct ocache_tier tiers[] = {{.tier = &f->tier,
+					       .fills = 3,
+					       .fills_per_s = 100,
+					       .breaker = 1,
+					       .breaker_ns = NS_PER_S / 20},
+					      {.tier = &g->tier, .deadline_ns = 20 * NS_PER_S}};
+		struct ocache *c = chain_of(16 * MIB, tiers, 2);
+		uint64_t begun = clock_ns(), sent;
+		unsigned most;
+
+		(void)state;
+		fake_set(g, 0, 600, FAKE_GOOD);
+		fake_set(f, 0, 600, damaged ? FAKE_DAMAGED : FAKE_NONE);
+		/* at a time */
+		FAKE_SET(f, hold_writes, true);
+		for (uint64_t key = 0; key < 100; key++)
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+		assert_int_equal(tier_of(c, 0).fills, 3);
+		assert_int_equal(tier_of(c, 0).fills_now, 3);
+		assert_int_equal(tier_of(c, 0).fills_dropped, 97);
+		WAIT_FOR(FAKE_GET(f, write_n) == 3);
+		FAKE_SET(f, hold_writes, false);
+		fake_let_go(f);
+		WAIT_FOR(tier_of(c, 0).fills_now == 0);
+		/* in a second: a tenth of it ahead, and the first */
+		for (uint64_t key = 100; key < 600; key++) {
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+			most = (unsigned)((clock_ns() - begun) / (NS_PER_S / 100)) + 12;
+			assert_in_range(FAKE_GET(f, writes), 0, most);
+		}
+		sent = tier_of(c, 0).fills;
+		assert_in_range(sent, 4, 599);
+		assert_int_equal(sent + tier_of(c, 0).fills_dropped, 600);
+		assert_int_equal(stats_of(c).fills_dropped, tier_of(c, 0).fills_dropped);
+		assert_int_equal(stats_of(c).repairs, damaged ? sent : 0);
+		/* none to one that fails */
+		FAKE_SET(f, fail, -EIO);
+		assert_true(ocache_forget(c, id_of(599)));
+		fake_set(f, 599, 600, FAKE_NONE);
+		assert_int_equal(get(c, 599, NULL, NULL), 0);
+		assert_int_equal(tier_of(c, 0).breaker_open, 1);
+		most = FAKE_GET(f, writes);
+		assert_int_equal(ocache_put(c, id_of(700), "", 0, 0), 0);
+		assert_int_equal(FAKE_GET(f, writes), most);
+		assert_int_equal(tier_of(c, 0).fills, sent);
+		FAKE_SET(f, fail, 0);
+		/* in the end it has what is asked for */
+		for (uint64_t key = 0; key < 40; key++)
+			WAIT_FOR((ocache_forget(c, id_of(key)), get(c, key, NULL, NULL) == 0) &&
+				 FAKE_GET(f, has[key]) == FAKE_GOOD);
+		most = (unsigned)((clock_ns() - begun) / (NS_PER_S / 100)) + 12;
+		assert_in_range(FAKE_GET(f, writes), 40, most);
+		cache_close(c);
+	}
+}
+
 static void references_fill_the_budget(void **state)
 {
 	struct fake *f = fake_new("dev", TIER_RECORD);
@@ -506,6 +570,33 @@ static void put(void **state)
 	cache_close(c);
 }
 
+/* Who asks after a put joins a load that had asked before, and is told that the segment is there. */
+static void put_while_a_load_is_out(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	struct segment s = {.id = id_of(3000), .size = 100 + 3000 % 50 * 100};
+	struct caller before = {0}, after = {0};
+
+	(void)state;
+	FAKE_SET(far, hold, true);
+	start(&before, c, 3000, 0);
+	WAIT_FOR(FAKE_GET(far, held_n) == 1);
+	assert_int_equal(ocache_put(c, s.id, &s, sizeof s, 0), 0);
+	WAIT_FOR(FAKE_GET(near, writes) == 1);
+	fake_set(near, 3000, 3001, FAKE_NONE); /* the record alone has it */
+	start(&after, c, 3000, 0);
+	WAIT_FOR(stats_of(c).joined == 1);
+	FAKE_SET(far, hold, false);
+	FAKE_SET(far, fail_few, 1);
+	FAKE_SET(far, fail, -ENOENT); /* as it was when it was asked */
+	fake_let_go(far);
+	assert_int_equal(finish(&after), 0);
+	assert_int_equal(finish(&before), 0);
+	assert_int_equal(FAKE_GET(far, reads), 2);
+	assert_int_equal(stats_of(c).loads, 1);
+	cache_close(c);
+}
+
 static void put_and_get_by_memory(void **state)
 {
 	struct ocache_tier tier = {0};
@@ -676,12 +767,14 @@ int main(void)
 	    cmocka_unit_test(damage_is_repaired_once),
 	    cmocka_unit_test(compressed),
 	    cmocka_unit_test(fills_are_bounded),
+	    cmocka_unit_test(fills_and_repairs_are_capped),
 	    cmocka_unit_test(references_fill_the_budget),
 	    cmocka_unit_test(asked_for_many),
 	    cmocka_unit_test(prefetched),
 	    cmocka_unit_test(closed_in_flight),
 	    cmocka_unit_test(close_waits_for_references),
 	    cmocka_unit_test(put),
+	    cmocka_unit_test(put_while_a_load_is_out),
 	    cmocka_unit_test(put_and_get_by_memory),
 	    cmocka_unit_test(slow_loads_are_told),
 	    cmocka_unit_test(a_scan_passes_through),

@@ -107,9 +107,12 @@ static void md5_vectors(void **state)
 /* Each server has its share, and one that goes takes no key from another. tests/clients/ketama asks libmemcached. */
 static void ring(void **state)
 {
-	static const struct ketama_server server[] = {
-	    {"10.0.0.1", 11211}, {"10.0.0.2", 11211}, {"10.0.0.3", 11311}, {"cache", 11211}};
-	struct ketama *four = ketama_new(server, 4), *three = ketama_new(server, 3);
+	static const struct ketama_server server[] = {{"10.0.0.1", 11211, 1, NULL},
+						      {"10.0.0.2", 11211, 1, NULL},
+						      {"10.0.0.3", 11311, 1, NULL},
+						      {"cache", 11211, 1, NULL}};
+	struct ketama *four = ketama_new(TIER_MEMCACHED_LIBMEMCACHED, false, server, 4),
+		      *three = ketama_new(TIER_MEMCACHED_LIBMEMCACHED, false, server, 3);
 	unsigned share[4] = {0};
 
 	(void)state;

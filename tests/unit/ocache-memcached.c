@@ -701,6 +701,145 @@ static void lies(void **state)
 	}
 }
 
+/* ---- tests: a server that is slow, and one that has stopped -------------------------------------- */
+
+#define SLOW_PIECE 16384u
+
+struct slow {
+	int fd;
+	bool answers;
+	unsigned sets; /* it is sent so many, of bytes each */
+	size_t bytes;
+	uint64_t nap_ns; /* between two pieces that it reads */
+	_Atomic bool over;
+	pthread_t thread;
+};
+
+/* Reads requests slowly, and answers each set when it has it. */
+static void *slow_run(void *arg)
+{
+	struct slow *s = arg;
+	size_t got = 0, each = 0, done = 0;
+	char *in = malloc(SLOW_PIECE);
+	int fd = accept(s->fd, NULL, NULL);
+	ssize_t n;
+
+	AN(in);
+	while ((n = read(fd, in, SLOW_PIECE)) > 0) {
+		if (got == 0) /* all are as long as the first */
+			each =
+			    (size_t)((char *)memchr(in, '\n', (size_t)n) + 1 - in) + s->bytes + 2;
+		got += (size_t)n;
+		for (; s->answers && done < got / each; done++)
+			(void)!send(fd, "STORED\r\n", 8, MSG_NOSIGNAL);
+		if (got < each * s->sets && !atomic_load(&s->over))
+			nap(s->nap_ns);
+	}
+	close(fd);
+	free(in);
+	return NULL;
+}
+
+static struct tier *slow_start(struct slow *s, bool tcp, uint64_t stall_ns)
+{
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct tier_memcached_config cfg = {
+	    .struct_size = sizeof cfg, .servers_count = 1, .stall_ns = stall_ns};
+	socklen_t len = sizeof in;
+	struct tier *t = NULL;
+	char name[108];
+	int small = 8192;
+
+	s->fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (tcp) { /* what it has not read waits at the client */
+		assert_int_equal(setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small), 0);
+		assert_int_equal(bind(s->fd, (const struct sockaddr *)&in, sizeof in), 0);
+		assert_int_equal(getsockname(s->fd, (struct sockaddr *)&in, &len), 0);
+		snprintf(name, sizeof name, "127.0.0.1:%u", ntohs(in.sin_port));
+	} else {
+		snprintf(name, sizeof name, "%.107s", file("slow"));
+		unlink(name);
+		memcpy(un.sun_path, name, sizeof un.sun_path);
+		assert_int_equal(bind(s->fd, (const struct sockaddr *)&un, sizeof un), 0);
+	}
+	assert_int_equal(listen(s->fd, 10), 0);
+	assert_int_equal(pthread_create(&s->thread, NULL, slow_run, s), 0);
+	cfg.servers = &(const char *){name};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), 0);
+	return t;
+}
+
+static void slow_end(struct slow *s, struct tier *t)
+{
+	t->ops->close(t);
+	atomic_store(&s->over, true);
+	pthread_join(s->thread, NULL);
+	close(s->fd);
+}
+
+/* So many sets at once, and how the last of them ended; they all did alike. */
+static int slow_sets(struct slow *s, struct tier *t)
+{
+	struct seg_buf *bytes = seg_buf_new(s->bytes);
+	struct put p[4] = {{.b = NULL}};
+	struct batch b;
+
+	assert_non_null(bytes);
+	memset(seg_buf_data(bytes), 'v', s->bytes);
+	batch_init(&b);
+	b.out = s->sets;
+	for (unsigned i = 0; i < s->sets; i++) {
+		struct seg_write *w = &p[i].w;
+
+		p[i].b = &b;
+		*w = (struct seg_write){
+		    .id = id_of(i), .bytes = bytes, .done = put_done, .user = &p[i]};
+		t->ops->write(t, &w, 1);
+	}
+	assert_true(batch_wait(&b, 60 * NS_PER_S));
+	seg_buf_drop(bytes);
+	for (unsigned i = 1; i < s->sets; i++)
+		assert_int_equal(p[i].w.status, p[0].w.status);
+	return p[0].w.status;
+}
+
+/* It takes much longer than stall_ns for a set, but it takes it: from the socket's buffer, at last. */
+static void slow_is_no_stall(void **state)
+{
+	(void)state;
+	for (unsigned tcp = 0; tcp < 2; tcp++) {
+		/* in TCP all of the set is soon in the client's buffer; else the rest of one while the next is sent */
+		struct slow s = {
+		    .answers = true, .sets = tcp ? 1 : 3, .nap_ns = tcp ? 25 * MS : 60 * MS};
+		uint64_t begun = clock_ns();
+		struct tier *t;
+
+		s.bytes = tcp ? 2000000 : 300000;
+		t = slow_start(&s, tcp, 700 * MS);
+		assert_int_equal(slow_sets(&s, t), 0);
+		assert_true(clock_ns() - begun > 2000 * MS); /* else it was not slow */
+		slow_end(&s, t);
+	}
+}
+
+/* One that has all of a set and says nothing, or stops in the middle of it, is one. */
+static void stopped_is_a_stall(void **state)
+{
+	(void)state;
+	for (unsigned middle = 0; middle < 2; middle++) {
+		struct slow s = {.sets = 1, .bytes = 2000000, .nap_ns = middle ? 2000 * MS : 0};
+		struct tier *t = slow_start(&s, true, 400 * MS);
+		uint64_t begun = clock_ns();
+
+		assert_int_equal(slow_sets(&s, t), -ETIMEDOUT);
+		assert_true(clock_ns() - begun > 390 * MS);
+		if (middle) /* in an idle machine; and before it goes on reading in any */
+			assert_true(clock_ns() - begun < 1900 * MS);
+		slow_end(&s, t);
+	}
+}
+
 #define LONG_NAME "a-name-of-thirty-six-bytes-in-all---"
 
 static void bad_config(void **state)
@@ -732,6 +871,29 @@ static void bad_config(void **state)
 	cfg.key = "Bad Key";
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 	cfg.key = NULL;
+	cfg.ring = TIER_MEMCACHED_SPYMEMCACHED; /* its name has an address, and "h" has none */
+	assert_int_equal(tier_memcached_open(&cfg, &t, &cause), -EINVAL);
+	assert_non_null(strstr(cause, "memcached: h: "));
+	free(cause);
+	cfg.ring_names = &(const char *){"h/10.0.0.1:11211"};
+	assert_int_equal(tier_memcached_open(&cfg, &t, &cause), 0);
+	t->ops->close(t);
+	cfg.ring_names = &(const char *){
+	    LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME LONG_NAME};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.ring_names = NULL;
+	cfg.ring = TIER_MEMCACHED_SPYMEMCACHED_LIB;
+	cfg.weights = &(uint32_t){65535};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), 0);
+	t->ops->close(t);
+	cfg.weights = &(uint32_t){65536};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.weights = &(uint32_t){0};
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.weights = NULL;
+	cfg.ring = (enum tier_memcached_ring)3;
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
+	cfg.ring = TIER_MEMCACHED_LIBMEMCACHED;
 	cfg.servers_count = 0;
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 }
@@ -748,6 +910,7 @@ static int make_root(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+	    cmocka_unit_test(slow_is_no_stall),     cmocka_unit_test(stopped_is_a_stall),
 	    cmocka_unit_test(bad_config),           cmocka_unit_test(there_and_back),
 	    cmocka_unit_test(nobody_there),         cmocka_unit_test(lies),
 	    cmocka_unit_test(many_at_once),         cmocka_unit_test(stopped),
