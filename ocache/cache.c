@@ -42,11 +42,12 @@ static unsigned shards_for(uint64_t budget)
 
 static uint64_t shard_share(const struct ocache *c, uint64_t budget)
 {
-	return budget / c->shards - sizeof *c / c->shards;
+	return budget / c->shards - c->own_bytes / c->shards;
 }
 
 static void cache_free(struct ocache *c)
 {
+	report_close(&c->report);
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	for (unsigned i = 0; i < c->tiers; i++)
@@ -124,6 +125,7 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
 	atomic_init(&c->budget, budget);
 	c->shards = shards_for(budget);
+	c->own_bytes = sizeof *c + report_bytes() + cfg->tiers_count * sizeof(struct chain_latency);
 	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
 	if (c->shard == NULL) {
 		cache_free(c);
@@ -134,6 +136,8 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 		err = shard_open(&c->shard[i], c->seed, shard_share(c, budget));
 	if (err == 0)
 		err = chain_open(c, cfg, cause);
+	if (err == 0)
+		err = report_open(c, cfg, &c->report);
 	if (err == 0)
 		err = warm_open(c, cfg, &c->warm);
 	if (err != 0)
@@ -184,6 +188,7 @@ int ocache_close(struct ocache **cache)
 	warm_stop(c->warm);
 	ocache__loads_end(c);
 	warm_close(&c->warm); /* [WM-2] */
+	report_stop(c->report);
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	lane_fence();
@@ -443,7 +448,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.warmed = atomic_load_explicit(&c->warmed, memory_order_relaxed);
 	st.saves = atomic_load_explicit(&c->saves, memory_order_relaxed);
 	st.saves_failed = atomic_load_explicit(&c->saves_failed, memory_order_relaxed);
-	st.overhead = sizeof *c;
+	st.overhead = c->own_bytes;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
 		struct entry *dead = NULL;

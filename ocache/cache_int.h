@@ -12,6 +12,7 @@
 #include "ocache/lane.h"
 #include "ocache/ocache.h"
 #include "ocache/pool.h"
+#include "ocache/report.h"
 #include "ocache/shard.h"
 #include "ocache/slow.h"
 #include "ocache/timer.h"
@@ -31,6 +32,7 @@ struct ocache {
 	uint64_t hits_before; /* of an earlier cache with this number */
 	uint32_t tiers;
 	uint32_t fills_max;
+	uint64_t own_bytes; /* of the budget: what is not the shards' */
 	bool compress;
 	struct chain_tier tier[OCACHE_TIERS_MAX];
 	struct timers *timers; /* with pool: if there are tiers */
@@ -44,6 +46,8 @@ struct ocache {
 	_Atomic uint64_t fills_due, fills, fills_failed, fills_dropped, repairs;
 	_Atomic uint64_t warmed, saves, saves_failed;
 	struct warm *warm; /* NULL: none */
+	struct report_loads loads;
+	struct report *report;
 	struct slow_log slow;
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;

@@ -15,6 +15,25 @@
 #define BREAKER     5u
 #define OPEN_MAX    16u /* times breaker_ns */
 
+static enum chain_kind kind_of(const char *key, bool record)
+{
+	static const struct {
+		const char *key;
+		enum chain_kind kind;
+	} known[] = {
+	    {"valcache", CHAIN_VALCACHE},   {"valcache-direct", CHAIN_VALCACHE},
+	    {"memcached", CHAIN_MEMCACHED}, {"s3", CHAIN_STORAGE},
+	    {"ddb", CHAIN_STORAGE},         {"sql", CHAIN_STORAGE},
+	    {"cass", CHAIN_STORAGE},        {"cass2", CHAIN_STORAGE},
+	    {"dev", CHAIN_STORAGE},
+	};
+
+	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (strcmp(known[i].key, key) == 0)
+			return known[i].kind;
+	return record ? CHAIN_STORAGE : CHAIN_OTHER;
+}
+
 int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **cause)
 {
 	const struct tier_ops *ops = cfg->tier != NULL ? cfg->tier->ops : NULL;
@@ -33,8 +52,8 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 		*cause = strdup(bad);
 		return -EINVAL;
 	}
-	t->read_ns = calloc(1, sizeof *t->read_ns);
-	if (t->read_ns == NULL)
+	t->latency = calloc(1, sizeof *t->latency);
+	if (t->latency == NULL)
 		return -ENOMEM;
 	AZ(pthread_mutex_init(&t->lock, NULL));
 	t->tier = cfg->tier;
@@ -45,15 +64,16 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 	t->breaker = cfg->breaker != 0 ? cfg->breaker : BREAKER;
 	t->fill = ops->write != NULL && !cfg->no_fill;
 	t->record = (ops->caps & TIER_RECORD) != 0;
+	t->kind = kind_of(key, t->record);
 	memcpy(t->stats.key, key, strlen(key) + 1);
 	return 0;
 }
 
 void chain_tier_close(struct chain_tier *t)
 {
-	if (t->read_ns == NULL)
+	if (t->latency == NULL)
 		return;
-	free(t->read_ns);
+	free(t->latency);
 	AZ(pthread_mutex_destroy(&t->lock));
 	memset(t, 0, sizeof *t);
 }
@@ -98,15 +118,24 @@ static void failed(struct chain_tier *t)
 	t->trying = false;
 }
 
+static void read_took(struct chain_tier *t, int status, uint64_t ns)
+{
+	if (status == -ECANCELED)
+		return; /* by us: the time is not the tier's */
+	t->stats.read_ns += ns;
+	hist_add(&t->latency->read, ns);
+	meter_add(&t->meters.get_ns, ns);
+}
+
 void chain_answer(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.in_flight--;
-	t->stats.read_ns += ns;
-	hist_add(t->read_ns, ns);
+	read_took(t, status, ns);
 	if (status == 0) {
 		t->stats.hits++;
 		t->stats.bytes += bytes;
+		meter_add(&t->meters.get_bytes, bytes);
 	} else if (status == -ENOENT) {
 		t->stats.misses++;
 	}
@@ -126,8 +155,7 @@ void chain_timeout(struct chain_tier *t, uint64_t ns)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.timeouts++;
-	t->stats.read_ns += ns;
-	hist_add(t->read_ns, ns);
+	read_took(t, -ETIMEDOUT, ns);
 	failed(t);
 	pthread_mutex_unlock(&t->lock);
 }
@@ -154,13 +182,36 @@ void chain_damaged(struct chain_tier *t)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void chain_written(struct chain_tier *t, int status)
+void chain_backs_off(struct chain_tier *t, uint64_t ns)
 {
 	pthread_mutex_lock(&t->lock);
-	if (status == 0)
+	t->stats.retries++;
+	meter_add(&t->meters.backoff_ns, ns);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.write_ns += ns;
+	hist_add(&t->latency->write, ns);
+	if (status == 0) {
 		t->stats.writes++;
-	else
+		t->stats.bytes_written += bytes;
+		meter_add(&t->meters.put_ns, ns);
+		meter_add(&t->meters.put_bytes, bytes);
+	} else {
 		t->stats.writes_failed++;
+		meter_add(&t->meters.put_failed_ns, ns);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_take(struct chain_tier *t, struct chain_meters *meters)
+{
+	pthread_mutex_lock(&t->lock);
+	*meters = t->meters;
+	memset(&t->meters, 0, sizeof t->meters);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -169,8 +220,11 @@ void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats)
 	pthread_mutex_lock(&t->lock);
 	*stats = t->stats;
 	stats->breaker_open = t->open_until_ns != 0;
-	stats->read_ns_p50 = hist_quantile(t->read_ns, 0.5);
-	stats->read_ns_p99 = hist_quantile(t->read_ns, 0.99);
-	stats->read_ns_max = atomic_load_explicit(&t->read_ns->max, memory_order_relaxed);
+	stats->read_ns_p50 = hist_quantile(&t->latency->read, 0.5);
+	stats->read_ns_p99 = hist_quantile(&t->latency->read, 0.99);
+	stats->read_ns_max = atomic_load_explicit(&t->latency->read.max, memory_order_relaxed);
+	stats->write_ns_p50 = hist_quantile(&t->latency->write, 0.5);
+	stats->write_ns_p99 = hist_quantile(&t->latency->write, 0.99);
+	stats->write_ns_max = atomic_load_explicit(&t->latency->write.max, memory_order_relaxed);
 	pthread_mutex_unlock(&t->lock);
 }

@@ -18,7 +18,20 @@
 #include <pthread.h>
 
 #include "base/hist.h"
+#include "ocache/meter.h"
 #include "ocache/ocache.h"
+
+/* Which metrics a tier feeds, by its key; see metrics.h. */
+enum chain_kind { CHAIN_OTHER, CHAIN_VALCACHE, CHAIN_MEMCACHED, CHAIN_STORAGE, CHAIN_KINDS };
+
+/* Since they were taken last. */
+struct chain_meters {
+	struct meter get_ns, get_bytes, put_ns, put_failed_ns, put_bytes, backoff_ns;
+};
+
+struct chain_latency {
+	struct hist read, write;
+};
 
 struct chain_tier {
 	struct tier *tier;
@@ -26,10 +39,12 @@ struct chain_tier {
 	uint64_t deadline_ns, breaker_ns;
 	uint32_t tries, breaker;
 	bool fill, record;
+	enum chain_kind kind;
 	pthread_mutex_t lock;
 	/* under lock: */
 	struct ocache_tier_stats stats; /* but for what is worked out when it is asked */
-	struct hist *read_ns;
+	struct chain_latency *latency;
+	struct chain_meters meters;
 	uint32_t failed_in_a_row;
 	uint32_t opened;       /* times since it last worked */
 	int64_t open_until_ns; /* 0: closed */
@@ -51,7 +66,12 @@ void chain_timeout(struct chain_tier *t, uint64_t ns);
 void chain_gave_up(struct chain_tier *t);
 void chain_late(struct chain_tier *t);
 void chain_damaged(struct chain_tier *t);
-void chain_written(struct chain_tier *t, int status);
+/* A read that failed will be tried again, after ns. */
+void chain_backs_off(struct chain_tier *t, uint64_t ns);
+/* A write has ended: with this status, after ns, of bytes. */
+void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes);
 void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats);
+/* The meters, which are zero then. */
+void chain_take(struct chain_tier *t, struct chain_meters *meters);
 
 #endif

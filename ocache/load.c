@@ -238,6 +238,7 @@ static void load_end(struct load *ld, int status, struct entry *e, struct box *b
 	ld->pausing = false;
 	disarm(ld);
 	slow_note(ld->cache, ld->id, &ld->trail, iostats__name(ld->io), status);
+	report_load(ld->cache, &ld->trail);
 	*load_place(s, ld->hash, ld->id) = ld->chain;
 	s->loads_now--;
 	s->loads_failed += status != 0;
@@ -376,6 +377,7 @@ static bool load_failed(struct load *ld, struct chain_tier *t, int status, uint6
 	if (status != -EBADMSG && ld->tries < t->tries && due < ld->tier_until_ns &&
 	    !ld->shard->closing && arm(ld, due)) {
 		ld->pausing = true;
+		chain_backs_off(t, (uint64_t)due - now);
 		return false;
 	}
 	ld->failure = status;
@@ -597,6 +599,7 @@ static void load_decode(struct load *ld)
 	}
 	drop_damaged(ld, ld->from);
 	pthread_mutex_lock(&ld->shard->lock);
+	ld->trail.tier[ld->from].status = -EBADMSG;
 	seg_buf_drop(ld->bytes);
 	ld->bytes = NULL;
 	ld->fill |= 1u << ld->from;

@@ -38,6 +38,7 @@
 #include <stdint.h>
 
 #include "iostats.h"
+#include "metrics.h"
 #include "tier.h"
 
 #ifdef __cplusplus
@@ -112,6 +113,10 @@ struct ocache_config {
 	uint64_t keys_save_ns;
 	unsigned warm_loads; /* as ocache_warm.loads */
 	uint64_t slow_ns;    /* loads that take longer are in ocache_slow_loads(); 0: 100 ms */
+	/* metrics.h: called with metrics_user every so often, and at close; NULL: by nobody */
+	ocache_metrics_fn *metrics;
+	void *metrics_user;
+	uint64_t metrics_every_ns; /* 0: a minute */
 };
 
 #define OCACHE_TIERS_MAX 8u
@@ -318,7 +323,13 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(read_ns, "time of all reads that were waited for")                                       \
 	X(read_ns_p50, "median of these times, at most 1/16 too high")                             \
 	X(read_ns_p99, "99 % of them are below this; the same error")                              \
-	X(read_ns_max, "the longest")
+	X(read_ns_max, "the longest")                                                              \
+	X(bytes_written, "bytes written")                                                          \
+	X(write_ns, "time of all writes, those that failed among them")                            \
+	X(write_ns_p50, "median of these times; the same error")                                   \
+	X(write_ns_p99, "99 % of them are below this; the same error")                             \
+	X(write_ns_max, "the longest")                                                             \
+	X(retries, "pauses after a read that failed, before it was tried again")
 
 struct ocache_tier_stats {
 	char key[TIER_KEY_MAX + 1];
