@@ -59,6 +59,7 @@ static void cache_free(struct ocache *c)
 	AZ(pthread_mutex_destroy(&c->busy_lock));
 	AZ(pthread_mutex_destroy(&c->slow.lock));
 	free(c->slow.load);
+	curve_close(&c->curve);
 	lane_cache_close(c->number);
 	c->magic = 0;
 	free(c);
@@ -125,7 +126,10 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
 	atomic_init(&c->budget, budget);
 	c->shards = shards_for(budget);
-	c->own_bytes = sizeof *c + report_bytes() + cfg->tiers_count * sizeof(struct chain_latency);
+	if (cfg->curve_one_in != 0)
+		err = curve_open(cfg->curve_one_in, budget, &c->curve_below, &c->curve);
+	c->own_bytes = sizeof *c + report_bytes() + curve_bytes(c->curve) +
+		       cfg->tiers_count * sizeof(struct chain_latency);
 	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
 	if (c->shard == NULL) {
 		cache_free(c);
@@ -324,6 +328,14 @@ static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id i
 	return count_access(io, hint);
 }
 
+static __attribute__((noinline)) int get_followed(struct ocache *c, struct seg_id id,
+						  const struct ocache_hint *hint,
+						  struct iostats *io, struct ocache_ref *ref)
+{
+	curve_access(c->curve, ocache__place(table_hash(c->seed, id)));
+	return get_other(c, id, hint, io, ref);
+}
+
 /* Other functions are called at its end only, so that it has no registers to save. */
 int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hint,
 	       struct iostats *io, struct ocache_ref *ref)
@@ -334,6 +346,8 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	struct entry *e;
 
 	DIAG(c->magic == OCACHE_MAGIC);
+	if (ocache__followed(c, hash))
+		return get_followed(c, id, hint, io, ref);
 	if (unlikely(ln == NULL))
 		return get_other(c, id, hint, io, ref);
 	pin = lane_pin_first(ln);
@@ -374,6 +388,8 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 		atomic_store_explicit(pin, e, memory_order_release);
 		*ref = ocache__ref_entry(e, pin);
 	}
+	if (there == NULL && ocache__followed(c, hash))
+		curve_add(c->curve, ocache__place(hash), size);
 	pthread_mutex_unlock(&s->lock);
 	shard_bury(s, dead);
 	if (there != NULL) {
@@ -405,6 +421,8 @@ bool ocache_forget(struct ocache *c, struct seg_id id)
 	e = table_find(&s->table, hash, id);
 	if (e != NULL)
 		shard_forget(s, e, &dead);
+	if (ocache__followed(c, hash))
+		curve_forget(c->curve, ocache__place(hash));
 	pthread_mutex_unlock(&s->lock);
 	shard_bury(s, dead);
 	return e != NULL;
@@ -476,6 +494,19 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
 }
 
+int ocache_curve(struct ocache *c, bool restart, struct ocache_curve *curve)
+{
+	uint64_t accesses;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (c->curve == NULL)
+		return -ENOENT;
+	accesses = lane_hits(c->number) - c->hits_before +
+		   atomic_load_explicit(&c->misses, memory_order_relaxed);
+	curve_read(c->curve, accesses, restart, curve);
+	return 0;
+}
+
 int ocache_tier_stats(struct ocache *c, unsigned tier, struct ocache_tier_stats *stats,
 		      size_t struct_size)
 {
@@ -487,6 +518,28 @@ int ocache_tier_stats(struct ocache *c, unsigned tier, struct ocache_tier_stats 
 	chain_stats(&c->tier[tier], &st);
 	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
 	return 0;
+}
+
+int ocache_tier_latency(struct ocache *c, unsigned tier, bool writes, struct ocache_latency *out)
+{
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (tier >= c->tiers)
+		return -ENOENT;
+	chain_histogram(&c->tier[tier], writes, out);
+	return 0;
+}
+
+uint64_t ocache_latency_quantile(const struct ocache_latency *l, double part)
+{
+	double want = part * (double)l->count;
+	uint64_t seen = 0;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		seen += l->bucket[i].count;
+		if ((double)seen >= want)
+			return l->bucket[i].ns < l->max_ns ? l->bucket[i].ns : l->max_ns;
+	}
+	return l->max_ns;
 }
 
 static void protect(void *read_only, void *base, size_t bytes)

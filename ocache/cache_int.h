@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "ocache/chain.h"
+#include "ocache/curve.h"
 #include "ocache/iostats.h"
 #include "ocache/lane.h"
 #include "ocache/ocache.h"
@@ -29,7 +30,8 @@ struct ocache {
 	uint64_t seed[2];
 	struct shard *shard;
 	const struct ocache_decoder *decoder;
-	uint64_t hits_before; /* of an earlier cache with this number */
+	uint64_t hits_before;         /* of an earlier cache with this number */
+	_Atomic uint64_t curve_below; /* [CV-1]; 0: there is no curve */
 	uint32_t tiers;
 	uint32_t fills_max;
 	uint64_t own_bytes; /* of the budget: what is not the shards' */
@@ -48,6 +50,7 @@ struct ocache {
 	struct warm *warm; /* NULL: none */
 	struct report_loads loads;
 	struct report *report;
+	struct curve *curve;
 	struct slow_log slow;
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;
@@ -70,6 +73,19 @@ static inline void ocache__count_hit(const struct ocache *c)
 static inline struct shard *ocache__shard(const struct ocache *c, uint64_t hash)
 {
 	return &c->shard[hash >> 60 & (c->shards - 1)];
+}
+
+/* [CV-1] */
+static inline uint64_t ocache__place(uint64_t hash)
+{
+	return hash << 4;
+}
+
+/* Is the curve to be told of what has this hash? */
+static inline bool ocache__followed(const struct ocache *c, uint64_t hash)
+{
+	return unlikely(ocache__place(hash) <
+			atomic_load_explicit(&c->curve_below, memory_order_relaxed));
 }
 
 /* An object outside of the table, with a count of references: what the budget has no room for. */

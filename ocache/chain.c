@@ -15,6 +15,8 @@
 #define BREAKER     5u
 #define OPEN_MAX    16u /* times breaker_ns */
 
+_Static_assert(OCACHE_LATENCY_BUCKETS == HIST_BUCKETS, "all of a histogram");
+
 static enum chain_kind kind_of(const char *key, bool record)
 {
 	static const struct {
@@ -108,7 +110,6 @@ static void failed(struct chain_tier *t)
 {
 	uint64_t times;
 
-	t->stats.failures++;
 	t->failed_in_a_row++;
 	if (t->open_until_ns != 0 ? !t->trying : t->failed_in_a_row < t->breaker)
 		return; /* not enough; or one that was out already when it opened */
@@ -118,10 +119,8 @@ static void failed(struct chain_tier *t)
 	t->trying = false;
 }
 
-static void read_took(struct chain_tier *t, int status, uint64_t ns)
+static void read_took(struct chain_tier *t, uint64_t ns)
 {
-	if (status == -ECANCELED)
-		return; /* by us: the time is not the tier's */
 	t->stats.read_ns += ns;
 	hist_add(&t->latency->read, ns);
 	meter_add(&t->meters.get_ns, ns);
@@ -131,13 +130,15 @@ void chain_answer(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.in_flight--;
-	read_took(t, status, ns);
+	read_took(t, ns);
 	if (status == 0) {
 		t->stats.hits++;
 		t->stats.bytes += bytes;
 		meter_add(&t->meters.get_bytes, bytes);
 	} else if (status == -ENOENT) {
 		t->stats.misses++;
+	} else {
+		t->stats.failures++;
 	}
 	/*
 	 * a damaged value does not make a bad tier, and a read that we gave up tells nothing of it
@@ -155,7 +156,8 @@ void chain_timeout(struct chain_tier *t, uint64_t ns)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.timeouts++;
-	read_took(t, -ETIMEDOUT, ns);
+	t->stats.failures++;
+	read_took(t, ns);
 	failed(t);
 	pthread_mutex_unlock(&t->lock);
 }
@@ -203,6 +205,26 @@ void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes
 	} else {
 		t->stats.writes_failed++;
 		meter_add(&t->meters.put_failed_ns, ns);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_histogram(struct chain_tier *t, bool writes, struct ocache_latency *out)
+{
+	const struct hist *h = writes ? &t->latency->write : &t->latency->read;
+
+	memset(out, 0, sizeof *out);
+	pthread_mutex_lock(&t->lock);
+	out->count = atomic_load_explicit(&h->count, memory_order_relaxed);
+	out->sum_ns = atomic_load_explicit(&h->sum, memory_order_relaxed);
+	out->max_ns = atomic_load_explicit(&h->max, memory_order_relaxed);
+	for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+		uint64_t n = atomic_load_explicit(&h->bucket[i], memory_order_relaxed);
+
+		if (n == 0)
+			continue;
+		out->bucket[out->n].ns = hist_top(i);
+		out->bucket[out->n++].count = n;
 	}
 	pthread_mutex_unlock(&t->lock);
 }

@@ -71,6 +71,7 @@ void chain_backs_off(struct chain_tier *t, uint64_t ns);
 /* A write has ended: with this status, after ns, of bytes. */
 void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes);
 void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats);
+void chain_histogram(struct chain_tier *t, bool writes, struct ocache_latency *out);
 /* The meters, which are zero then. */
 void chain_take(struct chain_tier *t, struct chain_meters *meters);
 

@@ -550,6 +550,8 @@ static void load_publish(struct load *ld, void *object, size_t size)
 		ours = false; /* ocache_add() was quicker */
 	else
 		e = shard_insert(s, ld->id, decoder, object, size, &dead);
+	if (ours && ocache__followed(ld->cache, ld->hash))
+		curve_add(ld->cache->curve, ocache__place(ld->hash), size);
 	if (e == NULL)
 		box = ocache__box(ld->cache, decoder, object, size);
 	load_end(ld, e == NULL && box == NULL ? -ENOMEM : 0, e, box);
@@ -776,6 +778,8 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 		}
 	}
 	/* who only prefetches is charged for what he has loaded */
+	if ((asked || began) && ocache__followed(c, hash))
+		curve_access(c->curve, ocache__place(hash));
 	if (asked || began)
 		iostats_access(io, (enum iostats_sort)want->hint.sort, want->hint.is_dir, !hit);
 	if (w != NULL && ld == NULL) {

@@ -105,6 +105,51 @@ int ocache_metrics(struct ocache *cache, ocache_metrics_fn *report, void *user);
 char *ocache_metrics_edn(const struct ocache_metrics *report);
 char *ocache_metrics_json(const struct ocache_metrics *report);
 
+/* ---- how much memory would help ---------------------------------------------------- */
+
+/*
+ * The miss-ratio curve: the part of the accesses that would have missed with another budget. It is that
+ * of LRU, which this cache's own policy misses no more than (docs/policies.md), from a sample of the
+ * objects (SHARDS, Waldspurger et al., FAST 2015): mean error below 0.01 with some thousands of them,
+ * 0.03 with some hundreds. Kept if config.curve_one_in is not 0, in a sixteenth of the budget or less, at
+ * most 1 MiB.
+ */
+struct ocache_curve_point {
+	uint64_t bytes; /* of objects; the cache's own memory comes on top: ocache_stats.overhead */
+	double misses;  /* 0 to 1 of the accesses */
+};
+
+/* Points are 1/32 apart where something changes, from 1 KiB to 1 TiB. */
+#define OCACHE_CURVE_POINTS 961u
+
+struct ocache_curve {
+	uint64_t accesses; /* that it is about */
+	uint64_t objects;  /* followed, now: at most 16384 */
+	double one_in;     /* of so many objects one is followed, now */
+	unsigned n;
+	struct ocache_curve_point point[OCACHE_CURVE_POINTS]; /* n of them, by bytes */
+};
+
+/*
+ * The curve since the cache was opened, or since it was last begun anew; restart: it is begun anew
+ * after this, with the objects that are followed. Any thread; 16 KB are written. 0; -ENOENT: none
+ * is kept.
+ */
+int ocache_curve(struct ocache *cache, bool restart, struct ocache_curve *curve);
+/*
+ * The misses with so many bytes, between points by a straight line; 1 with none. Beyond the last
+ * point nothing more is gained: what misses there was asked for once.
+ */
+double ocache_curve_misses(const struct ocache_curve *curve, uint64_t bytes);
+
+/*
+ * As text, malloc'd: the caller frees it. NULL: no memory. Misses have four decimals.
+ *     {:accesses 3000000, :objects 2338, :one-in 128, :points [[8191 0.9312] [8703 0.9104] ...]}
+ *     {"Accesses": 3000000, "Objects": 2338, "OneIn": 128, "Points": [[8191, 0.9312], ...]}
+ */
+char *ocache_curve_edn(const struct ocache_curve *curve);
+char *ocache_curve_json(const struct ocache_curve *curve);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reports of metrics as text; see metrics.h. */
+/* Reports of metrics and curves as text; see metrics.h. */
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "ocache/data.h"
@@ -50,4 +52,76 @@ char *ocache_metrics_edn(const struct ocache_metrics *report)
 char *ocache_metrics_json(const struct ocache_metrics *report)
 {
 	return text_of(report, json_write);
+}
+
+/* ---- the curve ---- */
+
+double ocache_curve_misses(const struct ocache_curve *curve, uint64_t bytes)
+{
+	struct ocache_curve_point from = {0, 1}, to;
+	unsigned i = 0;
+
+	while (i < curve->n && curve->point[i].bytes <= bytes)
+		i++;
+	if (i > 0)
+		from = curve->point[i - 1];
+	if (i == curve->n)
+		return from.misses;
+	to = curve->point[i];
+	return from.misses + (to.misses - from.misses) * (double)(bytes - from.bytes) /
+				 (double)(to.bytes - from.bytes);
+}
+
+static bool add_number(struct data *list, const char *number)
+{
+	struct data *d = data_add(list);
+
+	return d != NULL && data_text(d, DATA_NUMBER, number, strlen(number));
+}
+
+static bool add_point(struct data *list, const struct ocache_curve_point *p)
+{
+	struct data *d = data_add(list);
+	unsigned part = (unsigned)(p->misses * 10000 + 0.5);
+	char bytes[24], misses[16];
+
+	if (d == NULL)
+		return false;
+	d->kind = DATA_VECTOR;
+	/* in whole numbers: the program's locale may want a comma */
+	snprintf(bytes, sizeof bytes, "%" PRIu64, p->bytes);
+	snprintf(misses, sizeof misses, "%u.%04u", part / 10000, part % 10000);
+	return add_number(d, bytes) && add_number(d, misses);
+}
+
+static char *text_of_curve(const struct ocache_curve *curve,
+			   void (*write)(struct data_out *, const struct data *))
+{
+	struct data map = {.kind = DATA_MAP}, *points = NULL;
+	struct data_out out = {0};
+	bool ok = data_put_whole(&map, "accesses", curve->accesses) &&
+		  data_put_whole(&map, "objects", curve->objects) &&
+		  data_put_whole(&map, "one-in", (uint64_t)(curve->one_in + 0.5));
+
+	if (ok)
+		points = data_put(&map, "points");
+	ok = points != NULL;
+	if (ok)
+		points->kind = DATA_VECTOR;
+	for (unsigned i = 0; ok && i < curve->n; i++)
+		ok = add_point(points, &curve->point[i]);
+	if (ok)
+		write(&out, &map);
+	data_clear(&map);
+	return ok ? data_out_end(&out) : NULL;
+}
+
+char *ocache_curve_edn(const struct ocache_curve *curve)
+{
+	return text_of_curve(curve, edn_write);
+}
+
+char *ocache_curve_json(const struct ocache_curve *curve)
+{
+	return text_of_curve(curve, json_write);
 }

@@ -117,6 +117,11 @@ struct ocache_config {
 	ocache_metrics_fn *metrics;
 	void *metrics_user;
 	uint64_t metrics_every_ns; /* 0: a minute */
+	/*
+	 * metrics.h: the miss-ratio curve follows one object in so many, 128 for instance. 0: there is
+	 * no curve. An access of an object that is followed takes a lock and a third of a microsecond.
+	 */
+	uint32_t curve_one_in;
 };
 
 #define OCACHE_TIERS_MAX 8u
@@ -310,7 +315,7 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(reads, "reads it was asked for, tries counted once each")                                \
 	X(hits, "reads it had the segment for")                                                    \
 	X(misses, "reads it had none for")                                                         \
-	X(failures, "reads that failed, time-outs among them")                                     \
+	X(failures, "reads that ended otherwise, time-outs among them")                            \
 	X(timeouts, "reads that were not waited for any longer")                                   \
 	X(late, "of these, those that it has given back since")                                    \
 	X(skipped, "loads that passed it by because its breaker was open")                         \
@@ -337,9 +342,31 @@ struct ocache_tier_stats {
 	OCACHE_TIER_STATS(X)
 #undef X
 };
-/* Of the tier with this place in the chain, from 0. 0, or -ENOENT: there is none. */
+/*
+ * Of the tier with this place in the chain, from 0. 0, or -ENOENT: there is none. When no read is in
+ * flight, reads = hits + misses + failures, and the times are of all of them.
+ */
 int ocache_tier_stats(struct ocache *cache, unsigned tier, struct ocache_tier_stats *stats,
 		      size_t struct_size);
+
+/*
+ * All of a tier's times, for who wants other percentiles, or adds up processes: how many reads (or
+ * writes) took at most so long, and longer than the bucket before. Buckets are a sixteenth of their
+ * values wide or less, so a time is at most 1/16 less than its bucket says; below 16 ns it is exact.
+ */
+#define OCACHE_LATENCY_BUCKETS 976u
+struct ocache_latency {
+	uint64_t count, sum_ns, max_ns; /* since the cache was opened */
+	unsigned n;
+	struct {
+		uint64_t ns, count;       /* neither is 0 but the first ns */
+	} bucket[OCACHE_LATENCY_BUCKETS]; /* n of them, by ns */
+};
+/* 0, or -ENOENT: there is no such tier. Any thread; 16 KB are written. */
+int ocache_tier_latency(struct ocache *cache, unsigned tier, bool writes,
+			struct ocache_latency *latency);
+/* So much of them, 0 < part <= 1, took at most this, or up to 1/16 less. 0: there are none. */
+uint64_t ocache_latency_quantile(const struct ocache_latency *latency, double part);
 
 /* A load that took long, and where its time went. What is not in the sum was waiting. */
 struct ocache_slow {

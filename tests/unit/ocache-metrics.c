@@ -82,7 +82,8 @@ static void is(const char *name, uint64_t sum, uint64_t count)
 			 (unsigned long long)m->count, (unsigned long long)sum,
 			 (unsigned long long)count);
 	if (count > 0)
-		assert_true(m->lo <= m->sum / (double)count && m->hi >= m->sum / (double)count);
+		assert_true(m->lo * (double)count <= m->sum + 1e-6 &&
+			    m->hi * (double)count >= m->sum - 1e-6);
 }
 
 /* A time: so many of at least `ms`, and not absurdly long. */
@@ -91,7 +92,7 @@ static void took(const char *name, uint64_t count, double ms)
 	const struct ocache_metric *m = find(now.metric, name);
 
 	if (m->count != count || (count > 0 && (m->lo < ms || m->hi > 60000 || m->hi < m->lo ||
-						m->sum < m->lo + m->hi * (count > 1))))
+						m->sum < m->lo + m->hi * (count > 1) - 1e-6)))
 		fail_msg("%s: %g to %g, sum %g of %llu, not of %llu above %g", name, m->lo, m->hi,
 			 m->sum, (unsigned long long)m->count, (unsigned long long)count, ms);
 }
@@ -183,7 +184,7 @@ static void names_by_key(void **state)
 static void lo_and_hi(void **state)
 {
 	struct ocache *c = cache_of(keys, TIERS, 0, NULL);
-	const struct ocache_metric *m = find(now.metric, "ObjectCache");
+	const struct ocache_metric *m;
 
 	(void)state;
 	fake_set(tier[VALCACHE], 0, 2, FAKE_GOOD);
@@ -392,6 +393,80 @@ static void texts(void **state)
 	free(text);
 }
 
+/* ---- the figures of a tier ---- */
+
+static void every_read_is_counted(void **state)
+{
+	static const int with[] = {0, -EIO, -EBADMSG, -ECANCELED, -ECONNREFUSED, -ETIMEDOUT};
+	static struct ocache_latency l;
+	struct fake *s3 = fake_new("s3", TIER_RECORD);
+	struct ocache_tier chain = {
+	    .tier = &s3->tier, .deadline_ns = 250 * NS_PER_MS, .tries = 1, .breaker = 1000};
+	struct ocache *c = chain_of(16 * MIB, &chain, 1);
+	struct ocache_tier_stats st;
+	double least = 0, most = 0;
+
+	(void)state;
+	fake_set(s3, 0, 300, FAKE_GOOD);
+	fake_set(s3, 300, 330, FAKE_UNDECODABLE);
+	for (uint64_t key = 0; key < 600; key++) {
+		FAKE_SET(s3, fail, key % 50 == 0 ? with[key / 50 % 6] : 0);
+		FAKE_SET(s3, hold, key % 200 == 7);
+		FAKE_SET(s3, spin_ns, key % 64 * 1000);
+		(void)get(c, key, NULL, NULL);
+		FAKE_SET(s3, hold, false);
+		(void)fake_let_go(s3);
+	}
+	st = tier_of(c, 0);
+	assert_int_equal(st.reads, 600);
+	assert_int_equal(st.in_flight, 0);
+	assert_int_equal(st.timeouts, 3);
+	assert_int_equal(st.late, 3);
+	assert_int_equal(st.failures, 10 + 3);
+	assert_int_equal(st.hits + st.misses + st.failures, st.reads);
+	assert_int_equal(st.bytes, st.hits * segment_bytes());
+	assert_int_equal(st.retries, 0);
+
+	assert_int_equal(ocache_tier_latency(c, 1, false, &l), -ENOENT);
+	assert_int_equal(ocache_tier_latency(c, 0, false, &l), 0);
+	assert_int_equal(l.count, st.reads);
+	assert_int_equal(l.sum_ns, st.read_ns);
+	assert_int_equal(l.max_ns, st.read_ns_max);
+	assert_in_range(l.max_ns, 250 * NS_PER_MS, 60 * NS_PER_S);
+	assert_true(l.n > 10);
+	for (unsigned i = 0; i < l.n; i++) {
+		assert_true(l.bucket[i].count > 0 &&
+			    (i == 0 || l.bucket[i].ns > l.bucket[i - 1].ns));
+		most += (double)l.bucket[i].ns * (double)l.bucket[i].count;
+		least += (double)l.bucket[i].ns * (double)l.bucket[i].count * 15 / 16;
+	}
+	assert_true(least <= (double)l.sum_ns && (double)l.sum_ns <= most);
+	assert_int_equal(ocache_latency_quantile(&l, 0.5), st.read_ns_p50);
+	assert_int_equal(ocache_latency_quantile(&l, 0.99), st.read_ns_p99);
+	assert_in_range(st.read_ns_p99, 55000, 60 * NS_PER_S);
+	assert_int_equal(ocache_latency_quantile(&l, 1), l.max_ns);
+
+	/* writes: none yet; then ten */
+	assert_int_equal(ocache_tier_latency(c, 0, true, &l), 0);
+	assert_int_equal(l.n, 0);
+	assert_int_equal(ocache_latency_quantile(&l, 0.5), 0);
+	for (uint64_t key = 0; key < 10; key++)
+		assert_int_equal(ocache_put(c, id_of(key), "0123", 4, 0), 0);
+	FAKE_SET(s3, fail, -EIO);
+	assert_int_equal(ocache_put(c, id_of(11), "0123", 4, 0), -EIO);
+	st = tier_of(c, 0);
+	assert_int_equal(ocache_tier_latency(c, 0, true, &l), 0);
+	assert_int_equal(st.writes, 10);
+	assert_int_equal(st.writes_failed, 1);
+	assert_int_equal(st.bytes_written, 10 * (segment_bytes() - sizeof(struct segment) + 4));
+	assert_int_equal(l.count, 11);
+	assert_int_equal(l.sum_ns, st.write_ns);
+	assert_int_equal(l.max_ns, st.write_ns_max);
+	assert_int_equal(ocache_latency_quantile(&l, 0.5), st.write_ns_p50);
+	assert_int_equal(ocache_latency_quantile(&l, 0.99), st.write_ns_p99);
+	cache_close(c);
+}
+
 /* ---- all at once ---- */
 
 #define THREADS 4u
@@ -447,11 +522,17 @@ static void all_at_once(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(names_by_key), cmocka_unit_test(lo_and_hi),
-	    cmocka_unit_test(one_valcache), cmocka_unit_test(failures),
-	    cmocka_unit_test(timed_out),    cmocka_unit_test(by_itself),
-	    cmocka_unit_test(no_function),  cmocka_unit_test(closed_twice),
-	    cmocka_unit_test(texts),        cmocka_unit_test(all_at_once),
+	    cmocka_unit_test(names_by_key),
+	    cmocka_unit_test(lo_and_hi),
+	    cmocka_unit_test(one_valcache),
+	    cmocka_unit_test(failures),
+	    cmocka_unit_test(timed_out),
+	    cmocka_unit_test(by_itself),
+	    cmocka_unit_test(no_function),
+	    cmocka_unit_test(closed_twice),
+	    cmocka_unit_test(texts),
+	    cmocka_unit_test(all_at_once),
+	    cmocka_unit_test(every_read_is_counted),
 	};
 
 	return cmocka_run_group_tests_name("ocache-metrics", tests, NULL, NULL);
