@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The object cache: hits, and what goes in and out of it by hand; see ocache.h. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "base/cause.h"
 #include "base/clock.h"
 #include "ocache/load.h"
 #include "ocache/warm.h"
@@ -17,19 +17,6 @@
 #define SLOW_NS (100 * NS_PER_MS)
 
 /* ---- opening, closing ---- */
-
-static void say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (cause == NULL)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-}
 
 static unsigned shards_for(uint64_t budget)
 {
@@ -75,7 +62,7 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 	if (cfg->tiers_count == 0)
 		return 0;
 	if (cfg->tiers_count > OCACHE_TIERS_MAX) {
-		say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
+		cause_say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
 		return -EINVAL;
 	}
 	while (c->tiers < cfg->tiers_count && err == 0) {
@@ -83,7 +70,7 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 		c->tiers += err == 0;
 	}
 	if (why != NULL)
-		say(cause, "tier %u: %s", c->tiers, why);
+		cause_say(cause, "tier %u: %s", c->tiers, why);
 	free(why);
 	if (err == 0)
 		err = timers_open(&c->timers);
@@ -99,13 +86,13 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	int number, err = 0;
 
 	if (budget < OCACHE_BUDGET_MIN) {
-		say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
-		    OCACHE_BUDGET_MIN);
+		cause_say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
+			  OCACHE_BUDGET_MIN);
 		return -EINVAL;
 	}
 	number = lane_cache_open();
 	if (number < 0) {
-		say(cause, "%u caches are open already", LANE_CACHES);
+		cause_say(cause, "%u caches are open already", LANE_CACHES);
 		return number;
 	}
 	c = aligned_alloc(64, sizeof *c);
@@ -161,13 +148,13 @@ int ocache_open(const struct ocache_config *config, struct ocache **cache, char 
 	if (config == NULL)
 		config = &defaults;
 	if (config->struct_size != sizeof *config) {
-		say(cause, "struct_size of the configuration is %zu, not %zu", config->struct_size,
-		    sizeof *config);
+		cause_say(cause, "struct_size of the configuration is %zu, not %zu",
+			  config->struct_size, sizeof *config);
 		return -EINVAL;
 	}
 	err = cache_new(config, cache, cause);
 	if (err == -ENOMEM)
-		say(cause, "there is not enough memory for a cache");
+		cause_say(cause, "there is not enough memory for a cache");
 	return err;
 }
 
