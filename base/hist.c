@@ -17,7 +17,7 @@ void hist_merge(struct hist *into, const struct hist *from)
 		atomic_store_explicit(&into->max, get(&from->max), memory_order_relaxed);
 }
 
-static uint64_t bucket_top(unsigned i)
+uint64_t hist_top(unsigned i)
 {
 	unsigned oct = i / HIST_SUB + 3, sub = i % HIST_SUB;
 
@@ -39,7 +39,7 @@ void hist_subtract(struct hist *into, const struct hist *before)
 	/* else the last bucket that has any is all that is known */
 	for (unsigned i = HIST_BUCKETS; i-- > 0 && top == 0;)
 		if (get(&into->bucket[i]) != 0)
-			top = bucket_top(i);
+			top = hist_top(i);
 	if (top < get(&into->max))
 		atomic_store_explicit(&into->max, top, memory_order_relaxed);
 }
@@ -61,7 +61,7 @@ uint64_t hist_quantile(const struct hist *h, double q)
 	for (unsigned i = 0; i < HIST_BUCKETS; i++) {
 		seen += get(&h->bucket[i]);
 		if (seen >= want) {
-			uint64_t top = bucket_top(i), max = get(&h->max);
+			uint64_t top = hist_top(i), max = get(&h->max);
 
 			return top < max ? top : max;
 		}

@@ -46,6 +46,8 @@ static inline void hist_add(struct hist *h, uint64_t v)
 		atomic_store_explicit(&h->max, v, memory_order_relaxed);
 }
 
+/* The highest value of a bucket. */
+uint64_t hist_top(unsigned index);
 /* Adds all of from to the caller's own histogram into. */
 void hist_merge(struct hist *into, const struct hist *from);
 /* into := into - before, for intervals; max then has the bound of a quantile. */

@@ -8,12 +8,12 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/cause.h"
 #include "efs/efs.h"
 #include "efs/efs_int.h"
 
@@ -203,19 +203,6 @@ static void efs_close(struct tier *t)
 
 /* ---- opening ---- */
 
-static void say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (cause == NULL)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-}
-
 /* Threads that take none of the program's signals. 0 or -errno. */
 static int start(struct efs *e, unsigned threads)
 {
@@ -243,7 +230,7 @@ int efs_open(const struct efs_config *cfg, struct tier **tier, char **cause)
 		*cause = NULL;
 	if (cfg->struct_size != sizeof *cfg || cfg->path == NULL || threads > THREADS_MAX ||
 	    !tier_key_ok(key)) {
-		say(cause, "efs: struct_size, path, key or threads are not what efs.h says");
+		cause_say(cause, "efs: struct_size, path, key or threads are not what efs.h says");
 		return -EINVAL;
 	}
 	e = calloc(1, sizeof *e + threads * sizeof e->thread[0]);
@@ -251,7 +238,7 @@ int efs_open(const struct efs_config *cfg, struct tier **tier, char **cause)
 		return -ENOMEM;
 	err = efs__dir_open(cfg->path, cfg->read_only, &e->dir);
 	if (err != 0) {
-		say(cause, "efs: %s: %s", cfg->path, strerror(-err));
+		cause_say(cause, "efs: %s: %s", cfg->path, strerror(-err));
 		free(e);
 		return err;
 	}
@@ -274,7 +261,7 @@ int efs_open(const struct efs_config *cfg, struct tier **tier, char **cause)
 	AZ(pthread_cond_init(&e->more, NULL));
 	err = start(e, threads);
 	if (err != 0) {
-		say(cause, "efs: %u threads cannot be started: %s", threads, strerror(-err));
+		cause_say(cause, "efs: %u threads cannot be started: %s", threads, strerror(-err));
 		efs_free(e);
 		return err;
 	}

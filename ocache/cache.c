@@ -2,13 +2,13 @@
 /* The object cache: hits, and what goes in and out of it by hand; see ocache.h. */
 #include <errno.h>
 #include <malloc.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
 
+#include "base/cause.h"
 #include "base/clock.h"
 #include "ocache/load.h"
 #include "ocache/warm.h"
@@ -18,19 +18,6 @@
 #define SLOW_NS (100 * NS_PER_MS)
 
 /* ---- opening, closing ---- */
-
-static void say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (cause == NULL)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-}
 
 static unsigned shards_for(uint64_t budget)
 {
@@ -43,11 +30,12 @@ static unsigned shards_for(uint64_t budget)
 
 static uint64_t shard_share(const struct ocache *c, uint64_t budget)
 {
-	return budget / c->shards - OCACHE_BYTES / c->shards;
+	return budget / c->shards - c->own_bytes / c->shards;
 }
 
 static void cache_free(struct ocache *c)
 {
+	report_close(&c->report);
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	for (unsigned i = 0; i < c->tiers; i++)
@@ -59,6 +47,7 @@ static void cache_free(struct ocache *c)
 	AZ(pthread_mutex_destroy(&c->busy_lock));
 	AZ(pthread_mutex_destroy(&c->slow.lock));
 	free(c->slow.load);
+	curve_close(&c->curve);
 	lane_cache_close(c->number);
 	c->magic = 0;
 	free(c);
@@ -74,7 +63,7 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 	if (cfg->tiers_count == 0)
 		return 0;
 	if (cfg->tiers_count > OCACHE_TIERS_MAX) {
-		say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
+		cause_say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
 		return -EINVAL;
 	}
 	while (c->tiers < cfg->tiers_count && err == 0) {
@@ -82,7 +71,7 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 		c->tiers += err == 0;
 	}
 	if (why != NULL)
-		say(cause, "tier %u: %s", c->tiers, why);
+		cause_say(cause, "tier %u: %s", c->tiers, why);
 	free(why);
 	if (err == 0)
 		err = timers_open(&c->timers);
@@ -98,13 +87,13 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	int number, err = 0;
 
 	if (budget < OCACHE_BUDGET_MIN) {
-		say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
-		    OCACHE_BUDGET_MIN);
+		cause_say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
+			  OCACHE_BUDGET_MIN);
 		return -EINVAL;
 	}
 	number = lane_cache_open();
 	if (number < 0) {
-		say(cause, "%u caches are open already", LANE_CACHES);
+		cause_say(cause, "%u caches are open already", LANE_CACHES);
 		return number;
 	}
 	c = aligned_alloc(64, sizeof *c);
@@ -125,6 +114,12 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
 	atomic_init(&c->budget, budget);
 	c->shards = shards_for(budget);
+	if (cfg->curve_one_in != 0)
+		err = curve_open(cfg->curve_one_in, budget, &c->curve_below, &c->curve);
+	/* the log of slow loads, too, which is made when there is one */
+	c->own_bytes = sizeof *c + report_bytes() + curve_bytes(c->curve) +
+		       SLOW_LOADS * sizeof(struct ocache_slow) +
+		       cfg->tiers_count * sizeof(struct chain_latency);
 	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
 	if (c->shard == NULL) {
 		cache_free(c);
@@ -135,6 +130,8 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 		err = shard_open(&c->shard[i], c->seed, shard_share(c, budget));
 	if (err == 0)
 		err = chain_open(c, cfg, cause);
+	if (err == 0)
+		err = report_open(c, cfg, &c->report);
 	if (err == 0)
 		err = warm_open(c, cfg, &c->warm);
 	if (err != 0)
@@ -154,13 +151,13 @@ int ocache_open(const struct ocache_config *config, struct ocache **cache, char 
 	if (config == NULL)
 		config = &defaults;
 	if (config->struct_size != sizeof *config) {
-		say(cause, "struct_size of the configuration is %zu, not %zu", config->struct_size,
-		    sizeof *config);
+		cause_say(cause, "struct_size of the configuration is %zu, not %zu",
+			  config->struct_size, sizeof *config);
 		return -EINVAL;
 	}
 	err = cache_new(config, cache, cause);
 	if (err == -ENOMEM)
-		say(cause, "there is not enough memory for a cache");
+		cause_say(cause, "there is not enough memory for a cache");
 	return err;
 }
 
@@ -185,6 +182,7 @@ int ocache_close(struct ocache **cache)
 	warm_stop(c->warm);
 	ocache__loads_end(c);
 	warm_close(&c->warm); /* [WM-2] */
+	report_stop(c->report);
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	lane_fence();
@@ -320,6 +318,14 @@ static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id i
 	return count_access(io, hint);
 }
 
+static __attribute__((noinline)) int get_followed(struct ocache *c, struct seg_id id,
+						  const struct ocache_hint *hint,
+						  struct iostats *io, struct ocache_ref *ref)
+{
+	curve_access(c->curve, ocache__place(table_hash(c->seed, id)));
+	return get_other(c, id, hint, io, ref);
+}
+
 /* Other functions are called at its end only, so that it has no registers to save. */
 int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hint,
 	       struct iostats *io, struct ocache_ref *ref)
@@ -330,6 +336,8 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	struct entry *e;
 
 	DIAG(c->magic == OCACHE_MAGIC);
+	if (ocache__followed(c, hash))
+		return get_followed(c, id, hint, io, ref);
 	if (unlikely(ln == NULL))
 		return get_other(c, id, hint, io, ref);
 	pin = lane_pin_first(ln);
@@ -370,6 +378,8 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 		atomic_store_explicit(pin, e, memory_order_release);
 		*ref = ocache__ref_entry(e, pin);
 	}
+	if (there == NULL && ocache__followed(c, hash))
+		curve_add(c->curve, ocache__place(hash), size);
 	pthread_mutex_unlock(&s->lock);
 	shard_bury(s, dead);
 	if (there != NULL) {
@@ -401,6 +411,8 @@ bool ocache_forget(struct ocache *c, struct seg_id id)
 	e = table_find(&s->table, hash, id);
 	if (e != NULL)
 		shard_forget(s, e, &dead);
+	if (ocache__followed(c, hash))
+		curve_forget(c->curve, ocache__place(hash));
 	pthread_mutex_unlock(&s->lock);
 	shard_bury(s, dead);
 	return e != NULL;
@@ -444,7 +456,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.warmed = atomic_load_explicit(&c->warmed, memory_order_relaxed);
 	st.saves = atomic_load_explicit(&c->saves, memory_order_relaxed);
 	st.saves_failed = atomic_load_explicit(&c->saves_failed, memory_order_relaxed);
-	st.overhead = OCACHE_BYTES;
+	st.overhead = c->own_bytes;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
 		struct entry *dead = NULL;
@@ -472,6 +484,19 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
 }
 
+int ocache_curve(struct ocache *c, bool restart, struct ocache_curve *curve)
+{
+	uint64_t accesses;
+
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (c->curve == NULL)
+		return -ENOENT;
+	accesses = lane_hits(c->number) - c->hits_before +
+		   atomic_load_explicit(&c->misses, memory_order_relaxed);
+	curve_read(c->curve, accesses, restart, curve);
+	return 0;
+}
+
 int ocache_tier_stats(struct ocache *c, unsigned tier, struct ocache_tier_stats *stats,
 		      size_t struct_size)
 {
@@ -483,6 +508,28 @@ int ocache_tier_stats(struct ocache *c, unsigned tier, struct ocache_tier_stats 
 	chain_stats(&c->tier[tier], &st);
 	memcpy(stats, &st, struct_size < sizeof st ? struct_size : sizeof st);
 	return 0;
+}
+
+int ocache_tier_latency(struct ocache *c, unsigned tier, bool writes, struct ocache_latency *out)
+{
+	MAGIC_OK(c, OCACHE_MAGIC);
+	if (tier >= c->tiers)
+		return -ENOENT;
+	chain_histogram(&c->tier[tier], writes, out);
+	return 0;
+}
+
+uint64_t ocache_latency_quantile(const struct ocache_latency *l, double part)
+{
+	double want = part * (double)l->count;
+	uint64_t seen = 0;
+
+	for (unsigned i = 0; i < l->n; i++) {
+		seen += l->bucket[i].count;
+		if ((double)seen >= want)
+			return l->bucket[i].ns < l->max_ns ? l->bucket[i].ns : l->max_ns;
+	}
+	return l->max_ns;
 }
 
 static void protect(void *read_only, void *base, size_t bytes)

@@ -8,10 +8,12 @@
 
 #include "base/assert.h"
 #include "ocache/chain.h"
+#include "ocache/curve.h"
 #include "ocache/iostats.h"
 #include "ocache/lane.h"
 #include "ocache/ocache.h"
 #include "ocache/pool.h"
+#include "ocache/report.h"
 #include "ocache/shard.h"
 #include "ocache/slow.h"
 #include "ocache/timer.h"
@@ -28,9 +30,11 @@ struct ocache {
 	uint64_t seed[2];
 	struct shard *shard;
 	const struct ocache_decoder *decoder;
-	uint64_t hits_before; /* of an earlier cache with this number */
+	uint64_t hits_before;         /* of an earlier cache with this number */
+	_Atomic uint64_t curve_below; /* [CV-1]; 0: there is no curve */
 	uint32_t tiers;
 	uint32_t fills_max;
+	uint64_t own_bytes; /* of the budget: what is not the shards' */
 	bool compress;
 	struct chain_tier tier[OCACHE_TIERS_MAX];
 	struct timers *timers; /* with pool: if there are tiers */
@@ -44,14 +48,14 @@ struct ocache {
 	_Atomic uint64_t fills_due, fills, fills_failed, fills_dropped, repairs;
 	_Atomic uint64_t warmed, saves, saves_failed;
 	struct warm *warm; /* NULL: none */
+	struct report_loads loads;
+	struct report *report;
+	struct curve *curve;
 	struct slow_log slow;
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */
 };
-
-/* Of the budget, whatever is in it: this struct, and the log of slow loads, which is made when there is one. */
-#define OCACHE_BYTES (sizeof(struct ocache) + SLOW_LOADS * sizeof(struct ocache_slow))
 
 /* A hit that did not go through ocache_get(). */
 static inline void ocache__count_hit(const struct ocache *c)
@@ -69,6 +73,19 @@ static inline void ocache__count_hit(const struct ocache *c)
 static inline struct shard *ocache__shard(const struct ocache *c, uint64_t hash)
 {
 	return &c->shard[hash >> 60 & (c->shards - 1)];
+}
+
+/* [CV-1] */
+static inline uint64_t ocache__place(uint64_t hash)
+{
+	return hash << 4;
+}
+
+/* Is the curve to be told of what has this hash? */
+static inline bool ocache__followed(const struct ocache *c, uint64_t hash)
+{
+	return unlikely(ocache__place(hash) <
+			atomic_load_explicit(&c->curve_below, memory_order_relaxed));
 }
 
 /* An object outside of the table, with a count of references: what the budget has no room for. */

@@ -17,6 +17,27 @@
 #define FILLS       64u
 #define FILL_BURST  ((int64_t)(NS_PER_S / 10)) /* they may be ahead of their even steps by so much */
 
+_Static_assert(OCACHE_LATENCY_BUCKETS == HIST_BUCKETS, "all of a histogram");
+
+static enum chain_kind kind_of(const char *key, bool record)
+{
+	static const struct {
+		const char *key;
+		enum chain_kind kind;
+	} known[] = {
+	    {"valcache", CHAIN_VALCACHE},   {"valcache-direct", CHAIN_VALCACHE},
+	    {"memcached", CHAIN_MEMCACHED}, {"s3", CHAIN_STORAGE},
+	    {"ddb", CHAIN_STORAGE},         {"sql", CHAIN_STORAGE},
+	    {"cass", CHAIN_STORAGE},        {"cass2", CHAIN_STORAGE},
+	    {"dev", CHAIN_STORAGE},
+	};
+
+	for (unsigned i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (strcmp(known[i].key, key) == 0)
+			return known[i].kind;
+	return record ? CHAIN_STORAGE : CHAIN_OTHER;
+}
+
 int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **cause)
 {
 	const struct tier_ops *ops = cfg->tier != NULL ? cfg->tier->ops : NULL;
@@ -35,8 +56,8 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 		*cause = strdup(bad);
 		return -EINVAL;
 	}
-	t->read_ns = calloc(1, sizeof *t->read_ns);
-	if (t->read_ns == NULL)
+	t->latency = calloc(1, sizeof *t->latency);
+	if (t->latency == NULL)
 		return -ENOMEM;
 	AZ(pthread_mutex_init(&t->lock, NULL));
 	t->tier = cfg->tier;
@@ -49,15 +70,16 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 	t->fill_gap_ns = cfg->fills_per_s != 0 ? NS_PER_S / cfg->fills_per_s : 0;
 	t->fill = ops->write != NULL && !cfg->no_fill;
 	t->record = (ops->caps & TIER_RECORD) != 0;
+	t->kind = kind_of(key, t->record);
 	memcpy(t->stats.key, key, strlen(key) + 1);
 	return 0;
 }
 
 void chain_tier_close(struct chain_tier *t)
 {
-	if (t->read_ns == NULL)
+	if (t->latency == NULL)
 		return;
-	free(t->read_ns);
+	free(t->latency);
 	AZ(pthread_mutex_destroy(&t->lock));
 	memset(t, 0, sizeof *t);
 }
@@ -92,7 +114,6 @@ static void failed(struct chain_tier *t)
 {
 	uint64_t times;
 
-	t->stats.failures++;
 	t->failed_in_a_row++;
 	if (t->open_until_ns != 0 ? !t->trying : t->failed_in_a_row < t->breaker)
 		return; /* not enough; or one that was out already when it opened */
@@ -102,17 +123,26 @@ static void failed(struct chain_tier *t)
 	t->trying = false;
 }
 
+static void read_took(struct chain_tier *t, uint64_t ns)
+{
+	t->stats.read_ns += ns;
+	hist_add(&t->latency->read, ns);
+	meter_add(&t->meters.get_ns, ns);
+}
+
 void chain_answer(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.in_flight--;
-	t->stats.read_ns += ns;
-	hist_add(t->read_ns, ns);
+	read_took(t, ns);
 	if (status == 0) {
 		t->stats.hits++;
 		t->stats.bytes += bytes;
+		meter_add(&t->meters.get_bytes, bytes);
 	} else if (status == -ENOENT) {
 		t->stats.misses++;
+	} else {
+		t->stats.failures++;
 	}
 	/*
 	 * a damaged value does not make a bad tier, and a read that we gave up tells nothing of it
@@ -130,8 +160,8 @@ void chain_timeout(struct chain_tier *t, uint64_t ns)
 {
 	pthread_mutex_lock(&t->lock);
 	t->stats.timeouts++;
-	t->stats.read_ns += ns;
-	hist_add(t->read_ns, ns);
+	t->stats.failures++;
+	read_took(t, ns);
 	failed(t);
 	pthread_mutex_unlock(&t->lock);
 }
@@ -158,13 +188,56 @@ void chain_damaged(struct chain_tier *t)
 	pthread_mutex_unlock(&t->lock);
 }
 
-void chain_written(struct chain_tier *t, int status)
+void chain_backs_off(struct chain_tier *t, uint64_t ns)
 {
 	pthread_mutex_lock(&t->lock);
-	if (status == 0)
+	t->stats.retries++;
+	meter_add(&t->meters.backoff_ns, ns);
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes)
+{
+	pthread_mutex_lock(&t->lock);
+	t->stats.write_ns += ns;
+	hist_add(&t->latency->write, ns);
+	if (status == 0) {
 		t->stats.writes++;
-	else
+		t->stats.bytes_written += bytes;
+		meter_add(&t->meters.put_ns, ns);
+		meter_add(&t->meters.put_bytes, bytes);
+	} else {
 		t->stats.writes_failed++;
+		meter_add(&t->meters.put_failed_ns, ns);
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_histogram(struct chain_tier *t, bool writes, struct ocache_latency *out)
+{
+	const struct hist *h = writes ? &t->latency->write : &t->latency->read;
+
+	memset(out, 0, sizeof *out);
+	pthread_mutex_lock(&t->lock);
+	out->count = atomic_load_explicit(&h->count, memory_order_relaxed);
+	out->sum_ns = atomic_load_explicit(&h->sum, memory_order_relaxed);
+	out->max_ns = atomic_load_explicit(&h->max, memory_order_relaxed);
+	for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+		uint64_t n = atomic_load_explicit(&h->bucket[i], memory_order_relaxed);
+
+		if (n == 0)
+			continue;
+		out->bucket[out->n].ns = hist_top(i);
+		out->bucket[out->n++].count = n;
+	}
+	pthread_mutex_unlock(&t->lock);
+}
+
+void chain_take(struct chain_tier *t, struct chain_meters *meters)
+{
+	pthread_mutex_lock(&t->lock);
+	*meters = t->meters;
+	memset(&t->meters, 0, sizeof t->meters);
 	pthread_mutex_unlock(&t->lock);
 }
 
@@ -203,8 +276,11 @@ void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats)
 	pthread_mutex_lock(&t->lock);
 	*stats = t->stats;
 	stats->breaker_open = t->open_until_ns != 0;
-	stats->read_ns_p50 = hist_quantile(t->read_ns, 0.5);
-	stats->read_ns_p99 = hist_quantile(t->read_ns, 0.99);
-	stats->read_ns_max = atomic_load_explicit(&t->read_ns->max, memory_order_relaxed);
+	stats->read_ns_p50 = hist_quantile(&t->latency->read, 0.5);
+	stats->read_ns_p99 = hist_quantile(&t->latency->read, 0.99);
+	stats->read_ns_max = atomic_load_explicit(&t->latency->read.max, memory_order_relaxed);
+	stats->write_ns_p50 = hist_quantile(&t->latency->write, 0.5);
+	stats->write_ns_p99 = hist_quantile(&t->latency->write, 0.99);
+	stats->write_ns_max = atomic_load_explicit(&t->latency->write.max, memory_order_relaxed);
 	pthread_mutex_unlock(&t->lock);
 }

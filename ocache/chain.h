@@ -24,7 +24,20 @@
 #include <pthread.h>
 
 #include "base/hist.h"
+#include "ocache/meter.h"
 #include "ocache/ocache.h"
+
+/* Which metrics a tier feeds, by its key; see metrics.h. */
+enum chain_kind { CHAIN_OTHER, CHAIN_VALCACHE, CHAIN_MEMCACHED, CHAIN_STORAGE, CHAIN_KINDS };
+
+/* Since they were taken last. */
+struct chain_meters {
+	struct meter get_ns, get_bytes, put_ns, put_failed_ns, put_bytes, backoff_ns;
+};
+
+struct chain_latency {
+	struct hist read, write;
+};
 
 struct chain_tier {
 	struct tier *tier;
@@ -34,10 +47,12 @@ struct chain_tier {
 	bool fill, record;
 	uint32_t fills_max;
 	uint64_t fill_gap_ns; /* from one to the next on the average; 0: none */
+	enum chain_kind kind;
 	pthread_mutex_t lock;
 	/* under lock: */
 	struct ocache_tier_stats stats; /* but for what is worked out when it is asked */
-	struct hist *read_ns;
+	struct chain_latency *latency;
+	struct chain_meters meters;
 	uint32_t failed_in_a_row;
 	uint32_t opened;       /* times since it last worked */
 	int64_t open_until_ns; /* 0: closed */
@@ -60,13 +75,19 @@ void chain_timeout(struct chain_tier *t, uint64_t ns);
 void chain_gave_up(struct chain_tier *t);
 void chain_late(struct chain_tier *t);
 void chain_damaged(struct chain_tier *t);
-void chain_written(struct chain_tier *t, int status);
 /*
  * May a segment be written to it in the background now? Counted either way; each yes is followed by one
  * chain_fill_end().
  */
 bool chain_fill_begin(struct chain_tier *t, int64_t now_ns);
 void chain_fill_end(struct chain_tier *t);
+/* A read that failed will be tried again, after ns. */
+void chain_backs_off(struct chain_tier *t, uint64_t ns);
+/* A write has ended: with this status, after ns, of bytes. */
+void chain_written(struct chain_tier *t, int status, uint64_t ns, uint64_t bytes);
 void chain_stats(struct chain_tier *t, struct ocache_tier_stats *stats);
+void chain_histogram(struct chain_tier *t, bool writes, struct ocache_latency *out);
+/* The meters, which are zero then. */
+void chain_take(struct chain_tier *t, struct chain_meters *meters);
 
 #endif

@@ -74,14 +74,17 @@ static bool put_number(struct data *map, const char *keyword, const char *number
 	return v != NULL && data_text(v, DATA_NUMBER, number, strlen(number));
 }
 
-bool data_put_count(struct data *map, const char *keyword, uint64_t n)
+bool data_put_whole(struct data *map, const char *keyword, uint64_t n)
 {
 	char number[24];
 
-	if (n == 0)
-		return true;
 	snprintf(number, sizeof number, "%" PRIu64, n);
 	return put_number(map, keyword, number);
+}
+
+bool data_put_count(struct data *map, const char *keyword, uint64_t n)
+{
+	return n == 0 || data_put_whole(map, keyword, n);
 }
 
 bool data_put_ms(struct data *map, const char *keyword, uint64_t ns, bool always)

@@ -45,6 +45,7 @@ bool data_text(struct data *d, enum data_kind kind, const char *text, size_t len
 /* A value under a new keyword of a map: nil, to be filled; NULL: no memory. */
 struct data *data_put(struct data *map, const char *keyword);
 bool data_put_keyword(struct data *map, const char *keyword, const char *name);
+bool data_put_whole(struct data *map, const char *keyword, uint64_t n);
 bool data_put_count(struct data *map, const char *keyword, uint64_t n); /* nothing if 0 */
 /* Milliseconds with two decimals at most; nothing if it rounds to zero, unless always. */
 bool data_put_ms(struct data *map, const char *keyword, uint64_t ns, bool always);

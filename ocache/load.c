@@ -239,6 +239,7 @@ static void load_end(struct load *ld, int status, struct entry *e, struct box *b
 	ld->pausing = false;
 	disarm(ld);
 	slow_note(ld->cache, ld->id, &ld->trail, iostats__name(ld->io), status);
+	report_load(ld->cache, &ld->trail);
 	*load_place(s, ld->hash, ld->id) = ld->chain;
 	s->loads_now--;
 	s->loads_failed += status != 0;
@@ -403,6 +404,7 @@ static bool load_failed(struct load *ld, struct chain_tier *t, int status, uint6
 	if (status != -EBADMSG && ld->tries < t->tries && due < ld->tier_until_ns &&
 	    !ld->shard->closing && arm(ld, due)) {
 		ld->pausing = true;
+		chain_backs_off(t, (uint64_t)due - now);
 		return false;
 	}
 	ld->failure = status;
@@ -577,6 +579,8 @@ static void load_publish(struct load *ld, void *object, size_t size)
 		ours = false; /* ocache_add() was quicker */
 	else
 		e = shard_insert(s, ld->id, decoder, object, size, &dead);
+	if (ours && ocache__followed(ld->cache, ld->hash))
+		curve_add(ld->cache->curve, ocache__place(ld->hash), size);
 	if (e == NULL)
 		box = ocache__box(ld->cache, decoder, object, size);
 	load_end(ld, e == NULL && box == NULL ? -ENOMEM : 0, e, box);
@@ -626,6 +630,7 @@ static void load_decode(struct load *ld)
 	}
 	drop_damaged(ld, ld->from);
 	pthread_mutex_lock(&ld->shard->lock);
+	ld->trail.tier[ld->from].status = -EBADMSG;
 	seg_buf_drop(ld->bytes);
 	ld->bytes = NULL;
 	ld->fill |= 1u << ld->from;
@@ -802,6 +807,8 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 		}
 	}
 	/* who only prefetches is charged for what he has loaded */
+	if ((asked || began) && ocache__followed(c, hash))
+		curve_access(c->curve, ocache__place(hash));
 	if (asked || began)
 		iostats_access(io, (enum iostats_sort)want->hint.sort, want->hint.is_dir, !hit);
 	if (w != NULL && ld == NULL) {

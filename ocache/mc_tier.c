@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The tier over memcached servers: who has a key, and the connection to ask; see memcached.h. */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include <sys/un.h>
 
 #include "base/assert.h"
+#include "base/cause.h"
 #include "base/clock.h"
 #include "ocache/ketama.h"
 #include "ocache/mc_conn.h"
@@ -97,19 +97,6 @@ static const struct tier_ops mc_ops = {
 
 /* ---- opening ----------------------------------------------------------------------- */
 
-static void say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void say(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (cause == NULL)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-}
-
 /* "host", "host:port", "[v6]", "[v6]:port", "/path". False: none of these. */
 static bool name_read(const char *text, char host[HOST_MAX], unsigned *port)
 {
@@ -165,15 +152,16 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 		};
 
 		if (!name_read(cfg->servers[i], host[i], &cc.port)) {
-			say(cause,
+			cause_say(
+			    cause,
 			    "memcached: \"%s\" is none of host, host:port, [ipv6]:port, /socket",
 			    cfg->servers[i]);
 			err = -EINVAL;
 			break;
 		}
 		if (cc.port == 0 && strlen(host[i]) >= sizeof(struct sockaddr_un){0}.sun_path) {
-			say(cause, "memcached: \"%s\": a socket's path has at most %zu bytes",
-			    cfg->servers[i], sizeof(struct sockaddr_un){0}.sun_path - 1);
+			cause_say(cause, "memcached: \"%s\": a socket's path has at most %zu bytes",
+				  cfg->servers[i], sizeof(struct sockaddr_un){0}.sun_path - 1);
 			err = -ENAMETOOLONG;
 			break;
 		}
@@ -185,7 +173,8 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 		};
 		if (!ketama_name(cfg->ring, &server[i], name) || server[i].weight == 0 ||
 		    server[i].weight > KETAMA_WEIGHT_MAX) {
-			say(cause,
+			cause_say(
+			    cause,
 			    "memcached: %s: its weight is not 1 to %u, or its name on the ring is too long or unknown",
 			    cfg->servers[i], KETAMA_WEIGHT_MAX);
 			err = -EINVAL;
@@ -193,7 +182,7 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 		}
 		err = mc_conn_open(&cc, &m->conn[i]);
 		if (err != 0)
-			say(cause, "memcached: %s: %s", cfg->servers[i], strerror(-err));
+			cause_say(cause, "memcached: %s: %s", cfg->servers[i], strerror(-err));
 	}
 	if (err == 0 &&
 	    (m->ring = ketama_new(cfg->ring, cfg->weights != NULL, server, m->n)) == NULL)
@@ -214,7 +203,8 @@ int tier_memcached_open(const struct tier_memcached_config *cfg, struct tier **t
 	if (cfg->struct_size != sizeof *cfg || cfg->servers_count == 0 || cfg->servers == NULL ||
 	    cfg->servers_count > TIER_MEMCACHED_SERVERS_MAX || !tier_key_ok(key) ||
 	    (unsigned)cfg->ring > TIER_MEMCACHED_SPYMEMCACHED_LIB || cfg->value_max > UINT32_MAX) {
-		say(cause,
+		cause_say(
+		    cause,
 		    "memcached: struct_size, servers, key, ring or value_max are not what memcached.h says");
 		return -EINVAL;
 	}

@@ -38,6 +38,7 @@
 #include <stdint.h>
 
 #include "iostats.h"
+#include "metrics.h"
 #include "tier.h"
 
 #ifdef __cplusplus
@@ -121,6 +122,15 @@ struct ocache_config {
 	uint64_t keys_save_ns;
 	unsigned warm_loads; /* as ocache_warm.loads */
 	uint64_t slow_ns;    /* loads that take longer are in ocache_slow_loads(); 0: 100 ms */
+	/* metrics.h: called with metrics_user every so often, and at close; NULL: by nobody */
+	ocache_metrics_fn *metrics;
+	void *metrics_user;
+	uint64_t metrics_every_ns; /* 0: a minute */
+	/*
+	 * metrics.h: the miss-ratio curve follows one object in so many, 128 for instance. 0: there is
+	 * no curve. An access of an object that is followed takes a lock and a third of a microsecond.
+	 */
+	uint32_t curve_one_in;
 };
 
 #define OCACHE_TIERS_MAX 8u
@@ -316,7 +326,7 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(reads, "reads it was asked for, tries counted once each")                                \
 	X(hits, "reads it had the segment for")                                                    \
 	X(misses, "reads it had none for")                                                         \
-	X(failures, "reads that failed, time-outs among them")                                     \
+	X(failures, "reads that ended otherwise, time-outs among them")                            \
 	X(timeouts, "reads that were not waited for any longer")                                   \
 	X(late, "of these, those that it has given back since")                                    \
 	X(skipped, "loads that passed it by because its breaker was open")                         \
@@ -330,6 +340,12 @@ void ocache_stats(struct ocache *cache, struct ocache_stats *stats, size_t struc
 	X(read_ns_p50, "median of these times, at most 1/16 too high")                             \
 	X(read_ns_p99, "99 % of them are below this; the same error")                              \
 	X(read_ns_max, "the longest")                                                              \
+	X(bytes_written, "bytes written")                                                          \
+	X(write_ns, "time of all writes, those that failed among them")                            \
+	X(write_ns_p50, "median of these times; the same error")                                   \
+	X(write_ns_p99, "99 % of them are below this; the same error")                             \
+	X(write_ns_max, "the longest")                                                             \
+	X(retries, "pauses after a read that failed, before it was tried again")                   \
 	X(fills, "writes to it in the background, of what it lacked or had damaged")               \
 	X(fills_dropped, "of these, left out: over a cap, or its breaker was open")                \
 	X(fills_now, "now: those that it has, or that are due")
@@ -340,9 +356,31 @@ struct ocache_tier_stats {
 	OCACHE_TIER_STATS(X)
 #undef X
 };
-/* Of the tier with this place in the chain, from 0. 0, or -ENOENT: there is none. */
+/*
+ * Of the tier with this place in the chain, from 0. 0, or -ENOENT: there is none. When no read is in
+ * flight, reads = hits + misses + failures, and the times are of all of them.
+ */
 int ocache_tier_stats(struct ocache *cache, unsigned tier, struct ocache_tier_stats *stats,
 		      size_t struct_size);
+
+/*
+ * All of a tier's times, for who wants other percentiles, or adds up processes: how many reads (or
+ * writes) took at most so long, and longer than the bucket before. Buckets are a sixteenth of their
+ * values wide or less, so a time is at most 1/16 less than its bucket says; below 16 ns it is exact.
+ */
+#define OCACHE_LATENCY_BUCKETS 976u
+struct ocache_latency {
+	uint64_t count, sum_ns, max_ns; /* since the cache was opened */
+	unsigned n;
+	struct {
+		uint64_t ns, count;       /* neither is 0 but the first ns */
+	} bucket[OCACHE_LATENCY_BUCKETS]; /* n of them, by ns */
+};
+/* 0, or -ENOENT: there is no such tier. Any thread; 16 KB are written. */
+int ocache_tier_latency(struct ocache *cache, unsigned tier, bool writes,
+			struct ocache_latency *latency);
+/* So much of them, 0 < part <= 1, took at most this, or up to 1/16 less. 0: there are none. */
+uint64_t ocache_latency_quantile(const struct ocache_latency *latency, double part);
 
 /* A load that took long, and where its time went. What is not in the sum was waiting. */
 struct ocache_slow {

@@ -2,6 +2,7 @@
 /* Objects, their budget, how they leave; see shard.h. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "base/assert.h"
@@ -24,6 +25,12 @@
 #define CHUNK_MIN (64u << 10)
 #define CHUNK_MAX (4u << 20)
 
+/*
+ * Pins that there is room for from the start: it is mostly when the budget is full that they are
+ * looked at, and then there is no room for the room.
+ */
+#define PINS_MIN 512u
+
 struct chunk {
 	struct chunk *next;
 	void *base;
@@ -36,6 +43,13 @@ int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
 
 	if (err != 0)
 		return err;
+	s->pins = malloc(PINS_MIN * sizeof *s->pins);
+	if (s->pins == NULL) {
+		table_close(&s->table);
+		memset(s, 0, sizeof *s);
+		return -ENOMEM;
+	}
+	s->pins_room = PINS_MIN;
 	s->seed[0] = seed[0];
 	s->seed[1] = seed[1];
 	s->budget = budget;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cause.h"
 #include "ocache/cache_int.h"
 #include "ocache/keys.h"
 #include "ocache/thread.h"
@@ -18,8 +19,7 @@
 
 static int fail(int err, char **cause, const char *path, const char *what)
 {
-	if (cause != NULL && asprintf(cause, "%s: %s", path, what) < 0)
-		*cause = NULL;
+	cause_say(cause, "%s: %s", path, what);
 	return err;
 }
 

@@ -25,6 +25,7 @@ struct write {
 	struct ocache *cache;
 	struct chain_tier *tier;
 	struct put *put; /* NULL: nobody waits, it is one of the fills */
+	uint64_t begun_ns;
 };
 
 static void put_drop(struct put *p)
@@ -57,7 +58,7 @@ static void write_done(struct seg_write *sw)
 	struct write *w = container_of(sw, struct write, write);
 	struct ocache *c = w->cache;
 
-	chain_written(w->tier, sw->status);
+	chain_written(w->tier, sw->status, clock_ns() - w->begun_ns, seg_buf_len(sw->bytes));
 	if (w->put != NULL) {
 		ocache__written(
 		    c, sw->id); /* also if it failed: that does not say that it is not there */
@@ -78,6 +79,7 @@ static void write_run(struct job *job)
 	struct write *w = container_of(job, struct write, job);
 	struct seg_write *one = &w->write;
 
+	w->begun_ns = clock_ns();
 	w->tier->tier->ops->write(w->tier->tier, &one, 1);
 }
 

@@ -170,7 +170,7 @@ $(BUILD)/valcached.service: systemd/valcached.service.in
 .PHONY: docs install
 docs: $(MAN1) $(MAN3) $(MAN8) $(BUILD)/ocache.pc $(BUILD)/efs.pc $(BUILD)/valcached.conf $(BUILD)/valcached.service
 
-OCACHE_H := ocache/ocache.h ocache/tier.h ocache/iostats.h ocache/memcached.h
+OCACHE_H := ocache/ocache.h ocache/tier.h ocache/iostats.h ocache/memcached.h ocache/metrics.h
 
 install: programs libocache libefs docs
 	install -d $(bindir) $(libdir)/pkgconfig $(incdir)/ocache $(incdir)/efs $(mandir)/man1 $(mandir)/man3 $(mandir)/man8 $(unitdir) $(sysusers) $(confdir)

@@ -15,6 +15,8 @@ struct options {
 	struct trace_spec spec;
 	const char *trace, *json, *write;
 	struct table_spec table;
+	const char *draw;
+	uint32_t curve; /* 0: no */
 	bool suite;
 };
 
@@ -40,6 +42,9 @@ static const char help[] =
     "                     s3fifo, sieve, tinylfu, min (all)\n"
     "  --skip F           requests before this part of the trace are not counted (0.3333)\n"
     "  --json FILE        write the results; -: to standard output\n"
+    "  --curve N          instead: libocache's miss-ratio curve, which follows one object in N, beside\n"
+    "                     that of exact LRU, over the whole trace\n"
+    "  --draw FILE.svg    with --curve: both, for each trace\n"
     "  --write FILE       write the trace instead, as --trace reads it; with --suite a folder, and a\n"
     "                     file NAME.csv for each (spaces and commas in NAME become -)\n"
     "\n"
@@ -99,15 +104,28 @@ static void parse(int argc, char **argv, struct options *o)
 		SKIP,
 		JSON,
 		WRITE,
+		CURVE,
+		DRAW,
 		SUITE,
 		HELP
 	};
-	static const struct option longs[] = {
-	    {"trace", 1, NULL, TRACE}, {"make", 1, NULL, MAKE},         {"alpha", 1, NULL, ALPHA},
-	    {"keys", 1, NULL, KEYS},   {"requests", 1, NULL, REQUESTS}, {"value", 1, NULL, VALUE},
-	    {"seed", 1, NULL, SEED},   {"share", 1, NULL, SHARE},       {"policy", 1, NULL, POLICY},
-	    {"skip", 1, NULL, SKIP},   {"json", 1, NULL, JSON},         {"write", 1, NULL, WRITE},
-	    {"suite", 0, NULL, SUITE}, {"help", 0, NULL, HELP},         {NULL, 0, NULL, 0}};
+	static const struct option longs[] = {{"trace", 1, NULL, TRACE},
+					      {"make", 1, NULL, MAKE},
+					      {"alpha", 1, NULL, ALPHA},
+					      {"keys", 1, NULL, KEYS},
+					      {"requests", 1, NULL, REQUESTS},
+					      {"value", 1, NULL, VALUE},
+					      {"seed", 1, NULL, SEED},
+					      {"share", 1, NULL, SHARE},
+					      {"policy", 1, NULL, POLICY},
+					      {"skip", 1, NULL, SKIP},
+					      {"json", 1, NULL, JSON},
+					      {"write", 1, NULL, WRITE},
+					      {"curve", 1, NULL, CURVE},
+					      {"draw", 1, NULL, DRAW},
+					      {"suite", 0, NULL, SUITE},
+					      {"help", 0, NULL, HELP},
+					      {NULL, 0, NULL, 0}};
 	uint64_t n;
 	int c, at = 0;
 
@@ -153,6 +171,12 @@ static void parse(int argc, char **argv, struct options *o)
 		case WRITE:
 			o->write = optarg;
 			break;
+		case CURVE:
+			o->curve = (uint32_t)number_arg(name, optarg, 1, UINT32_MAX);
+			break;
+		case DRAW:
+			o->draw = optarg;
+			break;
 		case SUITE:
 			o->suite = true;
 			break;
@@ -167,6 +191,10 @@ static void parse(int argc, char **argv, struct options *o)
 	}
 	if (optind < argc) {
 		fprintf(stderr, "policies: %s is not a flag; --help lists them\n", argv[optind]);
+		exit(2);
+	}
+	if (o->draw != NULL && o->curve == 0) {
+		fprintf(stderr, "policies: --draw needs --curve; --help lists the flags\n");
 		exit(2);
 	}
 	if (o->suite ? o->spec.kind != NULL : (o->trace == NULL) == (o->spec.kind == NULL)) {
@@ -215,7 +243,9 @@ static int run_trace(const struct options *o, const char *file, const struct tra
 	}
 	if (name != NULL)
 		snprintf(t.name, sizeof(t.name), "%s", name);
-	status = o->write != NULL ? write_trace(o, &t) : table_trace(&o->table, &t, out);
+	status = o->write != NULL ? write_trace(o, &t)
+		 : o->curve != 0  ? curve_trace(&t, o->curve)
+				  : table_trace(&o->table, &t, out);
 	trace_free(&t);
 	return status;
 }
@@ -269,7 +299,9 @@ int main(int argc, char **argv)
 
 	parse(argc, argv, &o);
 	status = o.suite ? run_suite(&o, &table) : run_trace(&o, o.trace, &o.spec, NULL, &table);
-	if (status == 0 && o.write == NULL) {
+	if (status == 0 && o.draw != NULL)
+		return curve_draw(o.draw) ? 0 : 1;
+	if (status == 0 && o.write == NULL && o.curve == 0) {
 		table_summary(&table);
 		if (o.json != NULL && !table_json(&table, o.json))
 			status = 1;

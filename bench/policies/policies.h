@@ -35,4 +35,9 @@ void table_summary(const struct table *table);
 /* False: it could not be written; a sentence has been printed. */
 bool table_json(const struct table *table, const char *path);
 
+/* One line about a trace's curve; it is also kept for the drawing. An exit status. */
+int curve_trace(const struct trace *t, uint32_t one_in);
+/* An SVG of all lines. False: it could not be written; a sentence has been printed. */
+bool curve_draw(const char *file);
+
 #endif

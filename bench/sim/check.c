@@ -218,6 +218,18 @@ static unsigned differs(const char *what, unsigned round, uint64_t got, uint64_t
 	return 1;
 }
 
+/* LRU of one size by the distances that tell it for all. */
+static unsigned stack_differs(const struct trace *t, uint64_t budget, unsigned round)
+{
+	uint64_t *distance = stack_distances(t);
+	unsigned bad = distance == NULL ||
+		       differs("stack distances", round, stack_hits(distance, t->n, budget),
+			       brute_list(t, budget, true)) != 0;
+
+	free(distance);
+	return bad;
+}
+
 unsigned check_simulators(uint64_t seed)
 {
 	unsigned failed = 0, passed = 0;
@@ -252,6 +264,8 @@ unsigned check_simulators(uint64_t seed)
 		       differs("SIEVE", round, r.all.hits, brute_hand(&t, budget, true)) != 0;
 		bad += !sim_s3fifo(&t, budget, 0, &r) ||
 		       differs("S3-FIFO", round, r.all.hits, brute_s3fifo(&t, budget)) != 0;
+		if (equal)
+			bad += stack_differs(&t, budget, round);
 		if (equal)
 			bad += !sim_min(&t, budget, 0, &r) ||
 			       differs("MIN", round, r.all.hits,

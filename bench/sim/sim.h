@@ -61,6 +61,13 @@ sim_fn sim_min;
  */
 sim_fn sim_ocache, sim_ocache_net;
 
+/*
+ * LRU at every size at once: the least budget with which each request would have hit, sorted;
+ * UINT64_MAX for the first of each key. malloc'd; NULL: no memory. And how many of n hit with a budget.
+ */
+uint64_t *stack_distances(const struct trace *t);
+uint64_t stack_hits(const uint64_t *distance, uint64_t n, uint64_t bytes);
+
 /* Compares the simulators with brute force on small random traces. Prints, returns failures. */
 unsigned check_simulators(uint64_t seed);
 
