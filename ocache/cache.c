@@ -118,7 +118,7 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	c->slow.slow_ns = cfg->slow_ns != 0 ? cfg->slow_ns : SLOW_NS;
 	AZ(pthread_mutex_init(&c->busy_lock, NULL));
 	AZ(pthread_cond_init(&c->busy_none, NULL));
-	c->hits_before = lane_hits(c->number);
+	lane_counts(c->number, &c->hits_before, &c->misses_before);
 	c->decoder = cfg->decoder != NULL ? cfg->decoder : ocache_bytes_decoder();
 	/* random bytes that the kernel gives every process: keys cannot be chosen to collide */
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
@@ -244,45 +244,20 @@ void ocache_release(struct ocache_ref *ref)
 
 static inline void hit(struct ocache *c, struct lane *ln, struct entry *e)
 {
-	_Atomic uint64_t *hits = &ln->hits[c->number];
-
 	policy_touch(e);
-	atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
+	lane_step(&ln->count[c->number].hits);
 }
 
-/* The table alone, under the lock, and pinned. 1: it is there; -ENOENT. */
-static int look_locked(struct ocache *c, struct seg_id id, uint64_t hash, _Atomic(void *) *pin,
-		       struct ocache_ref *ref)
-{
-	struct shard *s = ocache__shard(c, hash);
-	struct entry *e;
-
-	pthread_mutex_lock(&s->lock);
-	e = table_find(&s->table, hash, id); /* [TB-4] */
-	if (e != NULL) {
-		atomic_store_explicit(pin, e, memory_order_release);
-		policy_touch(e);
-		*ref = ocache__ref_entry(e, pin);
-	}
-	pthread_mutex_unlock(&s->lock);
-	return e != NULL ? 1 : -ENOENT;
-}
-
+/* It is not in the table. */
 static int get_slow(struct ocache *c, struct seg_id id, uint64_t hash,
 		    const struct ocache_hint *hint, struct iostats *io, _Atomic(void *) *pin,
 		    struct ocache_ref *ref)
 {
-	int err;
+	int err = -ENOENT;
 
-	if (c->tiers == 0 || (hint != NULL && (hint->flags & OCACHE_CACHED_ONLY) != 0))
-		err = look_locked(c, id, hash, pin, ref);
-	else
+	if (c->tiers != 0 && (hint == NULL || (hint->flags & OCACHE_CACHED_ONLY) == 0))
 		err = ocache__load_wait(c, id, hash, hint, io, pin, ref);
-	if (err == 1)
-		ocache__count_hit(c);
-	else
-		atomic_fetch_add_explicit(&c->misses, 1, memory_order_relaxed);
+	ocache__count(c, err == 1);
 	iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
 		       hint != NULL && hint->is_dir, err != 1);
 	return err == 1 ? 0 : err;
@@ -430,8 +405,9 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	struct ocache_stats st = {0};
 
 	MAGIC_OK(c, OCACHE_MAGIC);
-	st.hits = lane_hits(c->number) - c->hits_before;
-	st.misses = atomic_load_explicit(&c->misses, memory_order_relaxed);
+	lane_counts(c->number, &st.hits, &st.misses);
+	st.hits -= c->hits_before;
+	st.misses -= c->misses_before;
 	st.uncached = atomic_load_explicit(&c->uncached, memory_order_relaxed);
 	st.fills = atomic_load_explicit(&c->fills, memory_order_relaxed);
 	st.fills_failed = atomic_load_explicit(&c->fills_failed, memory_order_relaxed);

@@ -170,14 +170,14 @@ int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***p
 	return (int64_t)n;
 }
 
-uint64_t lane_hits(unsigned cache)
+void lane_counts(unsigned cache, uint64_t *hits, uint64_t *misses)
 {
-	uint64_t sum = 0;
-
+	*hits = *misses = 0;
 	for (struct lane *ln = atomic_load_explicit(&lanes, memory_order_acquire); ln != NULL;
-	     ln = ln->next)
-		sum += atomic_load_explicit(&ln->hits[cache], memory_order_relaxed);
-	return sum;
+	     ln = ln->next) {
+		*hits += atomic_load_explicit(&ln->count[cache].hits, memory_order_relaxed);
+		*misses += atomic_load_explicit(&ln->count[cache].misses, memory_order_relaxed);
+	}
 }
 
 int lane_cache_open(void)

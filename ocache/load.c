@@ -675,7 +675,7 @@ int ocache__load_wait(struct ocache *c, struct seg_id id, uint64_t hash,
 	bool began = false;
 
 	pthread_mutex_lock(&s->lock);
-	e = table_find(&s->table, hash, id); /* [TB-4] */
+	e = table_find(&s->table, hash, id); /* it may have come meanwhile */
 	if (e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
 		policy_touch(e);
@@ -804,10 +804,8 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 		w = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (asked && hit)
-		ocache__count_hit(c);
-	else if (asked || began)
-		atomic_fetch_add_explicit(&c->misses, 1, memory_order_relaxed);
+	if (asked || began)
+		ocache__count(c, hit);
 	if (w != NULL) {
 		waiter_call(w);
 		waiter_drop(w);

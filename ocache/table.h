@@ -20,8 +20,8 @@
  *  [TB-3] A table that was outgrown is emptied after the new root is there, and stays mapped,
  *         without memory, until the end: who still reads it finds nothing, or finds his slot
  *         changed.
- *  [TB-4] A reader may miss what is there, while it is being moved. Who must know asks under the
- *         lock.
+ *  [TB-4] What is moved is counted after it stands in its new place and before it leaves the old
+ *         one. Who finds nothing, and that count unchanged, can say that it was not there.
  */
 #ifndef OCACHE_TABLE_H
 #define OCACHE_TABLE_H
@@ -80,6 +80,7 @@ struct table_old {
 struct table {
 	_Alignas(
 	    64) _Atomic uint64_t root; /* what hits read stands in a line that is hardly written */
+	_Atomic uint64_t moves;	    /* [TB-4] */
 	struct table_old *old;
 	_Alignas(64) uint64_t count; /* entries */
 };
@@ -176,8 +177,8 @@ static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t tag
 
 /*
  * Two ways to find the entry of an id without the lock, pinned by *pin; NULL, and *pin is NULL: it
- * is not found, though it may be there [TB-4]. The first looks where it mostly is and calls
- * nothing; the second everywhere.
+ * is not found. The first looks where it mostly is and calls nothing; the second everywhere: then it
+ * is not there.
  */
 static inline struct entry *table_get_first(const struct table *t, uint64_t hash, uint64_t hi,
 					    uint64_t lo, _Atomic(void *) *pin)
