@@ -324,7 +324,8 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 {
 	uint64_t hash = table_hash(c->seed, id);
 	struct shard *s = ocache__shard(c, hash);
-	struct entry *dead = NULL, *e, *there;
+	struct entry *e, *there;
+	struct grave g;
 	struct lane *ln = lane_mine();
 	_Atomic(void *) *pin = NULL;
 	struct box *b;
@@ -337,15 +338,16 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 		decoder->destroy(decoder->ctx, object);
 		return -ENOMEM;
 	}
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	there = table_find(&s->table, hash, id);
-	e = there != NULL ? there : shard_insert(s, id, decoder, object, size, &dead);
+	e = there != NULL ? there : shard_insert(s, id, decoder, object, size, &g);
 	if (e != NULL && ref != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
 		*ref = ocache__ref_entry(e, pin);
 	}
 	pthread_mutex_unlock(&s->lock);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	if (there != NULL) {
 		err = -EEXIST;
 	} else if (e == NULL && ref != NULL) {
@@ -368,15 +370,17 @@ bool ocache_forget(struct ocache *c, struct seg_id id)
 {
 	uint64_t hash = table_hash(c->seed, id);
 	struct shard *s = ocache__shard(c, hash);
-	struct entry *dead = NULL, *e;
+	struct entry *e;
+	struct grave g;
 
 	MAGIC_OK(c, OCACHE_MAGIC);
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, hash, id);
 	if (e != NULL)
-		shard_forget(s, e, &dead);
+		shard_forget(s, e, &g);
 	pthread_mutex_unlock(&s->lock);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	return e != NULL;
 }
 
@@ -388,12 +392,13 @@ int ocache_resize(struct ocache *c, uint64_t budget)
 	atomic_store_explicit(&c->budget, budget, memory_order_relaxed);
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
-		struct entry *dead = NULL;
+		struct grave g;
 
+		grave_open(&g);
 		pthread_mutex_lock(&s->lock);
-		shard_resize(s, shard_share(c, budget), &dead);
+		shard_resize(s, shard_share(c, budget), &g);
 		pthread_mutex_unlock(&s->lock);
-		shard_bury(s, dead);
+		shard_bury(s, &g);
 	}
 	return 0;
 }
@@ -422,10 +427,11 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.overhead = sizeof *c;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
-		struct entry *dead = NULL;
+		struct grave g;
 
+		grave_open(&g);
 		pthread_mutex_lock(&s->lock);
-		shard_sweep(s, &dead); /* what was released since the last miss is not "leaving" */
+		shard_sweep(s, &g); /* what was released since the last miss is not "leaving" */
 		st.added += s->added;
 		st.evicted += s->evicted;
 		st.forgotten += s->forgotten;
@@ -439,7 +445,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 		st.leaving += s->leaving_bytes;
 		st.overhead += shard_overhead(s);
 		pthread_mutex_unlock(&s->lock);
-		shard_bury(s, dead);
+		shard_bury(s, &g);
 	}
 	st.budget = atomic_load_explicit(&c->budget, memory_order_relaxed);
 	st.leaving += atomic_load_explicit(&c->boxes_bytes, memory_order_relaxed);

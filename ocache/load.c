@@ -537,21 +537,23 @@ static int decode(const struct load *ld, void **object, size_t *size)
 static void load_publish(struct load *ld, void *object, size_t size)
 {
 	const struct ocache_decoder *decoder = ld->decoder;
-	struct entry *dead = NULL, *e;
+	struct entry *e;
+	struct grave g;
 	struct shard *s = ld->shard;
 	struct box *box = NULL;
 	bool ours = true;
 
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, ld->hash, ld->id);
 	if (e != NULL)
 		ours = false; /* ocache_add() was quicker */
 	else
-		e = shard_insert(s, ld->id, decoder, object, size, &dead);
+		e = shard_insert(s, ld->id, decoder, object, size, &g);
 	if (e == NULL)
 		box = ocache__box(ld->cache, decoder, object, size);
 	load_end(ld, e == NULL && box == NULL ? -ENOMEM : 0, e, box);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	if (box != NULL)
 		ocache__box_drop(box);
 	else if (e == NULL || !ours)
