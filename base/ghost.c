@@ -158,11 +158,12 @@ static inline __m128i eight(__m128i low, __m128i high)
 	return _mm_packs_epi32(low, high);
 }
 
-static unsigned match(const _Atomic uint32_t *set, uint32_t tag)
+static inline unsigned match(const _Atomic uint32_t *set, uint32_t tag)
 {
 	__m128i want = _mm_set1_epi32((int)tag), bits = _mm_set1_epi32((int)~EPOCH_MASK);
 	__m128i m[4];
 
+#pragma GCC unroll 4
 	for (unsigned i = 0; i < 4; i++)
 		m[i] = _mm_cmpeq_epi32(_mm_and_si128(words(set, i), bits), want);
 	return (unsigned)_mm_movemask_epi8(_mm_packs_epi16(eight(m[0], m[1]), eight(m[2], m[3])));
@@ -183,6 +184,7 @@ static void oldest(const struct place *p, uint32_t epoch, unsigned old[2])
 {
 	__m128i now = _mm_set1_epi32((int)epoch), age[4], max;
 
+#pragma GCC unroll 4
 	for (unsigned i = 0; i < 4; i++)
 		age[i] = eight(ages(words(p->set[i / 2], i % 2 * 2), now),
 			       ages(words(p->set[i / 2], i % 2 * 2 + 1), now));
@@ -190,10 +192,10 @@ static void oldest(const struct place *p, uint32_t epoch, unsigned old[2])
 	max = _mm_max_epi16(max, _mm_shuffle_epi32(max, _MM_SHUFFLE(1, 0, 3, 2)));
 	max = _mm_max_epi16(max, _mm_shuffle_epi32(max, _MM_SHUFFLE(2, 3, 0, 1)));
 	max = _mm_max_epi16(max, _mm_or_si128(_mm_slli_epi32(max, 16), _mm_srli_epi32(max, 16)));
+#pragma GCC unroll 2
 	for (unsigned s = 0; s < 2; s++)
-		old[s] = (unsigned)_mm_movemask_epi8(
-		    _mm_packs_epi16(_mm_cmpeq_epi16(age[s * 2], max),
-				    _mm_cmpeq_epi16(age[s * 2 + 1], max)));
+		old[s] = (unsigned)_mm_movemask_epi8(_mm_packs_epi16(
+		    _mm_cmpeq_epi16(age[s * 2], max), _mm_cmpeq_epi16(age[s * 2 + 1], max)));
 }
 #else
 static unsigned match(const _Atomic uint32_t *set, uint32_t tag)

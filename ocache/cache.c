@@ -244,22 +244,23 @@ void ocache_release(struct ocache_ref *ref)
 
 static inline void hit(struct ocache *c, struct lane *ln, struct entry *e)
 {
-	policy_touch(e);
+	policy_touch(e, &ln->spare);
 	lane_step(&ln->count[c->number].hits);
 }
 
 /* It is not in the table. */
-static int get_slow(struct ocache *c, struct seg_id id, uint64_t hash,
-		    const struct ocache_hint *hint, struct iostats *io, _Atomic(void *) *pin,
-		    struct ocache_ref *ref)
+static __attribute__((noinline)) int get_absent(struct ocache *c, struct seg_id id, uint64_t hash,
+						const struct ocache_hint *hint, struct iostats *io,
+						_Atomic(void *) *pin, struct ocache_ref *ref)
 {
 	int err = -ENOENT;
 
 	if (c->tiers != 0 && (hint == NULL || (hint->flags & OCACHE_CACHED_ONLY) == 0))
 		err = ocache__load_wait(c, id, hash, hint, io, pin, ref);
 	ocache__count(c, err == 1);
-	iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
-		       hint != NULL && hint->is_dir, err != 1);
+	if (io != NULL)
+		iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
+			       hint != NULL && hint->is_dir, err != 1);
 	return err == 1 ? 0 : err;
 }
 
@@ -272,8 +273,8 @@ static __attribute__((noinline)) int count_access(struct iostats *io,
 }
 
 /*
- * A thread's first call, a pin that is taken, an entry that is not where it is looked for first, a
- * miss.
+ * A thread's first call, a pin that is taken, another entry with the same tag, one that leaves or is
+ * moved.
  */
 static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id id,
 					       const struct ocache_hint *hint, struct iostats *io,
@@ -288,7 +289,7 @@ static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id i
 		return -ENOMEM;
 	e = table_get(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
 	if (e == NULL)
-		return get_slow(c, id, hash, hint, io, pin, ref);
+		return get_absent(c, id, hash, hint, io, pin, ref);
 	hit(c, ln, e);
 	*ref = ocache__ref_entry(e, pin);
 	return count_access(io, hint);
@@ -302,6 +303,7 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	struct lane *ln = lane__mine;
 	_Atomic(void *) *pin;
 	struct entry *e;
+	bool absent;
 
 	DIAG(c->magic == OCACHE_MAGIC);
 	if (unlikely(ln == NULL))
@@ -309,9 +311,10 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	pin = lane_pin_first(ln);
 	if (unlikely(pin == NULL))
 		return get_other(c, id, hint, io, ref);
-	e = table_get_first(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
+	e = table_get_first(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin, &absent);
 	if (unlikely(e == NULL))
-		return get_other(c, id, hint, io, ref);
+		return absent ? get_absent(c, id, hash, hint, io, pin, ref)
+			      : get_other(c, id, hint, io, ref);
 	hit(c, ln, e);
 	*ref = ocache__ref_entry(e, pin);
 	return likely(io == NULL) ? 0 : count_access(io, hint);

@@ -51,6 +51,7 @@ struct lane {
 	/* the owner's: where it looks for a free pin first */
 	struct pins *chunk;
 	uint32_t at;
+	_Atomic uint8_t spare; /* policy_touch() */
 	/* the owner adds, others read; by the number of the cache */
 	_Alignas(64) struct lane_count {
 		_Atomic uint64_t hits, misses;

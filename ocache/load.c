@@ -207,7 +207,7 @@ static void waiter_answer(struct waiter *w, int status, struct entry *e, struct 
 	if (status == 0 && e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
 		if (w->joined) /* the access that loads it is not one that finds it */
-			policy_touch(e);
+			policy_use(e);
 		w->ref = ocache__ref_entry(e, pin);
 	} else if (status == 0) {
 		atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
@@ -680,7 +680,7 @@ int ocache__load_wait(struct ocache *c, struct seg_id id, uint64_t hash,
 	e = table_find(&s->table, hash, id); /* it may have come meanwhile */
 	if (e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
-		policy_touch(e);
+		policy_use(e);
 		*ref = ocache__ref_entry(e, pin);
 		pthread_mutex_unlock(&s->lock);
 		return 1;
@@ -766,7 +766,7 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 	e = table_find(&s->table, hash, want->id);
 	hit = e != NULL;
 	if (hit && w != NULL)
-		policy_touch(e);
+		policy_use(e);
 	if (!hit && !s->closing && !none) {
 		ld = *load_place(s, hash, want->id);
 		if (ld == NULL) {

@@ -60,10 +60,11 @@ static void fit_ghost(struct policy *p)
 		want = GHOST_MIN;
 	if (want > p->ghost_entries) {
 		ghost_close(&p->ghost);
-		p->ghost_entries = 0;
+		p->ghost_entries = p->ghost_bytes = 0;
 		if (ghost_open(want * 2, &p->ghost) != 0)
 			return;
 		p->ghost_entries = want * 2;
+		p->ghost_bytes = ghost_bytes(p->ghost);
 	}
 	if (p->ghost != NULL)
 		ghost_window(p->ghost, want);
@@ -158,9 +159,4 @@ void policy_prefetch_insert(const struct policy *p, uint64_t hash)
 {
 	if (p->ghost != NULL)
 		ghost_prefetch(p->ghost, hash);
-}
-
-uint64_t policy_bytes(const struct policy *p)
-{
-	return p->ghost != NULL ? ghost_bytes(p->ghost) : 0;
 }

@@ -9,7 +9,7 @@
 
 /*
  * So much has left ahead of what must, [SH-5]: a fence costs up to some microseconds, so it is
- * shared by all of that; a look at all pins by an eighth. No more than this part of the budget
+ * shared by all of that; a look at all pins by a quarter. No more than this part of the budget
  * is left unused.
  */
 #define AHEAD(budget) ((budget) / 256 < AHEAD_MAX ? (budget) / 256 : AHEAD_MAX)
@@ -146,6 +146,14 @@ static bool is_pinned(void *ctx, const struct entry *e)
 	return among(look->s->pins, look->pins, e);
 }
 
+/* What the policy divides among its queues: what is free ahead is nobody's. */
+static uint64_t policy_room(const struct shard *s)
+{
+	uint64_t taken = shard_overhead(s) + AHEAD(s->budget);
+
+	return s->budget > taken ? s->budget - taken : 0;
+}
+
 /* The policy has let go of it. */
 static void leave(struct shard *s, struct entry *e)
 {
@@ -233,9 +241,9 @@ static void evict(struct shard *s, uint64_t need)
 	if (pins < 0)
 		return;
 	look.pins = (size_t)pins;
-	want = want > ahead / 8 ? want - ahead / 8 : want;
+	want = want > ahead / 4 ? want - ahead / 4 : want;
 	while (s->resident > want) {
-		struct entry *e = policy_evict(&s->policy, s->budget - overhead, is_pinned, &look);
+		struct entry *e = policy_evict(&s->policy, policy_room(s), is_pinned, &look);
 
 		if (e == NULL)
 			break;
@@ -280,7 +288,7 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 		return NULL;
 	}
 	e->state = ENTRY_IN;
-	policy_insert(&s->policy, e, s->budget - shard_overhead(s));
+	policy_insert(&s->policy, e, policy_room(s));
 	s->resident += size;
 	s->added++;
 	return e;

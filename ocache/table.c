@@ -99,15 +99,17 @@ struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint6
 /* [TB-4] Under the lock, between what is written first and what is taken away. */
 static void count_move(struct table *t)
 {
-	atomic_store_explicit(&t->moves,
-			      atomic_load_explicit(&t->moves, memory_order_relaxed) + 1,
+	atomic_store_explicit(&t->moves, atomic_load_explicit(&t->moves, memory_order_relaxed) + 1,
 			      memory_order_release);
 }
 
-static _Atomic uint64_t *find_slot(const struct table *t, uint64_t hash, struct seg_id id)
+static inline __attribute__((always_inline)) _Atomic uint64_t *find_slot(const struct table *t,
+									 uint64_t hash,
+									 struct seg_id id)
 {
 	uint64_t root = root_of(t), tag = table_tag(hash), index = hash & table_mask(root);
 
+#pragma GCC unroll 2
 	for (unsigned side = 0; side < 2; side++) {
 		struct bucket *b = table_bucket(root, index);
 
@@ -130,13 +132,13 @@ struct entry *table_find(const struct table *t, uint64_t hash, struct seg_id id)
 	return slot == NULL ? NULL : entry_of(word_of(slot));
 }
 
-/* A free slot for this word; NULL: there is none. */
-static _Atomic uint64_t *free_slot(struct bucket *b, uint64_t word)
+/* A free slot; NULL: there is none. */
+static _Atomic uint64_t *free_slot(struct bucket *b)
 {
-	for (unsigned i = 0; i < TABLE_WAYS; i++) {
-		_Atomic uint64_t *slot = &b->slot[(table_first(word) + i) % TABLE_WAYS];
+	for (unsigned match = table_match(b, 0); match != 0; match &= match - 1) {
+		_Atomic uint64_t *slot = &b->slot[__builtin_ctz(match)];
 
-		if (word_of(slot) == 0)
+		if (likely(word_of(slot) == 0))
 			return slot;
 	}
 	return NULL;
@@ -150,7 +152,7 @@ static _Atomic uint64_t *make_room(struct table *t, uint64_t root, uint64_t inde
 	for (unsigned i = 0; i < TABLE_WAYS; i++) {
 		uint64_t w = word_of(&b->slot[i]);
 		uint64_t other = table_partner(root, index, w & ~TABLE_ADDRESS);
-		_Atomic uint64_t *to = free_slot(table_bucket(root, other), w);
+		_Atomic uint64_t *to = free_slot(table_bucket(root, other));
 
 		if (to == NULL)
 			continue;
@@ -164,10 +166,10 @@ static _Atomic uint64_t *make_room(struct table *t, uint64_t root, uint64_t inde
 static bool put_word(struct table *t, uint64_t root, uint64_t index, uint64_t word)
 {
 	uint64_t partner = table_partner(root, index, word & ~TABLE_ADDRESS);
-	_Atomic uint64_t *slot = free_slot(table_bucket(root, index), word);
+	_Atomic uint64_t *slot = free_slot(table_bucket(root, index));
 
 	if (slot == NULL)
-		slot = free_slot(table_bucket(root, partner), word);
+		slot = free_slot(table_bucket(root, partner));
 	if (slot == NULL)
 		slot = make_room(t, root, index);
 	if (slot == NULL)
@@ -254,11 +256,6 @@ void table_remove(struct table *t, uint64_t hash, const struct entry *e)
 	A(entry_of(word_of(slot)) == e);
 	atomic_store_explicit(slot, 0, memory_order_release);
 	t->count--;
-}
-
-size_t table_bytes(const struct table *t)
-{
-	return root_bytes(root_of(t));
 }
 
 void table_each_mapping(const struct table *t, void (*each)(void *ctx, void *base, size_t bytes),
