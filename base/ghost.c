@@ -52,21 +52,29 @@ struct place {
 	uint32_t tag; /* in its bits, epoch zero */
 };
 
-static void ghost_place(const struct ghost *g, uint64_t hash, struct place *p)
+/* The two sets of a hash, by number, and its fingerprint in its bits. */
+static inline uint32_t ghost_sets(uint32_t nsets, uint64_t hash, uint32_t set[2])
 {
 	uint64_t a = hash * 0x9e3779b97f4a7c15ull;
 	uint64_t b;
+	uint32_t tag;
 
 	a ^= a >> 32;
 	b = a * 0xd6e8feb86659fd93ull;
-	a = ((a & 0xffffffffu) * g->nsets) >> 32;
-	p->set[0] = g->slots + a * WAYS;
-	a = ((b >> 32) * g->nsets) >> 32;
-	p->set[1] = g->slots + a * WAYS;
+	set[0] = (uint32_t)(((a & 0xffffffffu) * nsets) >> 32);
+	set[1] = (uint32_t)(((b >> 32) * nsets) >> 32);
+	tag = (uint32_t)b << EPOCH_BITS;
+	return tag != 0 ? tag : 1u << EPOCH_BITS;
+}
+
+static void ghost_place(const struct ghost *g, uint64_t hash, struct place *p)
+{
+	uint32_t set[2];
+
+	p->tag = ghost_sets(g->nsets, hash, set);
+	p->set[0] = g->slots + (size_t)set[0] * WAYS;
+	p->set[1] = g->slots + (size_t)set[1] * WAYS;
 	__builtin_prefetch(p->set[1]);
-	p->tag = (uint32_t)b << EPOCH_BITS;
-	if (p->tag == 0)
-		p->tag = 1u << EPOCH_BITS;
 }
 
 static uint32_t ghost_now(const struct ghost *g)
@@ -260,12 +268,23 @@ static _Atomic uint32_t *ghost_find(const struct ghost *g, uint64_t hash, uint32
 	return NULL;
 }
 
+struct ghost_where ghost_where(const struct ghost *g)
+{
+	return (struct ghost_where){(uintptr_t)g->slots, g->nsets};
+}
+
+void ghost_prefetch_at(struct ghost_where where, uint64_t hash)
+{
+	uint32_t set[2];
+
+	(void)ghost_sets(where.nsets, hash, set);
+	for (unsigned i = 0; i < 2; i++)
+		__builtin_prefetch((const void *)(where.base + (size_t)set[i] * WAYS * 4));
+}
+
 void ghost_prefetch(const struct ghost *g, uint64_t hash)
 {
-	struct place p;
-
-	ghost_place(g, hash, &p); /* it fetches the second set */
-	__builtin_prefetch(p.set[0]);
+	ghost_prefetch_at(ghost_where(g), hash);
 }
 
 void ghost_add(struct ghost *g, uint64_t hash)

@@ -124,7 +124,7 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
 	atomic_init(&c->budget, budget);
 	c->shards = shards_for(budget);
-	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
+	c->shard = aligned_alloc(_Alignof(struct shard), c->shards * sizeof *c->shard);
 	if (c->shard == NULL) {
 		cache_free(c);
 		return -ENOMEM;
@@ -341,6 +341,8 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 		decoder->destroy(decoder->ctx, object);
 		return -ENOMEM;
 	}
+	/* comes while the lock waits for what the caller has just written */
+	policy_prefetch_insert(&s->policy, hash);
 	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	there = table_find(&s->table, hash, id);

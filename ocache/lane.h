@@ -48,7 +48,8 @@ struct pins {
 struct lane {
 	struct lane *next; /* set before it is in the list */
 	_Atomic bool owned;
-	/* the owner's: where it looks for a free pin first */
+	/* the owner's: the pin that it looks at first, and where that stands */
+	_Atomic(void *) *pin;
 	struct pins *chunk;
 	uint32_t at;
 	_Atomic uint8_t spare; /* policy_touch() */
@@ -72,7 +73,7 @@ static inline struct lane *lane_mine(void)
 /* The pin that was used last, if it is NULL again. */
 static inline _Atomic(void *) *lane_pin_first(struct lane *ln)
 {
-	_Atomic(void *) *pin = &ln->chunk->pin[ln->at];
+	_Atomic(void *) *pin = ln->pin;
 
 	return likely(atomic_load_explicit(pin, memory_order_relaxed) == NULL) ? pin : NULL;
 }

@@ -543,6 +543,7 @@ static void load_publish(struct load *ld, void *object, size_t size)
 	struct box *box = NULL;
 	bool ours = true;
 
+	policy_prefetch_insert(&s->policy, ld->hash);
 	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, ld->hash, ld->id);

@@ -52,6 +52,7 @@ static uint64_t ghost_most(const struct policy *p)
 static void fit_ghost(struct policy *p)
 {
 	uint64_t most = ghost_most(p), want;
+	struct ghost_where where;
 
 	if (p->ghost_short > most / 2)
 		p->ghost_short = most / 2;
@@ -65,6 +66,9 @@ static void fit_ghost(struct policy *p)
 			return;
 		p->ghost_entries = want * 2;
 		p->ghost_bytes = ghost_bytes(p->ghost);
+		where = ghost_where(p->ghost);
+		atomic_store_explicit(&p->ghost_base, where.base, memory_order_relaxed);
+		atomic_store_explicit(&p->ghost_sets, where.nsets, memory_order_relaxed);
 	}
 	if (p->ghost != NULL)
 		ghost_window(p->ghost, want);
@@ -155,8 +159,3 @@ void policy_prefetch_evict(const struct policy *p, const struct table *t)
 	}
 }
 
-void policy_prefetch_insert(const struct policy *p, uint64_t hash)
-{
-	if (p->ghost != NULL)
-		ghost_prefetch(p->ghost, hash);
-}

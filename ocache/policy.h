@@ -42,6 +42,9 @@ struct policy {
 	} q[POLICY_QUEUES];
 	struct ghost *ghost; /* NULL: nothing is remembered */
 	uint64_t ghost_entries, ghost_bytes;
+	/* ghost_where(), read without the lock to fetch ahead: both of now, or not, or zero */
+	_Atomic uintptr_t ghost_base;
+	_Atomic uint32_t ghost_sets;
 	uint64_t ghost_short; /* it remembers so many fewer than main has */
 	uint64_t seed[2];
 };
@@ -83,7 +86,14 @@ struct entry *policy_evict(struct policy *p, uint64_t budget,
  * does not wait for memory line by line.
  */
 void policy_prefetch_evict(const struct policy *p, const struct table *t);
-void policy_prefetch_insert(const struct policy *p, uint64_t hash);
+/* Without the lock. */
+static inline void policy_prefetch_insert(const struct policy *p, uint64_t hash)
+{
+	ghost_prefetch_at(
+	    (struct ghost_where){atomic_load_explicit(&p->ghost_base, memory_order_relaxed),
+				 atomic_load_explicit(&p->ghost_sets, memory_order_relaxed)},
+	    hash);
+}
 /* How much an object has been used, from 0 to POLICY_WORTH_MAX: what is higher is evicted later. */
 #define POLICY_WORTH_MAX 8u
 static inline unsigned policy_worth(const struct entry *e)

@@ -273,7 +273,6 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 {
 	struct entry *e;
 
-	policy_prefetch_insert(&s->policy, table_hash(s->seed, id));
 	table_reserve(&s->table, s->seed);
 	e = entry_get(s);
 	if (e == NULL)

@@ -32,8 +32,9 @@ struct load;
 
 #define SHARD_LOADS 256u /* lists of loads, by hash */
 
+/* Its size is a power of two, so that a hit finds the one it wants by a shift. */
 struct shard {
-	struct table table;
+	_Alignas(4096) struct table table;
 	_Alignas(64) pthread_mutex_t lock;
 	/* under lock: */
 	uint64_t budget, resident, leaving_bytes; /* the last: LEAVING and DEAD */

@@ -84,7 +84,7 @@ struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint6
 
 			for (unsigned match = table_match(b, tag); match != 0; match &= match - 1) {
 				struct entry *e =
-				    table_try(&b->slot[__builtin_ctz(match)], tag, hi, lo, pin);
+				    table_try(&b->slot[__builtin_ctz(match)], hi, lo, pin);
 
 				if (e != NULL)
 					return e;

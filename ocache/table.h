@@ -149,13 +149,13 @@ static inline unsigned table_match(const struct bucket *b, uint64_t tag)
  * id comes in halves: as a struct it would be put together in memory and read by a vector load that
  * waits.
  */
-static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t tag, uint64_t hi,
-				      uint64_t lo, _Atomic(void *) *pin)
+static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t hi, uint64_t lo,
+				      _Atomic(void *) *pin)
 {
 	uint64_t w = atomic_load_explicit(slot, memory_order_relaxed);
 	struct entry *e = (struct entry *)(uintptr_t)(w & TABLE_ADDRESS);
 
-	if ((w ^ tag) > TABLE_ADDRESS || e == NULL)
+	if (unlikely(e == NULL))
 		return NULL;
 	atomic_store_explicit(pin, e, memory_order_release);
 	lane_reader_fence();
@@ -190,7 +190,7 @@ static inline struct entry *table_get_first(const struct table *t, uint64_t hash
 			return NULL;
 		}
 	}
-	return table_try(&b->slot[__builtin_ctz(match)], tag, hi, lo, pin);
+	return table_try(&b->slot[__builtin_ctz(match)], hi, lo, pin);
 }
 struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint64_t lo,
 			_Atomic(void *) *pin);
