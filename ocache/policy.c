@@ -158,4 +158,3 @@ void policy_prefetch_evict(const struct policy *p, const struct table *t)
 			policy_prefetch_insert(p, table_hash(p->seed, next->id));
 	}
 }
-

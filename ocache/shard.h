@@ -62,6 +62,7 @@ struct grave {
 	struct {
 		const struct ocache_decoder *decoder;
 		void *object;
+		size_t size;
 	} at[GRAVE_ROOM];
 };
 static inline void grave_open(struct grave *g)
