@@ -28,8 +28,17 @@ void ghost_add(struct ghost *g, uint64_t hash);
 /* Was it remembered? It is forgotten now; of several threads that ask at once, one is told yes. */
 bool ghost_take(struct ghost *g, uint64_t hash);
 bool ghost_has(const struct ghost *g, uint64_t hash);
-/* Begins to fetch the lines that the calls above look at for this hash. */
+/*
+ * Begins to fetch the lines that the calls above look at for this hash. The second one needs what
+ * ghost_where() said, not the ghost, which may be gone meanwhile.
+ */
 void ghost_prefetch(const struct ghost *g, uint64_t hash);
+struct ghost_where {
+	uintptr_t base;
+	uint32_t nsets;
+};
+struct ghost_where ghost_where(const struct ghost *g);
+void ghost_prefetch_at(struct ghost_where where, uint64_t hash);
 
 /* From now on only the last n keys added count, at most those of ghost_open(). */
 void ghost_window(struct ghost *g, uint64_t n);

@@ -108,7 +108,7 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	c->slow.slow_ns = cfg->slow_ns != 0 ? cfg->slow_ns : SLOW_NS;
 	AZ(pthread_mutex_init(&c->busy_lock, NULL));
 	AZ(pthread_cond_init(&c->busy_none, NULL));
-	c->hits_before = lane_hits(c->number);
+	lane_counts(c->number, &c->hits_before, &c->misses_before);
 	c->decoder = cfg->decoder != NULL ? cfg->decoder : ocache_bytes_decoder();
 	/* random bytes that the kernel gives every process: keys cannot be chosen to collide */
 	memcpy(c->seed, (const void *)(uintptr_t)getauxval(AT_RANDOM), sizeof c->seed);
@@ -120,7 +120,7 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	c->own_bytes = sizeof *c + report_bytes() + curve_bytes(c->curve) +
 		       SLOW_LOADS * sizeof(struct ocache_slow) +
 		       cfg->tiers_count * sizeof(struct chain_latency);
-	c->shard = aligned_alloc(64, c->shards * sizeof *c->shard);
+	c->shard = aligned_alloc(_Alignof(struct shard), c->shards * sizeof *c->shard);
 	if (c->shard == NULL) {
 		cache_free(c);
 		return -ENOMEM;
@@ -243,47 +243,23 @@ void ocache_release(struct ocache_ref *ref)
 
 static inline void hit(struct ocache *c, struct lane *ln, struct entry *e)
 {
-	_Atomic uint64_t *hits = &ln->hits[c->number];
-
-	policy_touch(e);
-	atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
+	policy_touch(e, &ln->spare);
+	lane_step(&ln->count[c->number].hits);
 }
 
-/* The table alone, under the lock, and pinned. 1: it is there; -ENOENT. */
-static int look_locked(struct ocache *c, struct seg_id id, uint64_t hash, _Atomic(void *) *pin,
-		       struct ocache_ref *ref)
+/* It is not in the table. */
+static __attribute__((noinline)) int get_absent(struct ocache *c, struct seg_id id, uint64_t hash,
+						const struct ocache_hint *hint, struct iostats *io,
+						_Atomic(void *) *pin, struct ocache_ref *ref)
 {
-	struct shard *s = ocache__shard(c, hash);
-	struct entry *e;
+	int err = -ENOENT;
 
-	pthread_mutex_lock(&s->lock);
-	e = table_find(&s->table, hash, id); /* [TB-4] */
-	if (e != NULL) {
-		atomic_store_explicit(pin, e, memory_order_release);
-		policy_touch(e);
-		*ref = ocache__ref_entry(e, pin);
-	}
-	pthread_mutex_unlock(&s->lock);
-	return e != NULL ? 1 : -ENOENT;
-}
-
-static int get_slow(struct ocache *c, struct seg_id id, uint64_t hash,
-		    const struct ocache_hint *hint, struct iostats *io, _Atomic(void *) *pin,
-		    struct ocache_ref *ref)
-{
-	int err;
-
-	if (c->tiers == 0 || (hint != NULL && (hint->flags & OCACHE_CACHED_ONLY) != 0))
-		err = look_locked(c, id, hash, pin, ref);
-	else
+	if (c->tiers != 0 && (hint == NULL || (hint->flags & OCACHE_CACHED_ONLY) == 0))
 		err = ocache__load_wait(c, id, hash, hint, io, pin, ref);
-	if (err == 1)
-		ocache__count_hit(c);
-	else
-		atomic_fetch_add_explicit(&c->misses, 1, memory_order_relaxed);
-	iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
-		       hint != NULL && hint->is_dir, err != 1);
+	ocache__count(c, err == 1);
+	if (io != NULL)
+		iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
+			       hint != NULL && hint->is_dir, err != 1);
 	return err == 1 ? 0 : err;
 }
 
@@ -296,8 +272,8 @@ static __attribute__((noinline)) int count_access(struct iostats *io,
 }
 
 /*
- * A thread's first call, a pin that is taken, an entry that is not where it is looked for first, a
- * miss.
+ * A thread's first call, a pin that is taken, another entry with the same tag, one that leaves or is
+ * moved.
  */
 static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id id,
 					       const struct ocache_hint *hint, struct iostats *io,
@@ -312,7 +288,7 @@ static __attribute__((noinline)) int get_other(struct ocache *c, struct seg_id i
 		return -ENOMEM;
 	e = table_get(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
 	if (e == NULL)
-		return get_slow(c, id, hash, hint, io, pin, ref);
+		return get_absent(c, id, hash, hint, io, pin, ref);
 	hit(c, ln, e);
 	*ref = ocache__ref_entry(e, pin);
 	return count_access(io, hint);
@@ -334,6 +310,7 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	struct lane *ln = lane__mine;
 	_Atomic(void *) *pin;
 	struct entry *e;
+	bool absent;
 
 	DIAG(c->magic == OCACHE_MAGIC);
 	if (ocache__followed(c, hash))
@@ -343,9 +320,10 @@ int ocache_get(struct ocache *c, struct seg_id id, const struct ocache_hint *hin
 	pin = lane_pin_first(ln);
 	if (unlikely(pin == NULL))
 		return get_other(c, id, hint, io, ref);
-	e = table_get_first(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin);
+	e = table_get_first(&ocache__shard(c, hash)->table, hash, id.hi, id.lo, pin, &absent);
 	if (unlikely(e == NULL))
-		return get_other(c, id, hint, io, ref);
+		return absent ? get_absent(c, id, hash, hint, io, pin, ref)
+			      : get_other(c, id, hint, io, ref);
 	hit(c, ln, e);
 	*ref = ocache__ref_entry(e, pin);
 	return likely(io == NULL) ? 0 : count_access(io, hint);
@@ -358,7 +336,8 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 {
 	uint64_t hash = table_hash(c->seed, id);
 	struct shard *s = ocache__shard(c, hash);
-	struct entry *dead = NULL, *e, *there;
+	struct entry *e, *there;
+	struct grave g;
 	struct lane *ln = lane_mine();
 	_Atomic(void *) *pin = NULL;
 	struct box *b;
@@ -371,9 +350,12 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 		decoder->destroy(decoder->ctx, object);
 		return -ENOMEM;
 	}
+	/* comes while the lock waits for what the caller has just written */
+	policy_prefetch_insert(&s->policy, hash);
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	there = table_find(&s->table, hash, id);
-	e = there != NULL ? there : shard_insert(s, id, decoder, object, size, &dead);
+	e = there != NULL ? there : shard_insert(s, id, decoder, object, size, &g);
 	if (e != NULL && ref != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
 		*ref = ocache__ref_entry(e, pin);
@@ -381,7 +363,7 @@ int ocache_add(struct ocache *c, struct seg_id id, const struct ocache_decoder *
 	if (there == NULL && ocache__followed(c, hash))
 		curve_add(c->curve, ocache__place(hash), size);
 	pthread_mutex_unlock(&s->lock);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	if (there != NULL) {
 		err = -EEXIST;
 	} else if (e == NULL && ref != NULL) {
@@ -404,17 +386,19 @@ bool ocache_forget(struct ocache *c, struct seg_id id)
 {
 	uint64_t hash = table_hash(c->seed, id);
 	struct shard *s = ocache__shard(c, hash);
-	struct entry *dead = NULL, *e;
+	struct entry *e;
+	struct grave g;
 
 	MAGIC_OK(c, OCACHE_MAGIC);
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, hash, id);
 	if (e != NULL)
-		shard_forget(s, e, &dead);
+		shard_forget(s, e, &g);
 	if (ocache__followed(c, hash))
 		curve_forget(c->curve, ocache__place(hash));
 	pthread_mutex_unlock(&s->lock);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	return e != NULL;
 }
 
@@ -426,12 +410,13 @@ int ocache_resize(struct ocache *c, uint64_t budget)
 	atomic_store_explicit(&c->budget, budget, memory_order_relaxed);
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
-		struct entry *dead = NULL;
+		struct grave g;
 
+		grave_open(&g);
 		pthread_mutex_lock(&s->lock);
-		shard_resize(s, shard_share(c, budget), &dead);
+		shard_resize(s, shard_share(c, budget), &g);
 		pthread_mutex_unlock(&s->lock);
-		shard_bury(s, dead);
+		shard_bury(s, &g);
 	}
 	return 0;
 }
@@ -443,8 +428,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	struct ocache_stats st = {0};
 
 	MAGIC_OK(c, OCACHE_MAGIC);
-	st.hits = lane_hits(c->number) - c->hits_before;
-	st.misses = atomic_load_explicit(&c->misses, memory_order_relaxed);
+	ocache__counts(c, &st.hits, &st.misses);
 	st.uncached = atomic_load_explicit(&c->uncached, memory_order_relaxed);
 	st.fills = atomic_load_explicit(&c->fills, memory_order_relaxed);
 	st.fills_failed = atomic_load_explicit(&c->fills_failed, memory_order_relaxed);
@@ -459,10 +443,11 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 	st.overhead = c->own_bytes;
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
-		struct entry *dead = NULL;
+		struct grave g;
 
+		grave_open(&g);
 		pthread_mutex_lock(&s->lock);
-		shard_sweep(s, &dead); /* what was released since the last miss is not "leaving" */
+		shard_sweep(s, &g); /* what was released since the last miss is not "leaving" */
 		st.added += s->added;
 		st.evicted += s->evicted;
 		st.forgotten += s->forgotten;
@@ -476,7 +461,7 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 		st.leaving += s->leaving_bytes;
 		st.overhead += shard_overhead(s);
 		pthread_mutex_unlock(&s->lock);
-		shard_bury(s, dead);
+		shard_bury(s, &g);
 	}
 	st.budget = atomic_load_explicit(&c->budget, memory_order_relaxed);
 	st.leaving += atomic_load_explicit(&c->boxes_bytes, memory_order_relaxed);
@@ -486,14 +471,13 @@ void ocache_stats(struct ocache *c, struct ocache_stats *stats, size_t struct_si
 
 int ocache_curve(struct ocache *c, bool restart, struct ocache_curve *curve)
 {
-	uint64_t accesses;
+	uint64_t hits, misses;
 
 	MAGIC_OK(c, OCACHE_MAGIC);
 	if (c->curve == NULL)
 		return -ENOENT;
-	accesses = lane_hits(c->number) - c->hits_before +
-		   atomic_load_explicit(&c->misses, memory_order_relaxed);
-	curve_read(c->curve, accesses, restart, curve);
+	ocache__counts(c, &hits, &misses);
+	curve_read(c->curve, hits + misses, restart, curve);
 	return 0;
 }
 

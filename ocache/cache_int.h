@@ -25,13 +25,13 @@
 struct ocache {
 	/* set at open, read by hits */
 	uint32_t magic;
-	uint32_t number; /* of hits[] in the lanes */
+	uint32_t number; /* of count[] in the lanes */
 	uint32_t shards; /* a power of two */
 	uint64_t seed[2];
 	struct shard *shard;
 	const struct ocache_decoder *decoder;
-	uint64_t hits_before;         /* of an earlier cache with this number */
-	_Atomic uint64_t curve_below; /* [CV-1]; 0: there is no curve */
+	_Atomic uint64_t curve_below;        /* [CV-1]; 0: there is no curve */
+	uint64_t hits_before, misses_before; /* of an earlier cache with this number */
 	uint32_t tiers;
 	uint32_t fills_max;
 	uint64_t own_bytes; /* of the budget: what is not the shards' */
@@ -41,7 +41,6 @@ struct ocache {
 	struct pool *pool;
 	/* changes */
 	_Alignas(64) _Atomic uint64_t budget; /* as it was asked for */
-	_Atomic uint64_t misses;
 	_Atomic uint64_t uncached;
 	_Atomic uint64_t boxes;       /* objects that are given out uncached */
 	_Atomic uint64_t boxes_bytes; /* and their bytes */
@@ -57,17 +56,21 @@ struct ocache {
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */
 };
 
-/* A hit that did not go through ocache_get(). */
-static inline void ocache__count_hit(const struct ocache *c)
+/* Accesses since it was opened. */
+static inline void ocache__counts(const struct ocache *c, uint64_t *hits, uint64_t *misses)
+{
+	lane_counts(c->number, hits, misses);
+	*hits -= c->hits_before;
+	*misses -= c->misses_before;
+}
+
+/* An access that does not go the short way. */
+static inline void ocache__count(const struct ocache *c, bool hit)
 {
 	struct lane *ln = lane_mine();
 
-	if (ln != NULL) {
-		_Atomic uint64_t *hits = &ln->hits[c->number];
-
-		atomic_store_explicit(hits, atomic_load_explicit(hits, memory_order_relaxed) + 1,
-				      memory_order_relaxed);
-	}
+	if (ln != NULL)
+		lane_step(hit ? &ln->count[c->number].hits : &ln->count[c->number].misses);
 }
 
 static inline struct shard *ocache__shard(const struct ocache *c, uint64_t hash)

@@ -51,6 +51,7 @@ static struct lane *lane_new(void)
 	memset(ln, 0, size);
 	ln->first.n = LANE_PINS;
 	ln->chunk = &ln->first;
+	ln->pin = &ln->first.pin[0];
 	atomic_store_explicit(&ln->owned, true, memory_order_relaxed);
 	ln->next = atomic_load_explicit(&lanes, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak_explicit(&lanes, &ln->next, ln, memory_order_release,
@@ -105,7 +106,7 @@ _Atomic(void *) *lane__pin_slow(struct lane *ln)
 		if (atomic_load_explicit(&chunk->pin[at], memory_order_relaxed) == NULL) {
 			ln->chunk = chunk;
 			ln->at = at;
-			return &chunk->pin[at];
+			return ln->pin = &chunk->pin[at];
 		}
 	}
 	for (chunk = &ln->first;; chunk = p) {
@@ -121,7 +122,7 @@ _Atomic(void *) *lane__pin_slow(struct lane *ln)
 	atomic_store_explicit(&chunk->next, p, memory_order_release);
 	ln->chunk = p;
 	ln->at = 0;
-	return &p->pin[0];
+	return ln->pin = &p->pin[0];
 }
 
 void lane_fence(void)
@@ -170,14 +171,14 @@ int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***p
 	return (int64_t)n;
 }
 
-uint64_t lane_hits(unsigned cache)
+void lane_counts(unsigned cache, uint64_t *hits, uint64_t *misses)
 {
-	uint64_t sum = 0;
-
+	*hits = *misses = 0;
 	for (struct lane *ln = atomic_load_explicit(&lanes, memory_order_acquire); ln != NULL;
-	     ln = ln->next)
-		sum += atomic_load_explicit(&ln->hits[cache], memory_order_relaxed);
-	return sum;
+	     ln = ln->next) {
+		*hits += atomic_load_explicit(&ln->count[cache].hits, memory_order_relaxed);
+		*misses += atomic_load_explicit(&ln->count[cache].misses, memory_order_relaxed);
+	}
 }
 
 int lane_cache_open(void)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to ocache. A lane is what one thread alone writes: its pins, which keep objects that it
- * was given from being freed, and its counts of hits. Everything that must cost nothing on a hit.
+ * was given from being freed, and its counts of accesses. Everything that must cost nothing on a hit.
  *
  * Pins are hazard pointers (M. M. Michael, "Hazard pointers: safe memory reclamation for lock-free
  * objects", IEEE TPDS 15(6), 2004) with the fence on the side that is rare:
@@ -48,11 +48,15 @@ struct pins {
 struct lane {
 	struct lane *next; /* set before it is in the list */
 	_Atomic bool owned;
-	/* the owner's: where it looks for a free pin first */
+	/* the owner's: the pin that it looks at first, and where that stands */
+	_Atomic(void *) *pin;
 	struct pins *chunk;
 	uint32_t at;
+	_Atomic uint8_t spare; /* policy_touch() */
 	/* the owner adds, others read; by the number of the cache */
-	_Alignas(64) _Atomic uint64_t hits[LANE_CACHES];
+	_Alignas(64) struct lane_count {
+		_Atomic uint64_t hits, misses;
+	} count[LANE_CACHES];
 	_Alignas(64) struct pins first;
 };
 
@@ -69,7 +73,7 @@ static inline struct lane *lane_mine(void)
 /* The pin that was used last, if it is NULL again. */
 static inline _Atomic(void *) *lane_pin_first(struct lane *ln)
 {
-	_Atomic(void *) *pin = &ln->chunk->pin[ln->at];
+	_Atomic(void *) *pin = ln->pin;
 
 	return likely(atomic_load_explicit(pin, memory_order_relaxed) == NULL) ? pin : NULL;
 }
@@ -106,8 +110,14 @@ void lane_fence(void);
  * has room for *room and grows by realloc. Their number, or -ENOMEM.
  */
 int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***pins, size_t *room);
-/* Sum of hits[cache] over all lanes. */
-uint64_t lane_hits(unsigned cache);
+/* The owner's step of one of its counts. */
+static inline void lane_step(_Atomic uint64_t *count)
+{
+	atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+/* Sums of count[cache] over all lanes. */
+void lane_counts(unsigned cache, uint64_t *hits, uint64_t *misses);
 
 /* A number for a cache, below LANE_CACHES; -ENFILE: all are in use. */
 int lane_cache_open(void);

@@ -208,7 +208,7 @@ static void waiter_answer(struct waiter *w, int status, struct entry *e, struct 
 	if (status == 0 && e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
 		if (w->joined) /* the access that loads it is not one that finds it */
-			policy_touch(e);
+			policy_use(e);
 		w->ref = ocache__ref_entry(e, pin);
 	} else if (status == 0) {
 		atomic_fetch_add_explicit(&box->refs, 1, memory_order_relaxed);
@@ -568,23 +568,26 @@ static int decode(const struct load *ld, void **object, size_t *size)
 static void load_publish(struct load *ld, void *object, size_t size)
 {
 	const struct ocache_decoder *decoder = ld->decoder;
-	struct entry *dead = NULL, *e;
+	struct entry *e;
+	struct grave g;
 	struct shard *s = ld->shard;
 	struct box *box = NULL;
 	bool ours = true;
 
+	policy_prefetch_insert(&s->policy, ld->hash);
+	grave_open(&g);
 	pthread_mutex_lock(&s->lock);
 	e = table_find(&s->table, ld->hash, ld->id);
 	if (e != NULL)
 		ours = false; /* ocache_add() was quicker */
 	else
-		e = shard_insert(s, ld->id, decoder, object, size, &dead);
+		e = shard_insert(s, ld->id, decoder, object, size, &g);
 	if (ours && ocache__followed(ld->cache, ld->hash))
 		curve_add(ld->cache->curve, ocache__place(ld->hash), size);
 	if (e == NULL)
 		box = ocache__box(ld->cache, decoder, object, size);
 	load_end(ld, e == NULL && box == NULL ? -ENOMEM : 0, e, box);
-	shard_bury(s, dead);
+	shard_bury(s, &g);
 	if (box != NULL)
 		ocache__box_drop(box);
 	else if (e == NULL || !ours)
@@ -709,10 +712,10 @@ int ocache__load_wait(struct ocache *c, struct seg_id id, uint64_t hash,
 	bool began = false;
 
 	pthread_mutex_lock(&s->lock);
-	e = table_find(&s->table, hash, id); /* [TB-4] */
+	e = table_find(&s->table, hash, id); /* it may have come meanwhile */
 	if (e != NULL) {
 		atomic_store_explicit(pin, e, memory_order_release);
-		policy_touch(e);
+		policy_use(e);
 		*ref = ocache__ref_entry(e, pin);
 		pthread_mutex_unlock(&s->lock);
 		return 1;
@@ -798,7 +801,7 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 	e = table_find(&s->table, hash, want->id);
 	hit = e != NULL;
 	if (hit && w != NULL)
-		policy_touch(e);
+		policy_use(e);
 	if (!hit && !s->closing && !none) {
 		ld = *load_place(s, hash, want->id);
 		if (ld == NULL) {
@@ -840,10 +843,8 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 		w = NULL;
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (asked && hit)
-		ocache__count_hit(c);
-	else if (asked || began)
-		atomic_fetch_add_explicit(&c->misses, 1, memory_order_relaxed);
+	if (asked || began)
+		ocache__count(c, hit);
 	if (w != NULL) {
 		waiter_call(w);
 		waiter_drop(w);

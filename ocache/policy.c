@@ -52,6 +52,7 @@ static uint64_t ghost_most(const struct policy *p)
 static void fit_ghost(struct policy *p)
 {
 	uint64_t most = ghost_most(p), want;
+	struct ghost_where where;
 
 	if (p->ghost_short > most / 2)
 		p->ghost_short = most / 2;
@@ -60,10 +61,14 @@ static void fit_ghost(struct policy *p)
 		want = GHOST_MIN;
 	if (want > p->ghost_entries) {
 		ghost_close(&p->ghost);
-		p->ghost_entries = 0;
+		p->ghost_entries = p->ghost_bytes = 0;
 		if (ghost_open(want * 2, &p->ghost) != 0)
 			return;
 		p->ghost_entries = want * 2;
+		p->ghost_bytes = ghost_bytes(p->ghost);
+		where = ghost_where(p->ghost);
+		atomic_store_explicit(&p->ghost_base, where.base, memory_order_relaxed);
+		atomic_store_explicit(&p->ghost_sets, where.nsets, memory_order_relaxed);
 	}
 	if (p->ghost != NULL)
 		ghost_window(p->ghost, want);
@@ -152,15 +157,4 @@ void policy_prefetch_evict(const struct policy *p, const struct table *t)
 		if (q == POLICY_SMALL)
 			policy_prefetch_insert(p, table_hash(p->seed, next->id));
 	}
-}
-
-void policy_prefetch_insert(const struct policy *p, uint64_t hash)
-{
-	if (p->ghost != NULL)
-		ghost_prefetch(p->ghost, hash);
-}
-
-uint64_t policy_bytes(const struct policy *p)
-{
-	return p->ghost != NULL ? ghost_bytes(p->ghost) : 0;
 }

@@ -41,7 +41,10 @@ struct policy {
 		uint64_t bytes, entries;
 	} q[POLICY_QUEUES];
 	struct ghost *ghost; /* NULL: nothing is remembered */
-	uint64_t ghost_entries;
+	uint64_t ghost_entries, ghost_bytes;
+	/* ghost_where(), read without the lock to fetch ahead: both of now, or not, or zero */
+	_Atomic uintptr_t ghost_base;
+	_Atomic uint32_t ghost_sets;
 	uint64_t ghost_short; /* it remembers so many fewer than main has */
 	uint64_t seed[2];
 };
@@ -49,11 +52,24 @@ struct policy {
 void policy_open(struct policy *p, const uint64_t seed[2]);
 void policy_close(struct policy *p);
 
-/* Once for each hit. Writes only what is not yet set. */
-static inline void policy_touch(struct entry *e)
+/* Once for each hit, under the lock. */
+static inline void policy_use(struct entry *e)
 {
-	if (atomic_load_explicit(&e->used, memory_order_relaxed) == 0)
-		atomic_store_explicit(&e->used, 1, memory_order_relaxed);
+	atomic_store_explicit(&e->used, 1, memory_order_relaxed);
+}
+
+/*
+ * The same without. Writes only what is not yet set; what is set already is written to *spare
+ * instead, the thread's own: a branch would be guessed wrong for every object that is used for the
+ * first time, and known for wrong only when its line is there.
+ */
+static inline void policy_touch(struct entry *e, _Atomic uint8_t *spare)
+{
+	uintptr_t own = (uintptr_t)spare ^ (uintptr_t)&e->used;
+	uintptr_t set = atomic_load_explicit(&e->used, memory_order_relaxed); /* 0 or 1 */
+	uintptr_t at = (uintptr_t)&e->used ^ (own & -set);
+
+	atomic_store_explicit((_Atomic uint8_t *)at, 1, memory_order_relaxed);
 }
 
 /* budget is that of all objects, here and below. */
@@ -70,7 +86,14 @@ struct entry *policy_evict(struct policy *p, uint64_t budget,
  * does not wait for memory line by line.
  */
 void policy_prefetch_evict(const struct policy *p, const struct table *t);
-void policy_prefetch_insert(const struct policy *p, uint64_t hash);
+/* Without the lock. */
+static inline void policy_prefetch_insert(const struct policy *p, uint64_t hash)
+{
+	ghost_prefetch_at(
+	    (struct ghost_where){atomic_load_explicit(&p->ghost_base, memory_order_relaxed),
+				 atomic_load_explicit(&p->ghost_sets, memory_order_relaxed)},
+	    hash);
+}
 /* How much an object has been used, from 0 to POLICY_WORTH_MAX: what is higher is evicted later. */
 #define POLICY_WORTH_MAX 8u
 static inline unsigned policy_worth(const struct entry *e)
@@ -80,6 +103,9 @@ static inline unsigned policy_worth(const struct entry *e)
 	return e->queue == POLICY_MAIN ? 1 + 2u * e->credit + used : used;
 }
 /* Bytes of memory that it takes. */
-uint64_t policy_bytes(const struct policy *p);
+static inline uint64_t policy_bytes(const struct policy *p)
+{
+	return p->ghost_bytes;
+}
 
 #endif

@@ -89,9 +89,10 @@ static void put(struct ocache_metrics *m, enum ocache_metric_name name, const st
 static struct before count_now(struct ocache *c)
 {
 	struct before b = {.at_ns = real_ns()};
+	uint64_t misses;
 
-	b.hits = lane_hits(c->number) - c->hits_before;
-	b.all = b.hits + atomic_load_explicit(&c->misses, memory_order_relaxed);
+	ocache__counts(c, &b.hits, &misses);
+	b.all = b.hits + misses;
 	for (unsigned k = 0; k < CHAIN_KINDS; k++) {
 		/* in the other order than they are counted: never more hits than requests */
 		b.found[k] = atomic_load_explicit(&c->loads.found[k], memory_order_acquire);

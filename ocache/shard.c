@@ -9,10 +9,10 @@
 #include "ocache/shard.h"
 
 /*
- * Freed ahead when room must be made: a fence and a look at all pins cost some microseconds, so
- * they are shared by several objects, but no more than this part of the budget is left unused.
+ * So much has left ahead of what must, [SH-5]: a fence costs up to some microseconds, so it is
+ * shared by all of that; a look at all pins by half. No more than that and a half is left unused.
  */
-#define AHEAD(budget) ((budget) / 256 < AHEAD_MAX ? (budget) / 256 : AHEAD_MAX)
+#define AHEAD(budget) ((budget) / 512 < AHEAD_MAX ? (budget) / 512 : AHEAD_MAX)
 #define AHEAD_MAX     (1u << 20)
 
 /* So many forgotten objects wait for the next sweep at least. */
@@ -71,6 +71,7 @@ void shard_close(struct shard *s)
 	for (unsigned q = 0; q < POLICY_QUEUES; q++)
 		destroy_queue(s->policy.q[q].newest);
 	destroy_queue(s->leaving);
+	destroy_queue(s->dead);
 	for (struct chunk *c = s->chunks, *next; c != NULL; c = next) {
 		next = c->next;
 		AZ(munmap(c->base, c->bytes));
@@ -158,6 +159,14 @@ static bool is_pinned(void *ctx, const struct entry *e)
 	return among(look->s->pins, look->pins, e);
 }
 
+/* What the policy divides among its queues: what is free ahead is nobody's. */
+static uint64_t policy_room(const struct shard *s)
+{
+	uint64_t taken = shard_overhead(s) + AHEAD(s->budget);
+
+	return s->budget > taken ? s->budget - taken : 0;
+}
+
 /* The policy has let go of it. */
 static void leave(struct shard *s, struct entry *e)
 {
@@ -171,7 +180,8 @@ static void leave(struct shard *s, struct entry *e)
 	s->leaving_bytes += e->size;
 }
 
-void shard_sweep(struct shard *s, struct entry **dead)
+/* A fence, and all that no pin names is dead. */
+static void sweep(struct shard *s)
 {
 	struct entry **at = &s->leaving, *e;
 	int64_t pins;
@@ -182,42 +192,72 @@ void shard_sweep(struct shard *s, struct entry **dead)
 	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
 	if (pins < 0)
 		return; /* no memory to know: they stay */
+	s->kept_bytes = 0;
 	while ((e = *at) != NULL) {
 		if (among(s->pins, (size_t)pins, e)) {
+			s->kept_bytes += e->size;
 			at = &e->older;
 			continue;
 		}
 		*at = e->older;
 		s->leaving_n--;
-		s->leaving_bytes -= e->size;
 		e->state = ENTRY_DEAD;
-		e->older = *dead;
-		*dead = e;
+		e->older = s->dead;
+		s->dead = e;
 	}
-	s->leaving_kept = s->leaving_n;
+	s->kept_n = s->leaving_n;
 }
 
-/* Lets go of what must go so that need bytes fit, and of some ahead. */
-static void evict(struct shard *s, uint64_t need, struct entry **dead)
+static void bury_one(struct shard *s, struct grave *g)
 {
-	uint64_t overhead = shard_overhead(s), want;
+	struct entry *e = s->dead;
+
+	DIAG(e->state == ENTRY_DEAD);
+	s->dead = e->older;
+	s->leaving_bytes -= e->size;
+	if (g->n < GRAVE_ROOM) {
+		g->at[g->n].decoder = e->decoder;
+		g->at[g->n].object = e->object;
+		g->at[g->n++].size = e->size;
+		entry_put(s, e);
+	} else {
+		e->older = g->more;
+		g->more = e;
+	}
+}
+
+/* Buries until need bytes fit. Do they? */
+static bool bury(struct shard *s, uint64_t need, struct grave *g)
+{
+	uint64_t rest = shard_overhead(s) + s->resident + need;
+
+	while (rest + s->leaving_bytes > s->budget && s->dead != NULL)
+		bury_one(s, g);
+	return rest + s->leaving_bytes <= s->budget;
+}
+
+/* Lets go of what must go so that need bytes will fit, and of some ahead. */
+static void evict(struct shard *s, uint64_t need)
+{
+	uint64_t overhead = shard_overhead(s), ahead = AHEAD(s->budget), want;
 	struct look look = {s, 0};
 	int64_t pins;
 
 	if (overhead >= s->budget || need > s->budget - overhead)
+		return;
+	want = s->budget - overhead - need;
+	want = want > s->kept_bytes ? want - s->kept_bytes : 0;
+	want = want > ahead ? want - ahead : want;
+	if (s->resident <= want)
 		return;
 	/* a look without a fence: those that it sees held would free nothing if they went */
 	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
 	if (pins < 0)
 		return;
 	look.pins = (size_t)pins;
-	want = s->budget - overhead - need;
-	want = want > AHEAD(s->budget) ? want - AHEAD(s->budget) : want;
-	for (const struct entry *e = s->leaving; e != NULL; e = e->older)
-		if (is_pinned(&look, e))
-			want = want > e->size ? want - e->size : 0;
+	want = want > ahead / 2 ? want - ahead / 2 : want;
 	while (s->resident > want) {
-		struct entry *e = policy_evict(&s->policy, s->budget - overhead, is_pinned, &look);
+		struct entry *e = policy_evict(&s->policy, policy_room(s), is_pinned, &look);
 
 		if (e == NULL)
 			break;
@@ -225,24 +265,28 @@ static void evict(struct shard *s, uint64_t need, struct entry **dead)
 		leave(s, e);
 		s->evicted++;
 	}
-	shard_sweep(s, dead);
 }
 
 /* Do need bytes fit? If not: references hold too much. */
-static bool make_room(struct shard *s, uint64_t need, struct entry **dead)
+static bool make_room(struct shard *s, uint64_t need, struct grave *g)
 {
-	/* again, because what evicting needs itself may have grown */
-	for (unsigned i = 0; i < 3 && shard_used(s) + need > s->budget; i++)
-		evict(s, need, dead);
-	return shard_used(s) + need <= s->budget;
+	/* again, because what evicting needs itself may have grown, or pins were seen late */
+	for (unsigned i = 0; i < 3; i++) {
+		evict(s, need);
+		if (bury(s, need, g))
+			return true;
+		sweep(s);
+		if (bury(s, need, g))
+			return true;
+	}
+	return false;
 }
 
 struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocache_decoder *decoder,
-			   void *object, size_t size, struct entry **dead)
+			   void *object, size_t size, struct grave *g)
 {
 	struct entry *e;
 
-	policy_prefetch_insert(&s->policy, table_hash(s->seed, id));
 	table_reserve(&s->table, s->seed);
 	e = entry_get(s);
 	if (e == NULL)
@@ -252,45 +296,65 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 	e->size = size;
 	e->decoder = decoder;
 	/* the overhead has grown already if it must: now it is known what fits */
-	if (!make_room(s, size, dead) || table_insert(&s->table, s->seed, e) != 0) {
+	if (!make_room(s, size, g) || table_insert(&s->table, s->seed, e) != 0) {
 		entry_put(s, e);
 		return NULL;
 	}
 	e->state = ENTRY_IN;
-	policy_insert(&s->policy, e, s->budget - shard_overhead(s));
+	policy_insert(&s->policy, e, policy_room(s));
 	s->resident += size;
 	s->added++;
 	return e;
 }
 
-void shard_forget(struct shard *s, struct entry *e, struct entry **dead)
+void shard_sweep(struct shard *s, struct grave *g)
+{
+	sweep(s);
+	while (s->dead != NULL)
+		bury_one(s, g);
+}
+
+void shard_forget(struct shard *s, struct entry *e, struct grave *g)
 {
 	policy_remove(&s->policy, e);
 	leave(s, e);
 	s->forgotten++;
 	/* a sweep looks at all: one for many */
-	if (s->leaving_n >= 2 * s->leaving_kept + SWEEP_MIN)
-		shard_sweep(s, dead);
+	if (s->leaving_n >= 2 * s->kept_n + SWEEP_MIN)
+		shard_sweep(s, g);
 }
 
-void shard_resize(struct shard *s, uint64_t budget, struct entry **dead)
+void shard_resize(struct shard *s, uint64_t budget, struct grave *g)
 {
 	s->budget = budget;
-	(void)make_room(s, 0, dead); /* what references hold goes when they do */
+	(void)make_room(s, 0, g); /* what references hold goes when they do */
+	shard_sweep(s, g);
 }
 
-void shard_bury(struct shard *s, struct entry *dead)
+/*
+ * What nobody has looked at for long, and is freed now, the allocator gives to who asks next; and
+ * he writes it, and the lock of his insertion waits for that. So it is fetched, the first KiB of it.
+ */
+static void prefetch_memory(const char *object, size_t size)
 {
-	if (dead == NULL)
-		return;
-	for (struct entry *e = dead; e != NULL; e = e->older) {
-		DIAG(e->state == ENTRY_DEAD);
-		e->decoder->destroy(e->decoder->ctx, e->object);
+	for (size_t at = 0; at < size && at < 1024; at += 64)
+		__builtin_prefetch(object + at, 1);
+}
+
+void shard_bury(struct shard *s, struct grave *g)
+{
+	for (unsigned i = 0; i < g->n; i++) {
+		prefetch_memory(g->at[i].object, g->at[i].size);
+		g->at[i].decoder->destroy(g->at[i].decoder->ctx, g->at[i].object);
 	}
+	if (g->more == NULL)
+		return;
+	for (struct entry *e = g->more; e != NULL; e = e->older)
+		e->decoder->destroy(e->decoder->ctx, e->object);
 	pthread_mutex_lock(&s->lock);
-	for (struct entry *next; dead != NULL; dead = next) {
-		next = dead->older;
-		entry_put(s, dead);
+	for (struct entry *e = g->more, *next; e != NULL; e = next) {
+		next = e->older;
+		entry_put(s, e);
 	}
 	pthread_mutex_unlock(&s->lock);
 }

@@ -2,17 +2,22 @@
 /*
  * Private to ocache. A part of the cache: its objects, their budget, and how they leave.
  *
- *     FREE --insert--> IN --evict, forget--> LEAVING --no pin names it--> DEAD --destroyed--> FREE
+ *     FREE --insert--> IN --evict, forget--> LEAVING --no pin names it--> DEAD --bury--> FREE
  *
  * Rules
  *  [SH-1] used = overhead + resident + leaving; an object is let in only if used stays within the
- *         budget. LEAVING objects, which references hold, count until they are freed.
+ *         budget. LEAVING objects, which references may hold, and DEAD ones count until they are
+ *         buried.
  *  [SH-2] An entry leaves LEAVING after a lane_fence() that came after its word left the table
  *         [TB-2].
- *  [SH-3] Objects are destroyed without the lock: functions that free some put their entries into a
- *         list, and the caller gives that to shard_bury() when he has unlocked.
+ *  [SH-3] Objects are destroyed without the lock: functions that free some put them into a grave,
+ *         and the caller gives that to shard_bury() when he has unlocked.
  *  [SH-4] The memory of entries is the shard's to the end; a pin never leads to memory that is not
  *         there.
+ *  [SH-5] Room is made in three steps, each for some objects at once, a little ahead: they leave
+ *         (a look at all pins); a fence tells which of them are dead; and as many dead ones are
+ *         buried as an insertion needs. So the memory of the last is what the allocator gives next,
+ *         and the lock is held for a short time.
  */
 #ifndef OCACHE_SHARD_H
 #define OCACHE_SHARD_H
@@ -27,25 +32,44 @@ struct load;
 
 #define SHARD_LOADS 256u /* lists of loads, by hash */
 
+/* Its size is a power of two, so that a hit finds the one it wants by a shift. */
 struct shard {
-	struct table table;
+	_Alignas(4096) struct table table;
 	_Alignas(64) pthread_mutex_t lock;
 	/* under lock: */
+	uint64_t budget, resident, leaving_bytes; /* the last: LEAVING and DEAD */
+	struct entry *free, *leaving, *dead;      /* each by older */
+	uint64_t leaving_n;
+	uint64_t kept_n, kept_bytes; /* of LEAVING, those that the last sweep found pinned */
+	uint64_t chunk_bytes;
 	struct policy policy;
 	uint64_t seed[2];
-	uint64_t budget, resident, leaving_bytes, chunk_bytes;
-	struct entry *free;               /* by older */
-	struct entry *leaving;            /* by older */
-	uint64_t leaving_n, leaving_kept; /* how many; and after the last sweep */
+	uint64_t added, evicted, forgotten;
 	struct chunk *chunks;
 	void **pins; /* room for lane_pinned() */
 	size_t pins_room;
-	uint64_t added, evicted, forgotten;
 	/* load.h: */
 	bool closing;
 	struct load *loads[SHARD_LOADS];
 	uint64_t loads_now, loads_begun, loads_failed, joined, timeouts;
 };
+
+/* Objects that nobody sees any more, to be destroyed. */
+#define GRAVE_ROOM 8u
+struct grave {
+	unsigned n;
+	struct entry *more; /* DEAD, by older: what had no room below */
+	struct {
+		const struct ocache_decoder *decoder;
+		void *object;
+		size_t size;
+	} at[GRAVE_ROOM];
+};
+static inline void grave_open(struct grave *g)
+{
+	g->n = 0;
+	g->more = NULL;
+}
 
 int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget);
 /* Destroys all objects; nobody has a reference. Also of a shard that is all zero. */
@@ -64,8 +88,8 @@ static inline uint64_t shard_used(const struct shard *s)
  * the budget, or there is no memory. Then the object is still the caller's.
  */
 struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocache_decoder *decoder,
-			   void *object, size_t size, struct entry **dead);
-void shard_forget(struct shard *s, struct entry *e, struct entry **dead);
+			   void *object, size_t size, struct grave *g);
+void shard_forget(struct shard *s, struct entry *e, struct grave *g);
 /*
  * Looks at the next `most` entries of the shard's memory, in no order, and calls each() for the objects that are in the
  * cache. False: there are no more. *walk is zero at the beginning; the lock may be given back between calls.
@@ -77,11 +101,11 @@ struct shard_walk {
 };
 bool shard_walk(const struct shard *s, struct shard_walk *walk, unsigned most,
 		void (*each)(void *ctx, const struct entry *e), void *ctx);
-void shard_resize(struct shard *s, uint64_t budget, struct entry **dead);
+void shard_resize(struct shard *s, uint64_t budget, struct grave *g);
 /* Frees what has left and is no longer held. */
-void shard_sweep(struct shard *s, struct entry **dead);
-/* Without the lock: destroys the objects of a list. */
-void shard_bury(struct shard *s, struct entry *dead);
+void shard_sweep(struct shard *s, struct grave *g);
+/* Without the lock: destroys the objects of a grave. */
+void shard_bury(struct shard *s, struct grave *g);
 /* Is this an entry of the shard's? */
 bool shard_owns(const struct shard *s, const void *entry);
 /* Calls each() for every mapping: all memory that a hit reads. */

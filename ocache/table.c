@@ -71,28 +71,45 @@ void table_close(struct table *t)
 struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint64_t lo,
 			_Atomic(void *) *pin)
 {
-	uint64_t root = atomic_load_explicit(&t->root, memory_order_acquire);
-	uint64_t tag = table_tag(hash), index = hash & table_mask(root);
+	uint64_t tag = table_tag(hash), moves;
 
-	for (unsigned side = 0; side < 2; side++) {
-		const struct bucket *b = table_bucket(root, index);
+	do {
+		uint64_t root, index;
 
-		for (unsigned match = table_match(b, tag); match != 0; match &= match - 1) {
-			struct entry *e =
-			    table_try(&b->slot[__builtin_ctz(match)], tag, hi, lo, pin);
+		moves = atomic_load_explicit(&t->moves, memory_order_acquire);
+		root = atomic_load_explicit(&t->root, memory_order_acquire);
+		index = hash & table_mask(root);
+		for (unsigned side = 0; side < 2; side++) {
+			const struct bucket *b = table_bucket(root, index);
 
-			if (e != NULL)
-				return e;
+			for (unsigned match = table_match(b, tag); match != 0; match &= match - 1) {
+				struct entry *e =
+				    table_try(&b->slot[__builtin_ctz(match)], hi, lo, pin);
+
+				if (e != NULL)
+					return e;
+			}
+			index = table_partner(root, index, tag);
 		}
-		index = table_partner(root, index, tag);
-	}
+		atomic_thread_fence(memory_order_acquire);
+	} while (unlikely(atomic_load_explicit(&t->moves, memory_order_relaxed) != moves));
 	return NULL;
 }
 
-static _Atomic uint64_t *find_slot(const struct table *t, uint64_t hash, struct seg_id id)
+/* [TB-4] Under the lock, between what is written first and what is taken away. */
+static void count_move(struct table *t)
+{
+	atomic_store_explicit(&t->moves, atomic_load_explicit(&t->moves, memory_order_relaxed) + 1,
+			      memory_order_release);
+}
+
+static inline __attribute__((always_inline)) _Atomic uint64_t *find_slot(const struct table *t,
+									 uint64_t hash,
+									 struct seg_id id)
 {
 	uint64_t root = root_of(t), tag = table_tag(hash), index = hash & table_mask(root);
 
+#pragma GCC unroll 2
 	for (unsigned side = 0; side < 2; side++) {
 		struct bucket *b = table_bucket(root, index);
 
@@ -115,47 +132,48 @@ struct entry *table_find(const struct table *t, uint64_t hash, struct seg_id id)
 	return slot == NULL ? NULL : entry_of(word_of(slot));
 }
 
-/* A free slot for this word; NULL: there is none. */
-static _Atomic uint64_t *free_slot(struct bucket *b, uint64_t word)
+/* A free slot; NULL: there is none. */
+static _Atomic uint64_t *free_slot(struct bucket *b)
 {
-	for (unsigned i = 0; i < TABLE_WAYS; i++) {
-		_Atomic uint64_t *slot = &b->slot[(table_first(word) + i) % TABLE_WAYS];
+	for (unsigned match = table_match(b, 0); match != 0; match &= match - 1) {
+		_Atomic uint64_t *slot = &b->slot[__builtin_ctz(match)];
 
-		if (word_of(slot) == 0)
+		if (likely(word_of(slot) == 0))
 			return slot;
 	}
 	return NULL;
 }
 
 /* Room in this bucket, made by moving one of its entries to that one's other bucket; or NULL. */
-static _Atomic uint64_t *make_room(uint64_t root, uint64_t index)
+static _Atomic uint64_t *make_room(struct table *t, uint64_t root, uint64_t index)
 {
 	struct bucket *b = table_bucket(root, index);
 
 	for (unsigned i = 0; i < TABLE_WAYS; i++) {
 		uint64_t w = word_of(&b->slot[i]);
 		uint64_t other = table_partner(root, index, w & ~TABLE_ADDRESS);
-		_Atomic uint64_t *to = free_slot(table_bucket(root, other), w);
+		_Atomic uint64_t *to = free_slot(table_bucket(root, other));
 
 		if (to == NULL)
 			continue;
 		atomic_store_explicit(to, w, memory_order_release);
+		count_move(t);
 		return &b->slot[i];
 	}
 	return NULL;
 }
 
-static bool put_word(uint64_t root, uint64_t index, uint64_t word)
+static bool put_word(struct table *t, uint64_t root, uint64_t index, uint64_t word)
 {
 	uint64_t partner = table_partner(root, index, word & ~TABLE_ADDRESS);
-	_Atomic uint64_t *slot = free_slot(table_bucket(root, index), word);
+	_Atomic uint64_t *slot = free_slot(table_bucket(root, index));
 
 	if (slot == NULL)
-		slot = free_slot(table_bucket(root, partner), word);
+		slot = free_slot(table_bucket(root, partner));
 	if (slot == NULL)
-		slot = make_room(root, index);
+		slot = make_room(t, root, index);
 	if (slot == NULL)
-		slot = make_room(root, partner);
+		slot = make_room(t, root, partner);
 	if (slot == NULL)
 		return false;
 	atomic_store_explicit(slot, word, memory_order_release);
@@ -186,7 +204,8 @@ static int grow(struct table *t, const uint64_t seed[2])
 
 			if (w != 0)
 				whole = put_word(
-				    root, table_hash(seed, entry_of(w)->id) & table_mask(root), w);
+				    t, root, table_hash(seed, entry_of(w)->id) & table_mask(root),
+				    w);
 		}
 		if (!whole)
 			AZ(munmap(base, root_bytes(root)));
@@ -196,6 +215,7 @@ static int grow(struct table *t, const uint64_t seed[2])
 		return -ENOMEM;
 	}
 	atomic_store_explicit(&t->root, root, memory_order_release);
+	count_move(t);
 	/* [TB-3] */
 	for (uint64_t i = 0; i <= table_mask(old); i++)
 		for (unsigned s = 0; s < TABLE_WAYS; s++)
@@ -219,7 +239,7 @@ int table_insert(struct table *t, const uint64_t seed[2], struct entry *e)
 	uint64_t slots;
 
 	AZ((uint64_t)(uintptr_t)e & ~TABLE_ADDRESS);
-	while (!put_word(root_of(t), hash & table_mask(root_of(t)), word)) {
+	while (!put_word(t, root_of(t), hash & table_mask(root_of(t)), word)) {
 		slots = (table_mask(root_of(t)) + 1) * TABLE_WAYS;
 		if (t->count < EMPTY(slots) || grow(t, seed) != 0)
 			return -ENOMEM;
@@ -236,11 +256,6 @@ void table_remove(struct table *t, uint64_t hash, const struct entry *e)
 	A(entry_of(word_of(slot)) == e);
 	atomic_store_explicit(slot, 0, memory_order_release);
 	t->count--;
-}
-
-size_t table_bytes(const struct table *t)
-{
-	return root_bytes(root_of(t));
 }
 
 void table_each_mapping(const struct table *t, void (*each)(void *ctx, void *base, size_t bytes),

@@ -20,8 +20,8 @@
  *  [TB-3] A table that was outgrown is emptied after the new root is there, and stays mapped,
  *         without memory, until the end: who still reads it finds nothing, or finds his slot
  *         changed.
- *  [TB-4] A reader may miss what is there, while it is being moved. Who must know asks under the
- *         lock.
+ *  [TB-4] What is moved is counted after it stands in its new place and before it leaves the old
+ *         one. Who finds nothing, and that count unchanged, can say that it was not there.
  */
 #ifndef OCACHE_TABLE_H
 #define OCACHE_TABLE_H
@@ -80,6 +80,7 @@ struct table_old {
 struct table {
 	_Alignas(
 	    64) _Atomic uint64_t root; /* what hits read stands in a line that is hardly written */
+	_Atomic uint64_t moves;        /* [TB-4] */
 	struct table_old *old;
 	_Alignas(64) uint64_t count; /* entries */
 };
@@ -144,26 +145,17 @@ static inline unsigned table_match(const struct bucket *b, uint64_t tag)
 }
 
 /*
- * The slot of a bucket that a word with this tag takes if it is free: mostly the first look finds
- * it.
- */
-static inline unsigned table_first(uint64_t tag)
-{
-	return (unsigned)(tag >> 48) % TABLE_WAYS;
-}
-
-/*
  * The entry that slot leads to, pinned by *pin, if it is the id's; else NULL, and *pin is NULL. The
  * id comes in halves: as a struct it would be put together in memory and read by a vector load that
  * waits.
  */
-static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t tag, uint64_t hi,
-				      uint64_t lo, _Atomic(void *) *pin)
+static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t hi, uint64_t lo,
+				      _Atomic(void *) *pin)
 {
 	uint64_t w = atomic_load_explicit(slot, memory_order_relaxed);
 	struct entry *e = (struct entry *)(uintptr_t)(w & TABLE_ADDRESS);
 
-	if ((w ^ tag) > TABLE_ADDRESS || e == NULL)
+	if (unlikely(e == NULL))
 		return NULL;
 	atomic_store_explicit(pin, e, memory_order_release);
 	lane_reader_fence();
@@ -176,20 +168,29 @@ static inline struct entry *table_try(const _Atomic uint64_t *slot, uint64_t tag
 
 /*
  * Two ways to find the entry of an id without the lock, pinned by *pin; NULL, and *pin is NULL: it
- * is not found, though it may be there [TB-4]. The first looks where it mostly is and calls
- * nothing; the second everywhere.
+ * is not found. The first calls nothing and looks at the first slot with the tag; *absent: it is not
+ * there. The second looks at all: it is not there if it is not found.
  */
 static inline struct entry *table_get_first(const struct table *t, uint64_t hash, uint64_t hi,
-					    uint64_t lo, _Atomic(void *) *pin)
+					    uint64_t lo, _Atomic(void *) *pin, bool *absent)
 {
+	uint64_t moves = atomic_load_explicit(&t->moves, memory_order_acquire);
 	uint64_t root = atomic_load_explicit(&t->root, memory_order_acquire);
-	uint64_t tag = table_tag(hash);
-	const struct bucket *b = table_bucket(root, hash & table_mask(root));
+	uint64_t tag = table_tag(hash), index = hash & table_mask(root);
+	const struct bucket *b = table_bucket(root, index);
 	unsigned match = table_match(b, tag);
 
-	if (unlikely(match == 0))
-		return NULL;
-	return table_try(&b->slot[__builtin_ctz(match)], tag, hi, lo, pin);
+	*absent = false;
+	if (unlikely(match == 0)) {
+		b = table_bucket(root, table_partner(root, index, tag));
+		match = table_match(b, tag);
+		if (match == 0) {
+			atomic_thread_fence(memory_order_acquire);
+			*absent = atomic_load_explicit(&t->moves, memory_order_relaxed) == moves;
+			return NULL;
+		}
+	}
+	return table_try(&b->slot[__builtin_ctz(match)], hi, lo, pin);
 }
 struct entry *table_get(const struct table *t, uint64_t hash, uint64_t hi, uint64_t lo,
 			_Atomic(void *) *pin);
@@ -216,7 +217,12 @@ void table_reserve(struct table *t, const uint64_t seed[2]);
 /* e is not in the table. 0; -ENOMEM: it is full and cannot grow. */
 int table_insert(struct table *t, const uint64_t seed[2], struct entry *e);
 void table_remove(struct table *t, uint64_t hash, const struct entry *e);
-size_t table_bytes(const struct table *t);
+static inline size_t table_bytes(const struct table *t)
+{
+	uint64_t root = atomic_load_explicit(&t->root, memory_order_relaxed);
+
+	return (size_t)(table_mask(root) + 1) * sizeof(struct bucket);
+}
 /* Calls each() for every mapping. */
 void table_each_mapping(const struct table *t, void (*each)(void *ctx, void *base, size_t bytes),
 			void *ctx);

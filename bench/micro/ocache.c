@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The object cache: a hit whose reference is given back at once, with and without io-stats, and a
- * new object that pushes an old one out. Beside the hits: a load from a random object's line
- * through a table of pointers, what a cache without keys, references and recency would cost. In
- * both the next key depends on what was read, as in a walk from node to node.
+ * new object that pushes an old one out. Beside the hits two bounds: bare loads from the cache's own
+ * memory, of a word of the bucket of an id's hash, and then of a line among the entries; and a load
+ * from a random object's line through a dense table of pointers, what a cache without keys, references
+ * and recency would cost. In all of them the next key depends on what was read, as in a walk from
+ * node to node.
  *
  * MICRO_OCACHE_OBJECTS (default 20000) is how many objects there are.
  */
@@ -12,7 +14,7 @@
 
 #include "base/assert.h"
 #include "bench/micro/micro.h"
-#include "ocache/ocache.h"
+#include "ocache/cache_int.h"
 
 #define OBJECT 40000u /* bytes, as the cache is told; of the object nothing is read */
 
@@ -24,6 +26,7 @@ struct line {
 static struct {
 	struct ocache *cache, *full; /* the rounds are mixed: what evicts has a cache of its own */
 	struct iostats *io;
+	struct entry **entries; /* of the cache's, in an order of its own */
 	struct line *lines;
 	struct line **table;
 	uint64_t objects, next, rng;
@@ -56,6 +59,32 @@ static void add(struct ocache *c, uint64_t key)
 	(void)ocache_add(c, id_of(key), &decoder, &B, OBJECT, NULL);
 }
 
+static void note_entry(void *ctx, const struct entry *e)
+{
+	uint64_t *n = ctx;
+
+	if (*n < B.objects)
+		B.entries[(*n)++] = (struct entry *)(uintptr_t)e;
+}
+
+/* The entries, for bare loads: there are as many as objects. */
+static int find_entries(void)
+{
+	uint64_t n = 0;
+
+	B.entries = malloc(B.objects * sizeof(struct entry *));
+	if (B.entries == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < B.cache->shards; i++) {
+		struct shard_walk walk = {0};
+
+		while (shard_walk(&B.cache->shard[i], &walk, 4096, note_entry, &n))
+			;
+	}
+	A(n == B.objects);
+	return 0;
+}
+
 static int setup(void **state)
 {
 	const char *env = getenv("MICRO_OCACHE_OBJECTS");
@@ -67,7 +96,8 @@ static int setup(void **state)
 	if (B.users++ > 0)
 		return 0;
 	B.objects = env != NULL ? strtoull(env, NULL, 10) : 20000;
-	cfg.budget = B.objects * (OBJECT + 200) + (16u << 20);
+	/* shards have not all as many */
+	cfg.budget = B.objects * (OBJECT + 200) / 16 * 17 + (16u << 20);
 	err = ocache_open(&cfg, &B.cache, NULL);
 	if (err == 0)
 		err = ocache_open(&cfg, &B.full, NULL);
@@ -96,7 +126,7 @@ static int setup(void **state)
 	B.next = B.objects;
 	ocache_stats(B.cache, &st, sizeof st);
 	A(st.objects_now == B.objects);
-	return 0;
+	return find_entries();
 }
 
 static void teardown(void *state)
@@ -107,11 +137,34 @@ static void teardown(void *state)
 	AZ(ocache_close(&B.cache));
 	AZ(ocache_close(&B.full));
 	iostats_drop(B.io);
+	free(B.entries);
 	free(B.lines);
 	free(B.table);
 }
 
+/* What a hit has to wait for in any case: the line of its bucket, then that of an entry. */
 static uint64_t load(void *state, uint64_t n)
+{
+	const struct ocache *c = B.cache;
+	uint64_t sum = 0;
+
+	(void)state;
+	while (n-- > 0) {
+		uint64_t key = draw(), hash = table_hash(c->seed, id_of(key)), root, word;
+		const struct entry *e;
+
+		root =
+		    atomic_load_explicit(&ocache__shard(c, hash)->table.root, memory_order_relaxed);
+		word = atomic_load_explicit(&table_bucket(root, hash & table_mask(root))->slot[0],
+					    memory_order_relaxed);
+		e = B.entries[key] + (word & 63); /* 0, after the word has come */
+		sum += e->id.lo & 1;
+		B.rng += e->size - OBJECT; /* nothing, but who knows */
+	}
+	return sum;
+}
+
+static uint64_t pointer(void *state, uint64_t n)
 {
 	uint64_t sum = 0;
 
@@ -120,7 +173,7 @@ static uint64_t load(void *state, uint64_t n)
 		const struct line *l = B.table[draw()];
 
 		sum += l->id.lo & 1;
-		B.rng += l->size - OBJECT; /* nothing, but who knows */
+		B.rng += l->size - OBJECT;
 	}
 	return sum;
 }
@@ -164,6 +217,7 @@ static uint64_t add_evict(void *state, uint64_t n)
 
 static const struct micro table[] = {
     {.name = "ocache/load", .batch = 4096, .setup = setup, .run = load, .teardown = teardown},
+    {.name = "ocache/pointer", .batch = 4096, .setup = setup, .run = pointer, .teardown = teardown},
     {.name = "ocache/hit",
      .peer = "ocache/load",
      .batch = 4096,

@@ -20,9 +20,12 @@
 
 #define BATCH       1024u
 #define THREADS_MAX 256u
+#define TIMES_MAX   (1u << 20) /* batches of a thread that are timed one by one */
 
 struct done {
 	uint64_t ops, misses, wrong, cpu_ns, wall_ns;
+	uint32_t *times; /* of each batch, ns */
+	size_t times_n;
 };
 
 static struct {
@@ -96,9 +99,25 @@ static void batch(const uint32_t *keys, size_t n, struct done *d)
 static void step(size_t *at, struct done *d)
 {
 	size_t n = S.keys - *at < BATCH ? S.keys - *at : BATCH;
+	uint64_t begun = clock_ns();
 
 	batch(S.key + *at, n, d);
+	if (n == BATCH && d->times != NULL && d->times_n < TIMES_MAX)
+		d->times[d->times_n++] = (uint32_t)(clock_ns() - begun);
 	*at = *at + n == S.keys ? 0 : *at + n;
+}
+
+static int by_size(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The time of an operation in the batch that this part of all were quicker than; 0: none was timed. */
+static double quantile(const uint32_t *times, size_t n, double part)
+{
+	return n > 0 ? times[(size_t)((double)(n - 1) * part)] / (double)BATCH : 0;
 }
 
 static void *work(void *arg)
@@ -110,6 +129,7 @@ static void *work(void *arg)
 
 	while (warm.ops < S.keys) /* a lap fills the cache */
 		step(&at, &warm);
+	w->done.times = malloc(TIMES_MAX * sizeof(*w->done.times));
 	pthread_barrier_wait(&S.begin);
 	cpu = thread_cpu_ns();
 	wall = clock_ns();
@@ -148,6 +168,7 @@ int main(int argc, char **argv)
 	struct ocache_config cfg = {.struct_size = sizeof cfg};
 	struct timespec pause;
 	struct done sum = {0};
+	uint32_t *times = NULL;
 	double seconds;
 
 	if (argc != 6)
@@ -187,13 +208,23 @@ int main(int argc, char **argv)
 		sum.wrong += d->wrong;
 		sum.cpu_ns += d->cpu_ns;
 		sum.wall_ns = d->wall_ns > sum.wall_ns ? d->wall_ns : sum.wall_ns;
+		times = realloc(times, (sum.times_n + d->times_n + 1) * sizeof(*times));
+		AN(times);
+		if (d->times_n > 0)
+			memcpy(times + sum.times_n, d->times, d->times_n * sizeof(*times));
+		sum.times_n += d->times_n;
+		free(d->times);
 	}
+	qsort(times, sum.times_n, sizeof(*times), by_size);
 	printf("{\"cache\": \"ocache\", \"threads\": %u, \"ops\": %lu, \"misses_percent\": %.3f, "
-	       "\"ops_per_s\": %.0f, \"wall_ns\": %.2f, \"cpu_ns\": %.2f, \"wrong\": %lu}\n",
+	       "\"ops_per_s\": %.0f, \"wall_ns\": %.2f, \"cpu_ns\": %.2f, \"p10_ns\": %.2f, "
+	       "\"median_ns\": %.2f, \"wrong\": %lu}\n",
 	       S.threads, (unsigned long)sum.ops, 100 * ratio(sum.misses, sum.ops),
 	       (double)sum.ops * 1e9 / (double)sum.wall_ns,
 	       (double)sum.wall_ns * S.threads / (double)sum.ops,
-	       (double)sum.cpu_ns / (double)sum.ops, (unsigned long)sum.wrong);
+	       (double)sum.cpu_ns / (double)sum.ops, quantile(times, sum.times_n, 0.1),
+	       quantile(times, sum.times_n, 0.5), (unsigned long)sum.wrong);
+	free(times);
 	AZ(ocache_close(&S.cache));
 	pthread_barrier_destroy(&S.begin);
 	free(S.key);

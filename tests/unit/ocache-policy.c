@@ -76,7 +76,7 @@ static bool ask(uint64_t key)
 	struct entry *e = &R.entry[key];
 
 	if (R.in[key]) {
-		policy_touch(e);
+		policy_use(e);
 		return true;
 	}
 	while (R.bytes + SIZE > R.budget)
@@ -155,14 +155,14 @@ static void credits(void **state)
 	R.budget = 100 * SIZE;
 	ask_all(0, 98);
 	R.budget = 50 * SIZE; /* main has more than its share: it is what is evicted from */
-	policy_touch(often);
-	policy_touch(once);
+	policy_use(often);
+	policy_use(once);
 	for (unsigned i = 0; i < 2; i++) { /* often and once go round */
 		assert_ptr_equal(evict(), &R.entry[2 + i]);
 		assert_ptr_equal(R.policy.q[POLICY_MAIN].newest, once);
 	}
 	assert_int_equal(often->credit, 1);
-	policy_touch(often);
+	policy_use(often);
 	for (uint64_t key = 4; key < 98; key++)
 		R.held[key] = true; /* not they */
 	assert_ptr_equal(evict(), once);
@@ -200,7 +200,7 @@ static void bounded_steps(void **state)
 	R.budget = KEYS * (uint64_t)SIZE;
 	ask_all(0, KEYS);
 	for (uint64_t key = 0; key < KEYS; key++)
-		policy_touch(&R.entry[key]);
+		policy_use(&R.entry[key]);
 	for (uint64_t key = 0; key < 300; key++)
 		R.held[key] = true;
 	R.budget /= 2;

@@ -10,6 +10,7 @@ use crate::caches::{id, AnyCache, Moka, Quick};
 use crate::fail;
 
 const BATCH: usize = 1024;
+const TIMES_MAX: usize = 1 << 20; // batches of a thread that are timed one by one
 
 #[derive(Default)]
 struct Done {
@@ -18,6 +19,7 @@ struct Done {
     cpu_ns: u64,
     wall_ns: u64,
     wrong: u64,
+    times: Vec<u32>, // of each batch, ns
 }
 
 fn thread_cpu_ns() -> u64 {
@@ -57,7 +59,11 @@ fn work<C: AnyCache<Arc<[u8]>>>(
     let mut at = first;
     let mut step = |done: &mut Done| {
         let end = (at + BATCH).min(keys.len());
+        let begun = Instant::now();
         batch(&cache, &keys[at..end], value, done);
+        if end - at == BATCH && done.times.len() < done.times.capacity() {
+            done.times.push(begun.elapsed().as_nanos() as u32);
+        }
         at = if end == keys.len() { 0 } else { end };
     };
     // a lap fills the cache
@@ -65,9 +71,9 @@ fn work<C: AnyCache<Arc<[u8]>>>(
     while warm.ops < keys.len() as u64 {
         step(&mut warm);
     }
+    let mut done = Done { times: Vec::with_capacity(TIMES_MAX), ..Done::default() };
     begin.wait();
     let (cpu, wall) = (thread_cpu_ns(), Instant::now());
-    let mut done = Done::default();
     while !stop.load(Ordering::Relaxed) {
         step(&mut done);
     }
@@ -75,6 +81,11 @@ fn work<C: AnyCache<Arc<[u8]>>>(
     done.cpu_ns = thread_cpu_ns() - cpu;
     done.wall_ns = wall.elapsed().as_nanos() as u64;
     done
+}
+
+/// The time of an operation in the batch that this part of all were quicker than; 0: none was timed.
+fn quantile(times: &[u32], part: f64) -> f64 {
+    times.get(((times.len().max(1) - 1) as f64 * part) as usize).map_or(0.0, |&t| t as f64 / BATCH as f64)
 }
 
 fn measure<C: AnyCache<Arc<[u8]>>>(
@@ -104,7 +115,9 @@ fn measure<C: AnyCache<Arc<[u8]>>>(
         sum.cpu_ns += d.cpu_ns;
         sum.wall_ns = sum.wall_ns.max(d.wall_ns);
         sum.wrong += d.wrong;
+        sum.times.extend(d.times);
     }
+    sum.times.sort_unstable();
     sum
 }
 
@@ -123,12 +136,14 @@ pub fn run(cache: &str, path: &str, capacity: u64, threads: usize, seconds: f64,
     };
     println!(
         "{{\"cache\": \"{cache}\", \"threads\": {threads}, \"ops\": {}, \"misses_percent\": {:.3}, \
-         \"ops_per_s\": {:.0}, \"wall_ns\": {:.2}, \"cpu_ns\": {:.2}, \"wrong\": {}}}",
+         \"ops_per_s\": {:.0}, \"wall_ns\": {:.2}, \"cpu_ns\": {:.2}, \"p10_ns\": {:.2}, \"median_ns\": {:.2}, \"wrong\": {}}}",
         d.ops,
         100.0 * d.misses as f64 / d.ops as f64,
         d.ops as f64 * 1e9 / d.wall_ns as f64,
         d.wall_ns as f64 * threads as f64 / d.ops as f64,
         d.cpu_ns as f64 / d.ops as f64,
+        quantile(&d.times, 0.1),
+        quantile(&d.times, 0.5),
         d.wrong
     );
     if d.wrong > 0 {
