@@ -34,6 +34,7 @@ net_src   := $(sort $(wildcard valcached/net/*.c))
 admin_src := $(sort $(wildcard valcached/admin/*.c))
 ocache_src := $(sort $(wildcard ocache/*.c))
 efs_src   := $(sort $(wildcard efs/*.c))
+datoms_src := $(sort $(wildcard datoms/*.c))
 options_src := $(sort $(wildcard valcached/options*.c))
 main_src  := $(filter-out $(options_src),$(sort $(wildcard valcached/*.c)))
 ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
@@ -44,7 +45,7 @@ sim_src   := $(sort $(wildcard bench/sim/*.c))
 policies_src := $(sort $(wildcard bench/policies/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
 
-LIBS := base options io proto store net admin ocache efs
+LIBS := base options io proto store net admin ocache efs datoms
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
@@ -120,6 +121,7 @@ net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
 ocache_deps := ocache base
 efs_deps   := efs ocache base
+datoms_deps := datoms efs ocache base
 ocache_objs := $(BUILD)/obj/ocache/skeleton/tier.o
 
 .PHONY: unit
