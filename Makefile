@@ -44,6 +44,7 @@ replay_src := $(sort $(wildcard bench/replay/*.c))
 sim_src   := $(sort $(wildcard bench/sim/*.c))
 policies_src := $(sort $(wildcard bench/policies/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
+segments_src := $(sort $(wildcard bench/segments/*.c))
 
 LIBS := base options io proto store net admin ocache efs datoms
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
@@ -57,7 +58,7 @@ all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
 .PHONY: all programs
-all: programs libocache libefs $(addprefix $(BUILD)/,micro policies ocache-speed)
+all: programs libocache libefs $(addprefix $(BUILD)/,micro policies ocache-speed segments)
 programs: $(PROGRAMS)
 
 define archive
@@ -95,6 +96,10 @@ $(BUILD)/policies: $(call obj,$(policies_src)) $(call ar,sim ocache base)
 	@mkdir -p $(@D)
 	$(LINK) $(base_libs) -lzstd
 $(BUILD)/ocache-speed: $(call obj,bench/rivals/ocache.c) $(call ar,sim ocache base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs) -lzstd
+
+$(BUILD)/segments: $(call obj,$(segments_src)) $(call ar,datoms efs ocache base)
 	@mkdir -p $(@D)
 	$(LINK) $(base_libs) -lzstd
 
