@@ -181,30 +181,76 @@ static inline void get_bits(const uint8_t *bits, uint32_t n, unsigned width, uin
 	}
 }
 
-/* Distances from the column's base. False: one is more than 64 bits have, or than `most`. */
-static bool sum_up(uint64_t *v, uint32_t n, uint64_t first, uint64_t any, bool ascends,
-		   uint64_t most)
+/* What is known of a block before its bits are looked at. */
+struct block {
+	const uint8_t *bits; /* as get_bits() wants them */
+	uint64_t first;
+	uint32_t n;
+	unsigned width;
+	bool ascends;
+};
+
+/* Can no value be more than 64 bits have, or than `most`? Whatever the bits are. */
+static bool surely_fits(const struct block *b, uint64_t most)
 {
-	uint64_t bound;
+	uint64_t step = (1ull << (b->width & 63)) - 1, bound;
+
+	return b->width <= 56 && !__builtin_mul_overflow(step, b->ascends ? b->n - 1 : 1, &bound) &&
+	       !__builtin_add_overflow(bound, b->first, &bound) && bound <= most;
+}
+
+#define QUICK(type)                                                                                \
+	do {                                                                                       \
+		type *out = to;                                                                    \
+                                                                                                   \
+		if (b->ascends) {                                                                  \
+			uint64_t sum = b->first;                                                   \
+                                                                                                   \
+			out[0] = (type)sum;                                                        \
+			for (uint32_t i = 1; i < b->n; i++, at += b->width) {                      \
+				sum += load8(b->bits + (at >> 3)) >> (at & 7) & mask;              \
+				out[i] = (type)sum;                                                \
+			}                                                                          \
+		} else {                                                                           \
+			for (uint32_t i = 0; i < b->n; i++, at += b->width)                        \
+				out[i] = (type)(b->first +                                         \
+						(load8(b->bits + (at >> 3)) >> (at & 7) & mask));  \
+		}                                                                                  \
+	} while (0)
+
+/* A block of which nothing has to be checked. */
+static void unpack_quick(const struct block *b, uint8_t width, void *to)
+{
+	uint64_t mask = (1ull << b->width) - 1;
+	size_t at = 0;
+
+	switch (width) {
+	case 1:
+		QUICK(uint8_t);
+		break;
+	case 2:
+		QUICK(uint16_t);
+		break;
+	case 4:
+		QUICK(uint32_t);
+		break;
+	default:
+		QUICK(uint64_t);
+		break;
+	}
+}
+
+/* Distances from the column's base. False: one is more than 64 bits have, or than `most`. */
+static bool sum_up(uint64_t *v, const struct block *b, uint64_t most)
+{
+	uint64_t sum = b->first;
 	bool fits = true;
 
-	if (ascends) {
-		uint64_t sum = first;
-
-		for (uint32_t i = 0; i < n; i++) {
-			fits &= !__builtin_add_overflow(sum, v[i], &sum);
-			v[i] = sum;
-		}
-		return fits && sum <= most;
+	for (uint32_t i = 0; i < b->n; i++) {
+		fits &= !__builtin_add_overflow(b->ascends ? sum : b->first, v[i], &sum);
+		fits &= sum <= most;
+		v[i] = sum;
 	}
-	/* any is at least the largest; only where that is too much each is looked at */
-	if (!__builtin_add_overflow(first, any, &bound) && bound <= most) {
-		for (uint32_t i = 0; i < n; i++)
-			v[i] += first;
-		return true;
-	}
-	for (uint32_t i = 0; i < n; i++)
-		fits &= !__builtin_add_overflow(v[i], first, &v[i]) && v[i] <= most;
 	return fits;
 }
 
@@ -229,44 +275,50 @@ static void narrow(void *to, const uint64_t *v, uint32_t n, uint8_t width)
 	}
 }
 
+/* Any other. False: see sum_up(). */
+static bool unpack_checked(const struct block *b, uint8_t width, uint64_t most, void *to)
+{
+	uint64_t v[COLUMN_BLOCK];
+
+	v[0] = 0;
+	get_bits(b->bits, b->ascends ? b->n - 1 : b->n, b->width, b->ascends ? v + 1 : v);
+	if (!sum_up(v, b, most))
+		return false;
+	narrow(to, v, b->n, width);
+	return true;
+}
+
 int column_unpack(const uint8_t *bytes, size_t len, uint32_t n, uint8_t width, void *to)
 {
 	const uint8_t *at = bytes, *end = bytes + len;
 	uint64_t most = width < 8 ? (1ull << (8 * width)) - 1 : UINT64_MAX;
 	uint8_t spare[BITS_MAX + 8];
-	uint64_t v[COLUMN_BLOCK];
 
 	for (uint32_t done = 0; done < n;) {
-		uint32_t here = n - done < COLUMN_BLOCK ? n - done : COLUMN_BLOCK, packed;
-		const uint8_t *bits;
-		uint64_t first;
-		unsigned bit_width;
-		bool ascends;
+		struct block b = {.n = n - done < COLUMN_BLOCK ? n - done : COLUMN_BLOCK};
+		uint8_t *out = (uint8_t *)to + (size_t)done * width;
 		size_t take;
 
 		if (at == end)
 			return -EBADMSG;
-		ascends = (*at & ASCENDS) != 0;
-		bit_width = *at++ & 0x7fu;
-		at = get_varint(at, end, &first);
-		packed = ascends ? here - 1 : here;
-		take = ((size_t)packed * bit_width + 7) / 8;
-		if (at == NULL || bit_width > 64 || take > (size_t)(end - at))
+		b.ascends = (*at & ASCENDS) != 0;
+		b.width = *at++ & 0x7fu;
+		at = get_varint(at, end, &b.first);
+		take = ((size_t)(b.ascends ? b.n - 1 : b.n) * b.width + 7) / 8;
+		if (at == NULL || b.width > 64 || take > (size_t)(end - at))
 			return -EBADMSG;
-		bits = at;
+		b.bits = at;
 		if ((size_t)(end - at) < take + 8) { /* the end is near: where more can be read */
 			memcpy(spare, at, take);
 			memset(spare + take, 0, 16);
-			bits = spare;
+			b.bits = spare;
 		}
-		v[0] = 0;
-		get_bits(bits, packed, bit_width, ascends ? v + 1 : v);
-		if (!sum_up(v, here, first, bit_width < 64 ? (1ull << bit_width) - 1 : UINT64_MAX,
-			    ascends, most))
+		if (surely_fits(&b, most))
+			unpack_quick(&b, width, out);
+		else if (!unpack_checked(&b, width, most, out))
 			return -EBADMSG;
-		narrow((uint8_t *)to + (size_t)done * width, v, here, width);
 		at += take;
-		done += here;
+		done += b.n;
 	}
 	return at == end ? 0 : -EBADMSG;
 }

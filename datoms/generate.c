@@ -95,7 +95,7 @@ static void put_ref(struct maker *m, uint64_t e, uint32_t a, enum kind kind)
 /* Texts move while they grow: till the end a value has its place instead of a pointer. */
 static void put_text(struct maker *m, uint64_t e, uint32_t a, const char *text, size_t len)
 {
-	if (m->text_room - m->text_n < len) {
+	if (m->texts == NULL || m->text_room - m->text_n < len) {
 		size_t room = m->text_room == 0 ? 1 << 16 : m->text_room * 2;
 		char *more = realloc(m->texts, room);
 
@@ -117,7 +117,7 @@ static void put_name(struct maker *m, uint64_t e, uint32_t a, unsigned words)
 	static const char *const part[] = {"ba",  "sol", "mer", "ti",  "ka",  "lu",  "ven", "dor",
 					   "a",   "shi", "nor", "el",  "gra", "pi",  "mo",  "run",
 					   "sta", "wel", "o",   "hen", "ci",  "fal", "ju",  "ter"};
-	char text[TEXT_LONGEST];
+	char text[TEXT_LONGEST] = "";
 	size_t n = 0;
 
 	for (unsigned w = 0; w < words; w++) {
@@ -293,15 +293,13 @@ static int (*const by_sort[DATOM_SORTS])(const void *, const void *) = {by_eavt,
 
 static bool indexed(uint32_t a)
 {
-	switch (a) {
-#define X(id, name, type, is)                                                                      \
-	case id:                                                                                   \
-		return is;
-		GENERATE_ATTRIBUTES(X)
+	static const bool is[] = {
+#define X(id, name, type, indexed) [id] = (indexed),
+	    GENERATE_ATTRIBUTES(X)
 #undef X
-	default:
-		return false;
-	}
+	};
+
+	return a < sizeof is && is[a];
 }
 
 int generate_sorted(const struct generated *g, enum datom_sort sort, struct datom **out,

@@ -123,35 +123,56 @@ static int unpack(const struct packed *p, uint8_t **room, struct column *c)
 	return p->width == 0 ? 0 : column_unpack(p->bytes, p->len, p->n, p->width, at);
 }
 
-/* The types are what the head counts; slots, if there are several. */
+/*
+ * The types are what the head counts; slots, if there are several. Four counters in one word, of which none can
+ * run into the next: there are at most 65,535 datoms. Keywords are in the column of strings.
+ */
 static int read_types(const struct head *h, struct segment *s, uint8_t **room)
 {
-	uint32_t seen[VALUE_TYPES] = {0};
-	uint16_t *slot = h->one_type ? NULL : take(room, (size_t)h->n * sizeof *slot);
-	/* keywords are in the column of strings */
-	uint32_t *next[VALUE_TYPES] = {0};
-	uint32_t texts = 0;
+	static const uint8_t shift[8] = {[VALUE_LONG] = 0,
+					 [VALUE_INSTANT] = 16,
+					 [VALUE_REF] = 32,
+					 [VALUE_STRING] = 48,
+					 [VALUE_KEYWORD] = 48};
+	uint64_t seen = 0, want = 0, base = s->type.base;
+	const uint8_t *type = s->type.at;
+	bool good = true;
+	uint16_t *slot;
 
-	if (h->one_type) { /* then all are the same: one look is enough */
-		if (s->type.width != 0 || s->type.base >= VALUE_TYPES ||
-		    h->count[s->type.base] != h->n)
-			return -EBADMSG;
-		return 0;
+	if (h->one_type) /* then all are the same: one look is enough */
+		return s->type.width == 0 && base < VALUE_TYPES && h->count[base] == h->n
+			   ? 0
+			   : -EBADMSG;
+	if (s->type.width != 1 || base >= VALUE_TYPES)
+		return -EBADMSG;
+	slot = take(room, (size_t)h->n * sizeof *slot);
+	for (uint32_t i = 0; i < h->n; i++) {
+		unsigned at = (unsigned)base + type[i];
+
+		good &= at < VALUE_TYPES;
+		slot[i] = (uint16_t)(seen >> shift[at & 7]);
+		seen += 1ull << shift[at & 7];
 	}
 	for (unsigned i = 0; i < VALUE_TYPES; i++)
-		next[i] = value_is_text((uint8_t)i) ? &texts : &seen[i];
-	for (uint32_t i = 0; i < h->n; i++) {
-		uint64_t type = column_get(&s->type, i);
-
-		if (type >= VALUE_TYPES)
-			return -EBADMSG;
-		slot[i] = (uint16_t)(*next[type])++;
-	}
+		want += (uint64_t)h->count[i] << shift[i];
 	s->slot = slot;
-	for (unsigned i = 0; i < VALUE_STRING; i++)
-		if (seen[i] != h->count[i])
-			return -EBADMSG;
-	return texts == h->count[VALUE_STRING] + h->count[VALUE_KEYWORD] ? 0 : -EBADMSG;
+	return good && seen == want ? 0 : -EBADMSG;
+}
+
+/* Is every value at most `most`? */
+static bool at_most(const struct column *c, uint64_t most)
+{
+	uint64_t widest = c->width == 0 ? 0 : UINT64_MAX >> (64 - 8 * c->width);
+
+	if (c->base > most || widest <= most - c->base)
+		return c->base <= most;
+	for (uint32_t i = 0; i < c->n; i++) {
+		uint64_t v = column_get(c, i);
+
+		if (v > most || v < c->base)
+			return false;
+	}
+	return true;
 }
 
 static int read_texts(const struct head *h, struct segment *s, uint8_t **room)
@@ -191,25 +212,16 @@ static int read_texts(const struct head *h, struct segment *s, uint8_t **room)
 	s->text_at = text_at;
 	s->texts = texts;
 	s->texts_count = h->texts;
-	for (uint32_t i = 0; i < h->col[COL_TEXT].n; i++)
-		if (column_get(&s->text, i) >= h->texts)
-			return -EBADMSG;
-	return 0;
+	if (s->text.n == 0)
+		return 0;
+	return h->texts > 0 && at_most(&s->text, h->texts - 1) ? 0 : -EBADMSG;
 }
 
 static int read_rest(const struct head *h, struct segment *s, uint8_t **room)
 {
 	struct seg_id *child;
 
-	for (uint32_t i = 0; i < h->n && s->added.width != 0; i++)
-		if (column_get(&s->added, i) > 1)
-			return -EBADMSG;
-	if (s->added.width == 0 && s->added.base > 1)
-		return -EBADMSG;
-	for (uint32_t i = 0; i < h->n && s->a.width != 0; i++)
-		if (column_get(&s->a, i) > UINT32_MAX)
-			return -EBADMSG;
-	if (s->a.width == 0 && s->a.base > UINT32_MAX)
+	if (!at_most(&s->added, 1) || !at_most(&s->a, UINT32_MAX))
 		return -EBADMSG;
 	if (h->level == SEGMENT_LEAF)
 		return 0;
