@@ -34,6 +34,7 @@ net_src   := $(sort $(wildcard valcached/net/*.c))
 admin_src := $(sort $(wildcard valcached/admin/*.c))
 ocache_src := $(sort $(wildcard ocache/*.c))
 efs_src   := $(sort $(wildcard efs/*.c))
+datoms_src := $(sort $(wildcard datoms/*.c))
 options_src := $(sort $(wildcard valcached/options*.c))
 main_src  := $(filter-out $(options_src),$(sort $(wildcard valcached/*.c)))
 ctl_src   := $(sort $(wildcard tools/valcachectl/*.c))
@@ -43,8 +44,9 @@ replay_src := $(sort $(wildcard bench/replay/*.c))
 sim_src   := $(sort $(wildcard bench/sim/*.c))
 policies_src := $(sort $(wildcard bench/policies/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
+segments_src := $(sort $(wildcard bench/segments/*.c))
 
-LIBS := base options io proto store net admin ocache efs
+LIBS := base options io proto store net admin ocache efs datoms
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
@@ -56,7 +58,7 @@ all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
 
 .PHONY: all programs
-all: programs libocache libefs $(addprefix $(BUILD)/,micro policies ocache-speed)
+all: programs libocache libefs $(addprefix $(BUILD)/,micro policies ocache-speed segments)
 programs: $(PROGRAMS)
 
 define archive
@@ -97,6 +99,10 @@ $(BUILD)/ocache-speed: $(call obj,bench/rivals/ocache.c) $(call ar,sim ocache ba
 	@mkdir -p $(@D)
 	$(LINK) $(base_libs) -lzstd
 
+$(BUILD)/segments: $(call obj,$(segments_src)) $(call ar,datoms efs ocache base)
+	@mkdir -p $(@D)
+	$(LINK) $(base_libs) -lzstd
+
 # Google Benchmark is C++: one file of ours speaks it, the benchmarks are C.
 CXX ?= g++
 $(BUILD)/obj/bench/micro/harness.o: bench/micro/harness.cc Makefile
@@ -120,6 +126,7 @@ net_objs   := $(BUILD)/obj/tests/double/store_mem.o
 admin_deps := admin net options store proto io base
 ocache_deps := ocache base
 efs_deps   := efs ocache base
+datoms_deps := datoms efs ocache base
 # the account of bytes is held against the memory of the allocator that the daemon has
 $(BUILD)/tests/ocache-account: all_libs += $(JEMALLOC)
 ocache_objs := $(BUILD)/obj/ocache/skeleton/tier.o

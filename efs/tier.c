@@ -42,6 +42,8 @@ struct efs {
 	/* under lock: */
 	struct queue reads, drops, writes;
 	unsigned dropping; /* drops that are being done: no write begins */
+	unsigned idle;     /* threads that wait */
+	bool called;       /* one of them was, and is not there yet */
 	bool closing;
 	unsigned threads;
 	pthread_t thread[];
@@ -75,6 +77,26 @@ static void after_taking(struct queue *q)
 		q->end = &q->first;
 }
 
+static bool work(const struct efs *e)
+{
+	return e->reads.first != NULL || e->drops.first != NULL ||
+	       (e->dropping == 0 && e->writes.first != NULL);
+}
+
+/*
+ * Gives the lock back, and calls a thread if there is more to do. One at a time, each of which calls the next: all
+ * at once they would wake up to wait for the lock, and for each other's processor.
+ */
+static void unlock_and_call(struct efs *e)
+{
+	bool call = e->idle > 0 && !e->called && work(e);
+
+	e->called = e->called || call;
+	pthread_mutex_unlock(&e->lock);
+	if (call)
+		pthread_cond_signal(&e->more);
+}
+
 static void *run(void *arg)
 {
 	struct efs *e = arg;
@@ -88,7 +110,7 @@ static void *run(void *arg)
 		if (r != NULL) {
 			e->reads.first = r->own[0];
 			after_taking(&e->reads);
-			pthread_mutex_unlock(&e->lock);
+			unlock_and_call(e);
 			r->status = efs__file_read(&e->dir, r->id, &r->bytes);
 			r->done(r);
 			pthread_mutex_lock(&e->lock);
@@ -96,23 +118,25 @@ static void *run(void *arg)
 			e->drops.first = d->own;
 			after_taking(&e->drops);
 			e->dropping++;
-			pthread_mutex_unlock(&e->lock);
+			unlock_and_call(e);
 			(void)efs__file_drop(&e->dir, d->id); /* best effort, as drop() is */
 			free(d);
 			pthread_mutex_lock(&e->lock);
-			if (--e->dropping == 0)
-				pthread_cond_broadcast(&e->more);
+			e->dropping--; /* this thread goes on with the writes that waited for it */
 		} else if (w != NULL) {
 			e->writes.first = w->own[0];
 			after_taking(&e->writes);
-			pthread_mutex_unlock(&e->lock);
+			unlock_and_call(e);
 			w->status = efs__file_write(&e->dir, w->id, w->bytes);
 			w->done(w);
 			pthread_mutex_lock(&e->lock);
 		} else if (e->closing) {
 			break;
 		} else {
+			e->idle++;
 			pthread_cond_wait(&e->more, &e->lock);
+			e->idle--;
+			e->called = false;
 		}
 	}
 	pthread_mutex_unlock(&e->lock);
@@ -126,11 +150,9 @@ static void efs_read(struct tier *t, struct seg_read *const *reads, unsigned n)
 	struct efs *e = efs_of(t);
 
 	pthread_mutex_lock(&e->lock);
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++)
 		push(&e->reads, reads[i], &reads[i]->own[0]);
-		pthread_cond_signal(&e->more);
-	}
-	pthread_mutex_unlock(&e->lock);
+	unlock_and_call(e);
 }
 
 static void efs_cancel(struct tier *t, struct seg_read *r)
@@ -160,11 +182,9 @@ static void efs_write(struct tier *t, struct seg_write *const *writes, unsigned 
 	struct efs *e = efs_of(t);
 
 	pthread_mutex_lock(&e->lock);
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n; i++)
 		push(&e->writes, writes[i], &writes[i]->own[0]);
-		pthread_cond_signal(&e->more);
-	}
-	pthread_mutex_unlock(&e->lock);
+	unlock_and_call(e);
 }
 
 static void efs_drop(struct tier *t, struct seg_id id)
@@ -177,8 +197,7 @@ static void efs_drop(struct tier *t, struct seg_id id)
 	d->id = id;
 	pthread_mutex_lock(&e->lock);
 	push(&e->drops, d, &d->own);
-	pthread_cond_signal(&e->more);
-	pthread_mutex_unlock(&e->lock);
+	unlock_and_call(e);
 }
 
 static void efs_free(struct efs *e)

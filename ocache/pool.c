@@ -87,6 +87,6 @@ void pool_push(struct pool *p, struct job *job)
 	pthread_mutex_lock(&p->lock);
 	*p->end = job;
 	p->end = &job->next;
-	pthread_cond_signal(&p->more);
 	pthread_mutex_unlock(&p->lock);
+	pthread_cond_signal(&p->more); /* not under the lock, which who wakes up wants */
 }

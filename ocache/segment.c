@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "ocache/spare.h"
 #include "ocache/tier.h"
 
 #define BUF_MAGIC 0x5e6b0f11u
@@ -61,7 +62,7 @@ struct seg_buf {
 	uint32_t magic;
 	_Atomic uint32_t refs;
 	void *data;
-	size_t len;
+	size_t len, room;                         /* room: of all, for spare_free() */
 	void (*free_data)(void *data, void *ctx); /* NULL: the data stands behind this struct */
 	void *ctx;
 };
@@ -69,12 +70,14 @@ struct seg_buf {
 static struct seg_buf *buf_new(size_t extra)
 {
 	struct seg_buf *b;
+	size_t room;
 
 	if (extra > SIZE_MAX - sizeof *b)
 		return NULL;
-	b = malloc(sizeof *b + extra);
+	b = spare_malloc(sizeof *b + extra, &room);
 	if (b == NULL)
 		return NULL;
+	b->room = room;
 	b->magic = BUF_MAGIC;
 	atomic_init(&b->refs, 1);
 	return b;
@@ -124,7 +127,7 @@ void seg_buf_drop(struct seg_buf *b)
 	if (b->free_data != NULL)
 		b->free_data(b->data, b->ctx);
 	b->magic = 0;
-	free(b);
+	spare_free(b, b->room);
 }
 
 void *seg_buf_data(const struct seg_buf *b)

@@ -124,6 +124,7 @@ void timers_close(struct timers **out)
 
 int timer_arm(struct timers *ts, struct timer *t, int64_t due_ns)
 {
+	bool first = false;
 	int err = 0;
 
 	pthread_mutex_lock(&ts->lock);
@@ -142,10 +143,11 @@ int timer_arm(struct timers *ts, struct timer *t, int64_t due_ns)
 	if (err == 0) {
 		t->due_ns = due_ns;
 		rise(ts, ++ts->n, t);
-		if (t->place == 1)
-			pthread_cond_signal(&ts->sooner);
+		first = t->place == 1;
 	}
 	pthread_mutex_unlock(&ts->lock);
+	if (first)
+		pthread_cond_signal(&ts->sooner);
 	return err;
 }
 

@@ -106,7 +106,7 @@ fuzz-long:
 
 # --- checks of the source ---------------------------------------------------------------------------
 
-c_files = $(sort $(shell find base bench efs ocache tests tools valcached -name '*.[ch]'))
+c_files = $(sort $(shell find base bench datoms efs ocache tests tools valcached -name '*.[ch]'))
 
 .PHONY: format format-check lint
 format:
@@ -122,7 +122,7 @@ coverage:
 	+$(MAKE) BUILD=build/coverage OPT='-O0 -g' SAN=--coverage all unit
 	tests/run --no-make --build build/coverage $(TESTS)
 	$(LCOV) -c -d build/coverage -o build/coverage/all.info 2>build/coverage/lcov.log
-	$(LCOV) -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/ocache/*' '$(CURDIR)/efs/*' '$(CURDIR)/valcached/*' \
+	$(LCOV) -e build/coverage/all.info '$(CURDIR)/base/*' '$(CURDIR)/datoms/*' '$(CURDIR)/ocache/*' '$(CURDIR)/efs/*' '$(CURDIR)/valcached/*' \
 	    '$(CURDIR)/tools/*' -o build/coverage/ours.info
 	genhtml -q --branch-coverage -o build/coverage/html build/coverage/ours.info
 	@awk -F: '/^SF/ { d = substr($$2, length("$(CURDIR)/") + 1); sub("/[^/]*$$", "", d) } \
