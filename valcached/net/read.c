@@ -40,7 +40,7 @@ static void count_read(struct conn *c, const struct req *r)
 static void read_known(struct conn *c, struct req *r)
 {
 	count_read(c, r);
-	if (r->kind != PROTO_TOUCH)
+	if (r->kind != PROTO_TOUCH || r->bin.on)
 		return;
 	if (r->noreply)
 		r->kind = PROTO_OPS;

@@ -59,6 +59,15 @@ static void commit(struct req *r)
 		request__step(r, store_set_body(&r->op));
 }
 
+/* All of the body is here. In the binary protocol nothing follows it. */
+static void body_ends(struct conn *c, struct req *r)
+{
+	if (r->bin.on)
+		request__hold(c, r, commit);
+	else
+		c->in = IN_END;
+}
+
 /* The store has a place for the next part of the body, or refused. */
 static void body_wanted(struct req *r)
 {
@@ -66,7 +75,7 @@ static void body_wanted(struct req *r)
 
 	if (r->op.body_n == 0) {
 		request__let_go(c);
-		proto_swallow(&c->proto, (uint64_t)c->body_left + 2);
+		proto_swallow(&c->proto, (uint64_t)c->body_left + (r->bin.on ? 0 : 2));
 		answer_set(c, r, r->op.status);
 		return;
 	}
@@ -90,7 +99,7 @@ void set__begin(struct conn *c, const struct proto_request *rq)
 		return;
 	}
 	if (rq->body_len == 0) {
-		c->in = IN_END;
+		body_ends(c, r);
 		return;
 	}
 	c->in = IN_HOLD;
@@ -109,7 +118,7 @@ static void body_came(struct conn *c, uint32_t n)
 	if (c->filled < r->op.body_n)
 		return;
 	if (c->body_left == 0) {
-		c->in = IN_END;
+		body_ends(c, r);
 		return;
 	}
 	c->in = IN_HOLD;
@@ -154,7 +163,8 @@ uint32_t set__body_room(const struct conn *c)
 	const struct req *r = c->cur;
 
 	A(c->in == IN_BODY);
-	return r->op.body_n - c->filled + (r->body_len <= STORE_WHOLE_MAX ? STORE_BODY_SLACK : 0);
+	return r->op.body_n - c->filled +
+	       (r->body_len <= STORE_WHOLE_MAX && !r->bin.on ? STORE_BODY_SLACK : 0);
 }
 
 void set__body_came(struct conn *c, uint32_t n)

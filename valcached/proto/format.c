@@ -31,6 +31,7 @@ static const char *const op_names[PROTO_OPS] = {
     [PROTO_STATS] = "stats",
     [PROTO_STATS_RESET] = "stats reset",
     [PROTO_QUIT] = "quit",
+    [PROTO_NOOP] = "noop",
     [PROTO_METADUMP] = "lru_crawler metadump",
     [PROTO_MEMLIMIT] = "cache_memlimit",
     [PROTO_PATH] = "path online",

@@ -12,7 +12,8 @@
  *          |
  *          +--> DEAD: a greeting of another protocol, or a line without end
  *
- *   LINE     whole line: split and handled, or the head of a list        -> any
+ *   LINE     binary connection: a packet's head, extras and key          -> LINE, SWALLOW, DEAD
+ *            whole line: split and handled, or the head of a list        -> any
  *            2048 bytes without an end: a list is begun unchecked, else hung up
  *   LIST     one word a call
  *   SKIP     to the next \n                                              -> LINE
@@ -93,32 +94,16 @@ enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 	p->state = PROTO__DEAD;
 	req->reply = "";
 	req->reply_len = 0;
+	req->status = 0;
 	return PROTO_HANGUP;
 }
 
 /* ---- key lists ------------------------------------------------------------ */
 
-/* The parts of the request that do not differ between the keys of a list, nor between commands. */
-static void request_clear(struct proto_request *req)
-{
-	req->key_len = 0;
-	req->first = true;
-	req->last = true;
-	req->noreply = false;
-	req->expire = false;
-	req->value = false;
-	req->add = false;
-	req->has_cas = false;
-	req->good = false;
-	req->immutable = false;
-	req->reply_len = 0;
-	req->body_len = 0;
-}
-
 static enum proto_result list_key(struct proto *p, struct proto_request *req, const char *key,
 				  size_t len, bool last)
 {
-	request_clear(req);
+	proto__request_clear(req);
 	req->op = (enum proto_op)p->op;
 	req->key = key;
 	req->key_len = (uint8_t)len;
@@ -313,7 +298,7 @@ static enum proto_result whole_line(struct proto *p, const char *b, const char *
 	if (nl - b > 1 && nl[-1] == '\r')
 		eol--;
 	*consumed = (size_t)(nl + 1 - b);
-	request_clear(req);
+	proto__request_clear(req);
 	while (s < eol && *s == ' ')
 		s++;
 	if (s == eol)
@@ -344,7 +329,7 @@ static enum proto_result endless_line(struct proto *p, const char *b, size_t len
 	op = e != NULL && s - b <= 100 ? list_op(s, (size_t)(e - s)) : PROTO_OPS;
 	if (op == PROTO_OPS)
 		return proto__hangup(p, req);
-	request_clear(req);
+	proto__request_clear(req);
 	nl = memchr(b + PROTO_LINE_MAX, '\n', len - PROTO_LINE_MAX);
 	return list_begin(p, op, b, e,
 			  nl == NULL       ? NULL
@@ -363,8 +348,10 @@ static enum proto_result line(struct proto *p, const char *b, size_t len, size_t
 	p->scanned = 0;
 	if (unlikely(!p->begun)) {
 		/* The first byte tells the protocol: binary, the hello of TLS, else text. */
-		if ((unsigned char)b[0] == 0x80)
-			return proto__hangup(p, req);
+		if ((unsigned char)b[0] == 0x80) {
+			p->begun = p->binary = true;
+			return proto__binary(p, b, len, consumed, req);
+		}
 		if (b[0] == 0x16 && len >= 2 && b[1] == 0x03)
 			return proto__hangup(p, req);
 		p->begun = len >= 2 || b[0] != 0x16;
@@ -379,7 +366,7 @@ static enum proto_result line(struct proto *p, const char *b, size_t len, size_t
 				n--;
 			if (n - 1 < PROTO_KEY_MAX && memchr(key, ' ', n) == NULL) {
 				*consumed = (size_t)(nl + 1 - b);
-				request_clear(req);
+				proto__request_clear(req);
 				req->op = PROTO_GET;
 				req->key = key;
 				req->key_len = (uint8_t)n;
@@ -427,7 +414,8 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 			return PROTO_MORE;
 		switch ((enum proto__state)p->state) {
 		case PROTO__LINE:
-			r = line(p, b, left, &used, req);
+			r = p->binary ? proto__binary(p, b, left, &used, req)
+				      : line(p, b, left, &used, req);
 			break;
 		case PROTO__LIST:
 			r = list_next(p, b, left, &used, req);
@@ -450,7 +438,7 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 			if (!drained(p, b, left, &used))
 				break;
 			p->state = PROTO__LINE;
-			request_clear(req);
+			proto__request_clear(req);
 			req->good = p->tail == 2;
 			if (p->op == PROTO__DRAIN_BLOCK)
 				r = PROTO_BLOCK;

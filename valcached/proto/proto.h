@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memcached's text and meta protocols: bytes in -> request, response -> bytes out. Pure functions:
+ * Memcached's text, meta and binary protocols: bytes in -> request, response -> bytes out. Pure functions:
  * no I/O, no allocation, no clock, no globals; any thread, one struct proto per connection.
- * What each line means and answers is docs/protocol.md.
+ * What each line means and answers is docs/protocol.md. The first byte of a connection tells the protocol;
+ * answers of the binary one are in binary.h.
  *
  * Rules
  *  1. The window is the bytes the connection has received and not yet consumed. proto_parse() may
@@ -35,6 +36,9 @@
  *     pipeline: it follows the answers of earlier requests.
  *  7. PROTO_HANGUP: send req.reply if it has a length, after the answers of earlier requests, and
  * close. Further calls return the same.
+ *  8. Binary (req.bin.on): PROTO_REPLY and PROTO_HANGUP bring req.status instead of req.reply; PROTO_ST_OK
+ *     is a hang-up without a word. A block is body_len bytes and nothing after it: of rule 4 hold a. without
+ *     the two bytes, and b. with body_len instead of body_len + 2. There are no lists: first and last are set.
  */
 #ifndef VALCACHED_PROTO_PROTO_H
 #define VALCACHED_PROTO_PROTO_H
@@ -77,11 +81,11 @@ enum proto_op {
 	PROTO_SET,
 	/* Body follows. STORED, or NOT_STORED: any value is there. */
 	PROTO_ADD,
-	/* DELETED or NOT_FOUND. */
+	/* DELETED or NOT_FOUND; binary with req.has_cas: KEY_EXISTS unless the value has this cas. */
 	PROTO_DELETE,
 	/* Without --allow-flush FLUSH_REFUSED, else OK; takes effect after req.delay_s. */
 	PROTO_FLUSH_ALL,
-	/* VERSION_LINE. */
+	/* VERSION_LINE; binary: VALCACHED_VERSION. */
 	PROTO_VERSION,
 	/* req.number; OK. */
 	PROTO_VERBOSITY,
@@ -89,8 +93,10 @@ enum proto_op {
 	PROTO_STATS,
 	/* RESET. */
 	PROTO_STATS_RESET,
-	/* Close after the answers of earlier requests. */
+	/* Close after the answers of earlier requests; binary: after its own, too. */
 	PROTO_QUIT,
+	/* Binary only; OK, after all earlier answers. */
+	PROTO_NOOP,
 	/* lru_crawler metadump: the lines of store_dump(), then END. */
 	PROTO_METADUMP,
 	/* cache_memlimit: req.number MiB, at least 8; OK or MEMLIMIT_BAD. */
@@ -123,8 +129,18 @@ struct proto_meta {
 	char opaque[PROTO_OPAQUE_MAX];
 };
 
+/* What a binary answer repeats from its request. */
+struct proto_bin {
+	bool on;    /* the request is a binary one; else nothing else here means anything */
+	bool quiet; /* reads answer only hits, everything else only errors */
+	uint8_t opcode;
+	uint32_t opaque; /* as it came, in no byte order */
+};
+
 struct proto_request {
 	enum proto_op op;
+	struct proto_bin bin;
+	uint8_t status;  /* enum proto_status, rule 8 */
 	const char *key; /* decoded if it came in base64 */
 	uint8_t key_len;
 	bool first, last;  /* rule 5; both set on everything that is not a get or gat */
@@ -132,11 +148,11 @@ struct proto_request {
 	bool expire;       /* a negative expiry: remove the key (for sets see rule 4c) */
 	bool value;        /* mg: v was given */
 	bool add;          /* ms: mode E */
-	bool has_cas;      /* md: C */
+	bool has_cas;      /* md: C; binary delete */
 	bool good;         /* PROTO_BLOCK: the block ended in "\r\n" */
 	bool immutable;    /* PROTO_REPLY: the command would have changed a value */
 	uint32_t flags;    /* set, add, ms: client flags */
-	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
+	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2; binary: any */
 	uint32_t number;   /* verbosity, cache_memlimit, path online */
 	int32_t delay_s;   /* flush_all; negative: at once */
 	uint64_t cas;
@@ -153,6 +169,7 @@ struct proto {
 	uint8_t state;
 	uint8_t op;      /* list: which command; drain: what to answer */
 	bool begun;      /* a byte of the connection has been seen */
+	bool binary;     /* and it was 0x80 */
 	bool expire;     /* list: gat with a negative expiry */
 	bool unfinished; /* list: first has been given */
 	bool noreply;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to proto: what parse.c (the stream), text.c and meta.c (one line each) share.
+ * Private to proto: what parse.c (the stream), text.c and meta.c (one line each) and binary.c (one packet) share.
  *
  * A line handler is given a whole line, already split. It fills in req and returns what
  * proto_parse() returns; it never sees a partial line and never looks beyond it.
@@ -52,6 +52,29 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 /* Meta line, w[0] is one of mn mg me ms md ma. */
 enum proto_result proto__meta(struct proto *p, const struct proto__line *l,
 			      struct proto_request *req);
+
+/* A packet that begins at b, wholly in the window or not; len > 0. */
+enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size_t *consumed,
+				struct proto_request *req);
+
+/* The parts of the request that do not differ between the keys of a list, nor between commands. */
+static inline void proto__request_clear(struct proto_request *req)
+{
+	req->bin.on = false;
+	req->key_len = 0;
+	req->first = true;
+	req->last = true;
+	req->noreply = false;
+	req->expire = false;
+	req->value = false;
+	req->add = false;
+	req->has_cas = false;
+	req->good = false;
+	req->immutable = false;
+	req->status = 0;
+	req->reply_len = 0;
+	req->body_len = 0;
+}
 
 /* Answers of the line handlers. noreply hides the text. */
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
