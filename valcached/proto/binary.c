@@ -113,6 +113,7 @@ static enum proto_result refuse_and_end(struct proto *p, struct proto_request *r
 {
 	enum proto_result r = proto__hangup(p, req);
 
+	req->bin.on = true;
 	req->status = (uint8_t)st;
 	return r;
 }

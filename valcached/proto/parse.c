@@ -72,6 +72,7 @@ bool proto_in_block(const struct proto *p)
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
 			       bool noreply)
 {
+	req->bin.on = false;
 	req->reply = text;
 	req->reply_len = noreply ? 0 : len;
 	return PROTO_REPLY;
@@ -92,9 +93,10 @@ enum proto_result proto__immutable(struct proto *p, struct proto_request *req, b
 enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 {
 	p->state = PROTO__DEAD;
+	req->bin.on = false;
+	req->status = 0;
 	req->reply = "";
 	req->reply_len = 0;
-	req->status = 0;
 	return PROTO_HANGUP;
 }
 
