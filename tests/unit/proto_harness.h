@@ -11,6 +11,7 @@
  * (4b)
  * Of a binary request the opcode and the opaque stand before it: "#00@01020304 get a;"; an answer without a
  * request is its status' code: "#0e@00000000 R:0083;".
+ * A login says whether user and password are "user" and "pass".
  */
 #ifndef TESTS_UNIT_PROTO_HARNESS_H
 #define TESTS_UNIT_PROTO_HARNESS_H
@@ -171,6 +172,17 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 		h_printf(h, " %u", r->number);
 	if (r->op == PROTO_DELETE && r->has_cas)
 		h_printf(h, " C%llu", (unsigned long long)r->cas);
+	if (r->op == PROTO_LOGIN) {
+		bool known = r->key_len == 4 && memcmp(r->key, "user", 4) == 0 &&
+			     r->args_len == 4 && memcmp(r->args, "pass", 4) == 0;
+
+		h_printf(h, " ");
+		h_text(h, r->key, r->key_len);
+		h_printf(h, " (");
+		h_text(h, r->args, r->args_len);
+		h_printf(h, known ? ") known" : ") nobody");
+		proto_set_locked(&h->p, !known);
+	}
 	if (r->op == PROTO_FLUSH_ALL)
 		h_printf(h, " %lld", (long long)r->delay_s);
 	if (r->op == PROTO_STATS) {

@@ -447,6 +447,7 @@ void conn__begin(struct worker *w, struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c;
 	w->conns = c;
+	login__begin(w, c);
 	count_add(&w->count.total_connections, 1);
 	conn__dirty(c);
 }

@@ -227,6 +227,7 @@ struct net {
 	struct net_config cfg;
 	struct store *store;
 	const struct io_engine *engine;
+	struct auth *auth; /* NULL: whoever connects is served */
 	struct listener *listener;
 	unsigned listener_n;
 	bool unix_made;
@@ -300,6 +301,9 @@ static inline void conn__dirty(struct conn *c)
 	*w->dirty_end = c;
 	w->dirty_end = &c->dirty_next;
 }
+
+/* login.c: a connection begins; its client may have to say who it is. */
+void login__begin(struct worker *w, struct conn *c);
 
 /* request.c */
 size_t request__input(struct conn *c, const char *bytes, size_t n);

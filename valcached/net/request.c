@@ -123,7 +123,7 @@ static void refused(struct conn *c, const struct proto_request *rq)
 
 	if (rq->immutable)
 		count_add(&n->cmd_refused, 1);
-	else
+	else if (!rq->bin.on || rq->status != PROTO_ST_CONTINUE)
 		count_add(&n->protocol_errors, 1);
 	if (rq->bin.on)
 		binary__answer(c, &rq->bin, (enum proto_status)rq->status, NULL, 0);
@@ -229,6 +229,12 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		return;
 	case PROTO_NOOP:
 		answer__constant(c, rq, PROTO_OK);
+		return;
+	case PROTO_LOGIN:
+		login__try(c, rq);
+		return;
+	case PROTO_SASL_MECHS:
+		binary__answer(c, &rq->bin, PROTO_ST_OK, "PLAIN", 5);
 		return;
 	case PROTO_METADUMP:
 		service__metadump(c, rq);

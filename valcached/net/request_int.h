@@ -135,6 +135,10 @@ void binary__answer(struct conn *c, const struct proto_bin *bin, enum proto_stat
 /* The lines of a reply to "stats", END included, as packets; in place. */
 void binary__stats(struct req *r);
 
+/* ---- login.c ---------------------------------------------------------------------------------- */
+
+void login__try(struct conn *c, const struct proto_request *rq);
+
 /* ---- read.c ----------------------------------------------------------------------------------- */
 
 /* more: further input is here already. */

@@ -26,7 +26,7 @@ enum {
 	EXTRAS_0 = 16 /* its extras may also be missing */
 };
 
-enum form { FORM_UNKNOWN, FORM_CARRY_OUT, FORM_IMMUTABLE };
+enum form { FORM_UNKNOWN, FORM_CARRY_OUT, FORM_IMMUTABLE, FORM_SASL };
 
 struct opcode {
 	uint8_t form; /* enum form */
@@ -71,6 +71,9 @@ static const struct opcode opcodes[256] = {
     [0x1c] = ROW(CARRY_OUT, PROTO_TOUCH, 4, KEY),
     [0x1d] = ROW(CARRY_OUT, PROTO_GAT, 4, KEY),
     [0x1e] = ROW(CARRY_OUT, PROTO_GAT, 4, KEY | QUIET),
+    [0x20] = ROW(SASL, PROTO_SASL_MECHS, 0, 0),
+    [0x21] = ROW(SASL, PROTO_LOGIN, 0, KEY | VALUE),
+    [0x22] = ROW(SASL, PROTO_LOGIN, 0, KEY | VALUE),
     [0x23] = ROW(CARRY_OUT, PROTO_GAT, 4, KEY),
     [0x24] = ROW(CARRY_OUT, PROTO_GAT, 4, KEY | QUIET),
 };
@@ -126,6 +129,14 @@ static bool fits(const struct opcode *o, uint32_t extras, uint32_t key, uint32_t
 	if ((o->has & (KEY | ANY_KEY)) == 0 ? key > 0 : key == 0 && (o->has & KEY))
 		return false;
 	return rest == 0 || (o->has & VALUE);
+}
+
+/* What is understood from a client that has not said who it is. */
+static bool for_strangers(const struct opcode *o)
+{
+	return o->form == FORM_SASL ||
+	       (o->form == FORM_CARRY_OUT &&
+		(o->op == PROTO_VERSION || o->op == PROTO_NOOP || o->op == PROTO_QUIT));
 }
 
 static void drop(struct proto *p, uint32_t n)
@@ -193,21 +204,26 @@ enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size
 	if (extras + key > body)
 		return refuse_and_end(p, req, PROTO_ST_UNKNOWN);
 	rest = body - extras - key;
+	if (unlikely(p->locked) && !for_strangers(o))
+		return refuse_and_end(p, req, PROTO_ST_AUTH);
 	if (key > PROTO_KEY_MAX)
 		return refuse_and_end(p, req, PROTO_ST_INVALID);
-	if (o->form == FORM_UNKNOWN) {
+	if (o->form == FORM_UNKNOWN || (o->form == FORM_SASL && !p->sasl)) {
 		*consumed = PROTO_BIN_HEAD;
 		drop(p, body);
 		return refuse(req, PROTO_ST_UNKNOWN);
 	}
 	if (!fits(o, extras, key, rest))
 		return refuse_and_end(p, req, PROTO_ST_INVALID);
-	if (o->form == FORM_IMMUTABLE || ((o->has & VALUE) && u64(b + 16) != 0)) {
+	if (o->form == FORM_IMMUTABLE ||
+	    (o->form == FORM_CARRY_OUT && (o->has & VALUE) && u64(b + 16) != 0)) {
 		*consumed = PROTO_BIN_HEAD;
 		drop(p, body);
 		req->immutable = true;
 		return refuse(req, PROTO_ST_IMMUTABLE);
 	}
+	if (o->form == FORM_SASL && o->op == PROTO_LOGIN)
+		return proto__sasl(p, req->bin.opcode == 0x22, b, len, key, body, consumed, req);
 	if (len < PROTO_BIN_HEAD + extras + key)
 		return PROTO_MORE;
 	*consumed = PROTO_BIN_HEAD + extras + key;

@@ -30,6 +30,7 @@
 	X(TOO_BIG, 0x0003, "Too large.")                                                           \
 	X(INVALID, 0x0004, "Invalid arguments")                                                    \
 	X(AUTH, 0x0020, "Auth failure.")                                                           \
+	X(CONTINUE, 0x0021, "")                                                                    \
 	X(UNKNOWN, 0x0081, "Unknown command")                                                      \
 	X(NO_MEMORY, 0x0082, "Out of memory")                                                      \
 	X(IMMUTABLE, 0x0083, "immutable: a stored value never changes")                            \

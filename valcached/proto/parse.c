@@ -44,6 +44,18 @@ void proto_swallow(struct proto *p, uint64_t n)
 	p->left = n;
 }
 
+void proto_lock(struct proto *p, bool text, bool sasl)
+{
+	p->locked = true;
+	p->text_login = text;
+	p->sasl = sasl;
+}
+
+void proto_set_locked(struct proto *p, bool locked)
+{
+	p->locked = locked;
+}
+
 static void drain(struct proto *p, uint32_t body_len, enum proto__drained what, bool noreply)
 {
 	A(p->state == PROTO__LINE);
@@ -340,6 +352,31 @@ static enum proto_result endless_line(struct proto *p, const char *b, size_t len
 			  nl, end, consumed, req);
 }
 
+/* The client has to say who it is first. */
+static enum proto_result locked(struct proto *p, const char *b, const char *nl, size_t len,
+				size_t *consumed, struct proto_request *req)
+{
+	const char *s = b, *eol = nl, *w;
+	struct proto__line l;
+
+	if (!p->text_login || (nl == NULL && len > PROTO_LINE_MAX))
+		return proto__hangup(p, req);
+	if (nl == NULL) {
+		p->scanned = (uint32_t)len;
+		return PROTO_MORE;
+	}
+	proto__request_clear(req);
+	if (nl > b && nl[-1] == '\r')
+		eol--;
+	while (s < eol && *s == ' ')
+		s++;
+	w = s;
+	while (w < eol && *w != ' ')
+		w++;
+	split(&l, s, w, eol);
+	return proto__locked_line(p, &l, b, nl, len, consumed, req);
+}
+
 static enum proto_result line(struct proto *p, const char *b, size_t len, size_t *consumed,
 			      struct proto_request *req)
 {
@@ -358,6 +395,8 @@ static enum proto_result line(struct proto *p, const char *b, size_t len, size_t
 			return proto__hangup(p, req);
 		p->begun = len >= 2 || b[0] != 0x16;
 	}
+	if (unlikely(p->locked))
+		return locked(p, b, nl, len, consumed, req);
 	if (likely(nl != NULL)) {
 		/* The line that a cache sees most: `get key`. */
 		if (nl - b > 4 && memcmp(b, "get ", 4) == 0) {

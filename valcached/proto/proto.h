@@ -97,6 +97,13 @@ enum proto_op {
 	PROTO_QUIT,
 	/* Binary only; OK, after all earlier answers. */
 	PROTO_NOOP,
+	/*
+	 * A client says who it is: req.key its name (key_len 0: nobody's), req.args its password. STORED or
+	 * LOGIN_FAILED; binary OK with LOGIN_OK, or AUTH. Either way proto_set_locked() before the next call.
+	 */
+	PROTO_LOGIN,
+	/* Binary only; OK with "PLAIN". */
+	PROTO_SASL_MECHS,
 	/* lru_crawler metadump: the lines of store_dump(), then END. */
 	PROTO_METADUMP,
 	/* cache_memlimit: req.number MiB, at least 8; OK or MEMLIMIT_BAD. */
@@ -170,6 +177,10 @@ struct proto {
 	uint8_t op;      /* list: which command; drain: what to answer */
 	bool begun;      /* a byte of the connection has been seen */
 	bool binary;     /* and it was 0x80 */
+	bool locked;     /* the client has to say who it is */
+	bool text_login; /* it may do so in the text protocol ... */
+	bool sasl;       /* ... and by SASL in the binary one */
+	bool stepping;   /* SASL: it has begun to */
 	bool expire;     /* list: gat with a negative expiry */
 	bool unfinished; /* list: first has been given */
 	bool noreply;
@@ -181,6 +192,13 @@ struct proto {
 /* consumed is always set. len may be 0. */
 enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, size_t *consumed,
 			      struct proto_request *req);
+/*
+ * Before the first byte: the client has to say who it is, by a set in the text protocol, by SASL in the binary
+ * one, or by either. Until then only version, noop, mn, quit and logins are requests; the rest is refused.
+ */
+void proto_lock(struct proto *p, bool text, bool sasl);
+/* After a PROTO_LOGIN: whether it still is nobody we know. */
+void proto_set_locked(struct proto *p, bool locked);
 /* Between two calls of proto_parse() only (rule 4). */
 void proto_swallow(struct proto *p, uint64_t n);
 void proto_drain(struct proto *p, uint32_t body_len);
@@ -193,6 +211,9 @@ bool proto_idle(const struct proto *p);
 bool proto_in_block(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
+
+/* The body of the answer to a SASL login. */
+#define PROTO_LOGIN_OK "Authenticated"
 
 /* ---- answers ---------------------------------------------------------------- */
 
@@ -221,6 +242,7 @@ struct proto_line {
 	X(TOO_LARGE, "SERVER_ERROR object too large for cache\r\n")                                \
 	X(UNAVAILABLE, "SERVER_ERROR no path accepts writes\r\n")                                  \
 	X(OUT_OF_MEMORY, "SERVER_ERROR out of memory\r\n")                                         \
+	X(LOGIN_FAILED, "CLIENT_ERROR authentication failure\r\n")                                 \
 	X(FLUSH_REFUSED, "CLIENT_ERROR flush_all not allowed\r\n")                                 \
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
 	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")            \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to proto: what parse.c (the stream), text.c and meta.c (one line each) and binary.c (one packet) share.
+ * Private to proto: what parse.c (the stream), text.c and meta.c (one line each), binary.c (one packet)
+ * and auth.c (who has not said who it is) share.
  *
  * A line handler is given a whole line, already split. It fills in req and returns what
  * proto_parse() returns; it never sees a partial line and never looks beyond it.
@@ -75,6 +76,13 @@ static inline void proto__request_clear(struct proto_request *req)
 	req->reply_len = 0;
 	req->body_len = 0;
 }
+
+/* auth.c: a line of a client that is not known yet, and a SASL packet. */
+enum proto_result proto__locked_line(struct proto *p, const struct proto__line *l, const char *b,
+				     const char *nl, size_t len, size_t *consumed,
+				     struct proto_request *req);
+enum proto_result proto__sasl(struct proto *p, bool step, const char *b, size_t len, uint32_t mech,
+			      uint32_t body, size_t *consumed, struct proto_request *req);
 
 /* Answers of the line handlers. noreply hides the text. */
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
