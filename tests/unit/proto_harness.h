@@ -192,6 +192,10 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 	}
 	if (r->op == PROTO_SET || r->op == PROTO_ADD || r->op == PROTO_MS) {
 		h_printf(h, " f%u %u:", r->flags, r->body_len);
+		if (r->expire && r->bin.on && r->body_len == 0) {
+			h_printf(h, "drained;");
+			return;
+		}
 		if (r->expire) {
 			proto_drain(&h->p, r->body_len);
 			h->step = H_DRAIN;

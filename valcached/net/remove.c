@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* delete, md, and touch with a negative expiry. The connection's worker. */
+/* delete, md, and touch with an expiry that is over. The connection's worker. */
 #include <stdlib.h>
 #include <string.h>
 

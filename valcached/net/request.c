@@ -182,7 +182,7 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		request__hold_new(c, rq, read__take);
 		return;
 	case PROTO_TOUCH:
-		request__hold_new(c, rq, remove__key);
+		request__hold_new(c, rq, rq->bin.on ? read__take : remove__key);
 		return;
 	case PROTO_ME:
 		break;

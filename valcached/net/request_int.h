@@ -145,7 +145,7 @@ void login__try(struct conn *c, const struct proto_request *rq);
 void read__key(struct conn *c, const struct proto_request *rq, bool more);
 /* Begins the reads that were put off; how many. */
 unsigned read__begin_ahead(struct conn *c);
-/* gat or mg with a negative expiry; held. */
+/* gat, mg, a binary touch with an expiry that is over; held. */
 void read__take(struct req *r);
 
 /* ---- set.c ------------------------------------------------------------------------------------ */

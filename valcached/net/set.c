@@ -84,6 +84,27 @@ static void body_wanted(struct req *r)
 	c->filled = 0;
 }
 
+/*
+ * A set that expires at once: the key is removed. An add leaves what is there, and nothing if there is nothing.
+ */
+static void expired(struct req *r)
+{
+	bool add = mode_of(r) == STORE_ADD;
+	enum store_status st = r->op.status;
+
+	request__let_go(r->conn);
+	r->op.cas = 0;
+	if (add)
+		st = st == STORE_OK ? STORE_EXISTS : STORE_OK;
+	answer_set(r->conn, r, st == STORE_MISS ? STORE_OK : st);
+}
+
+static void begin_expire(struct req *r)
+{
+	r->then = expired;
+	request__step(r, mode_of(r) == STORE_ADD ? store_get(&r->op, true) : store_delete(&r->op));
+}
+
 void set__begin(struct conn *c, const struct proto_request *rq)
 {
 	struct req *r = request__take(c, rq);
@@ -94,6 +115,10 @@ void set__begin(struct conn *c, const struct proto_request *rq)
 	c->body_left = rq->body_len;
 	c->end_seen = 0;
 	c->end_bad = false;
+	if (rq->expire && rq->bin.on && rq->body_len == 0) {
+		request__hold(c, r, begin_expire);
+		return;
+	}
 	if (rq->expire) {
 		proto_drain(&c->proto, rq->body_len); /* answered with PROTO_BLOCK */
 		return;
@@ -182,19 +207,6 @@ void set__body_came(struct conn *c, uint32_t n)
 
 		A(did == n - body);
 	}
-}
-
-/* A set that expires at once: the key is removed. */
-static void expired(struct req *r)
-{
-	request__let_go(r->conn);
-	answer_set(r->conn, r, r->op.status == STORE_UNAVAILABLE ? STORE_UNAVAILABLE : STORE_OK);
-}
-
-static void begin_expire(struct req *r)
-{
-	r->then = expired;
-	request__step(r, store_delete(&r->op));
 }
 
 void set__block_drained(struct conn *c, bool good)

@@ -158,6 +158,11 @@ static enum proto_result carry_out(const struct opcode *o, const char *b, uint32
 	case PROTO_SET:
 	case PROTO_ADD:
 		req->flags = u32(at);
+		req->expire = proto__is_over(u32(at + 4));
+		break;
+	case PROTO_GAT:
+	case PROTO_TOUCH:
+		req->expire = proto__is_over(u32(at));
 		break;
 	case PROTO_DELETE:
 		req->cas = u64(b + 16);
@@ -176,7 +181,7 @@ static enum proto_result carry_out(const struct opcode *o, const char *b, uint32
 		if (key >= 5 && memcmp(req->args, "reset", 5) == 0)
 			req->op = PROTO_STATS_RESET;
 		break;
-	default: /* expiry times are those of the text protocol: none is negative here */
+	default:
 		break;
 	}
 	return PROTO_REQUEST;

@@ -60,10 +60,10 @@ static void drain(struct proto *p, uint32_t body_len, enum proto__drained what, 
 {
 	A(p->state == PROTO__LINE);
 	p->state = PROTO__DRAIN;
-	p->left = (uint64_t)body_len + 2;
+	p->left = (uint64_t)body_len + (p->binary ? 0 : 2);
 	p->op = (uint8_t)what;
 	p->noreply = noreply;
-	p->tail = 0;
+	p->tail = p->binary ? 2 : 0;
 }
 
 void proto_drain(struct proto *p, uint32_t body_len)
@@ -263,7 +263,7 @@ static enum proto_result list_begin(struct proto *p, enum proto_op op, const cha
 		return PROTO__REPLY(req, "CLIENT_ERROR bad command line format", false);
 	p->state = PROTO__LIST;
 	p->op = (uint8_t)op;
-	p->expire = exptime < 0;
+	p->expire = proto__is_over(exptime);
 	p->unfinished = false;
 	if (nl != NULL) {
 		/* The whole line is here, so the first word is too. */
@@ -427,8 +427,10 @@ static bool drained(struct proto *p, const char *b, size_t len, size_t *consumed
 {
 	size_t n = 0;
 
-	if (p->left > 2) {
-		n = len < p->left - 2 ? len : (size_t)(p->left - 2);
+	if (p->binary || p->left > 2) {
+		uint64_t most = p->left - (p->binary ? 0 : 2);
+
+		n = len < most ? len : (size_t)most;
 		p->left -= n;
 	}
 	for (; n < len && p->left > 0 && p->left <= 2; n++, p->left--)

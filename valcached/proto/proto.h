@@ -22,7 +22,7 @@
  * PROTO_BAD_CHUNK (text with noreply: nothing; meta: always). Nothing else is swallowed; the next
  * byte starts a line, as in memcached; b. after TOO_LARGE or UNAVAILABLE from the store: answers at
  * once and calls proto_swallow(p, what is left of body_len + 2); the parser then drops these bytes
- * silently; c. request.expire: the set is a delete. proto_drain(p, req.body_len): the parser drops
+ * silently; c. request.expire: the set is a delete, an add only looks whether the key is there. proto_drain(p, req.body_len): the parser drops
  * the block, checks the terminator, and returns PROTO_BLOCK (req.good). Then delete and answer as
  * stored, or PROTO_BAD_CHUNK. The key must be copied before (store_op_init does).
  *  5. get, gets, gat, gats: one PROTO_REQUEST per key, in order; `first` on the first, `last` on
@@ -38,7 +38,7 @@
  * close. Further calls return the same.
  *  8. Binary (req.bin.on): PROTO_REPLY and PROTO_HANGUP bring req.status instead of req.reply; PROTO_ST_OK
  *     is a hang-up without a word. A block is body_len bytes and nothing after it: of rule 4 hold a. without
- *     the two bytes, and b. with body_len instead of body_len + 2. There are no lists: first and last are set.
+ *     the two bytes, b. with body_len instead of body_len + 2, and c. if body_len is not 0. There are no lists: first and last are set.
  */
 #ifndef VALCACHED_PROTO_PROTO_H
 #define VALCACHED_PROTO_PROTO_H
@@ -75,7 +75,7 @@ enum proto_op {
 	/* As GET and GETS, and if req.expire the key is removed after the value is taken. */
 	PROTO_GAT,
 	PROTO_GATS,
-	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. */
+	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. Binary: flags, cas. */
 	PROTO_TOUCH,
 	/* Body follows. STORED, or NOT_STORED: another value is there. */
 	PROTO_SET,
@@ -152,7 +152,7 @@ struct proto_request {
 	uint8_t key_len;
 	bool first, last;  /* rule 5; both set on everything that is not a get or gat */
 	bool noreply;      /* text: no answer of any kind, also not an error */
-	bool expire;       /* a negative expiry: remove the key (for sets see rule 4c) */
+	bool expire;       /* the expiry is over: remove the key (for sets see rule 4c) */
 	bool value;        /* mg: v was given */
 	bool add;          /* ms: mode E */
 	bool has_cas;      /* md: C; binary delete */
@@ -181,7 +181,7 @@ struct proto {
 	bool text_login; /* it may do so in the text protocol ... */
 	bool sasl;       /* ... and by SASL in the binary one */
 	bool stepping;   /* SASL: it has begun to */
-	bool expire;     /* list: gat with a negative expiry */
+	bool expire;     /* list: gat with an expiry that is over */
 	bool unfinished; /* list: first has been given */
 	bool noreply;
 	uint8_t tail;     /* drain: terminator bytes that were right */

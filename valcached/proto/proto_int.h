@@ -54,6 +54,17 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 enum proto_result proto__meta(struct proto *p, const struct proto__line *l,
 			      struct proto_request *req);
 
+/*
+ * An expiry that is over when it comes: negative, or, above 30 days, a date long ago; libmemcached asks whether a
+ * key exists by adding it with a date of 1970. Later dates and times are ignored, for which no clock is needed.
+ */
+#define PROTO__DAYS_30  2592000
+#define PROTO__LONG_AGO 1500000000 /* 2017 */
+static inline bool proto__is_over(int64_t expiry)
+{
+	return expiry < 0 || (expiry > PROTO__DAYS_30 && expiry < PROTO__LONG_AGO);
+}
+
 /* A packet that begins at b, wholly in the window or not; len > 0. */
 enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size_t *consumed,
 				struct proto_request *req);
