@@ -10,7 +10,7 @@
  * served after.
  *
  * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
- * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again, are blocked
+ * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed and reads passwords again, are blocked
  * everywhere else.
  */
 #include <errno.h>
@@ -237,6 +237,9 @@ static int open_net(struct daemon *d)
 	    .turn_requests = o->requests_per_event,
 	    .workers = o->threads,
 	    .allow_flush = o->allow_flush,
+	    .auth_file = o->auth_file,
+	    .text_login = o->auth_file != NULL,
+	    .sasl = o->sasl,
 	    .spin_ns = o->spin_ns,
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
@@ -245,6 +248,14 @@ static int open_net(struct daemon *d)
 	char *cause = NULL;
 	int rc;
 
+	if (o->auth_file == NULL && o->sasl) {
+		cfg.auth_file = getenv("MEMCACHED_SASL_PWDB");
+		if (cfg.auth_file == NULL) {
+			log_error("-S needs users and passwords: name a file with -Y (lines of "
+				  "USER:PASSWORD)");
+			return -1;
+		}
+	}
 	d->addr = calloc(o->listen_n + 1, sizeof *d->addr);
 	if (d->addr == NULL)
 		return fail("starting", NULL, -ENOMEM);
@@ -383,6 +394,17 @@ static void stop_workers(struct daemon *d)
 		pthread_join(guard, NULL);
 }
 
+/* What SIGHUP reads again; what is bad is not used. */
+static void reload(struct daemon *d)
+{
+	char *cause = NULL;
+	int rc = net_reload(d->net, &cause);
+
+	if (rc != 0)
+		log_error("%s; the users of before stay", cause != NULL ? cause : strerror(-rc));
+	free(cause);
+}
+
 static void undo(struct daemon *d)
 {
 	if (d->net != NULL)
@@ -433,6 +455,7 @@ int main(int argc, char **argv)
 			if (sig == SIGHUP) {
 				log_info("SIGHUP: trying paths that are not online");
 				store_paths_online(d.store);
+				reload(&d);
 				sig = 0;
 			}
 		sd_notify(0, "STOPPING=1");

@@ -626,6 +626,7 @@ void options_free(struct options *o)
 	free_listen(o);
 	free_paths(o);
 	free(o->unix_path);
+	free(o->auth_file);
 	free(o->user);
 	free(o->pidfile);
 	free(o->config);

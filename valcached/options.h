@@ -34,6 +34,8 @@ struct options {
 	char *unix_path;    /* NULL: none */
 	unsigned unix_mask; /* permissions of the socket file, as in chmod: 0700 */
 	unsigned connections, backlog, requests_per_event;
+	char *auth_file; /* NULL: none */
+	bool sasl;
 
 	/* store */
 	char **path;

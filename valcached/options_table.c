@@ -59,6 +59,15 @@ const struct option_def options__table[] = {
 	 .offset = AT(requests_per_event), .arg = "N", .initial = "20", .min = 1, .max = 100000,
 	 .allowed = "a number from 1 to 100000",
 	 .help = "Requests of one connection served before it is another's turn."},
+	{.name = "auth-file", .letter = 'Y', .kind = OPTION_STRING, .offset = AT(auth_file), .arg = "FILE",
+	 .max = 4095, .allowed = "a file name",
+	 .help = "Serve only clients that say who they are, as memcached's text authentication does: "
+	         "lines of USER:PASSWORD. credential:NAME is a credential of systemd. Read again on "
+	         "SIGHUP."},
+	{.name = "enable-sasl", .letter = 'S', .kind = OPTION_BOOL, .offset = AT(sasl),
+	 .help = "Let clients of the binary protocol say who they are by SASL PLAIN. Users are those of "
+	         "--auth-file; without it those of the file that MEMCACHED_SASL_PWDB names, and the "
+	         "text protocol is refused."},
 	{.name = "udp-port", .letter = 'U', .kind = OPTION_OFF, .arg = "0",
 	 .allowed = "0 (there is no UDP here)",
 	 .help = "Accepted with 0 only: there is no UDP."},
@@ -150,9 +159,7 @@ const struct option_def options__table[] = {
 
 	/* A memcached unit file may hold any of these; each deserves an answer of its own. */
 	LATER(0, "admin"),
-	LATER('S', "enable-sasl"),
 	LATER('Z', "enable-ssl"),
-	LATER('Y', "auth-file"),
 	LATER('k', "lock-memory"),
 	LATER('r', "enable-coredumps"),
 	LATER('A', "enable-shutdown"),

@@ -10,6 +10,7 @@
 
 #include "base/assert.h"
 #include "bench/valbench/conn.h"
+#include "bench/valbench/packet.h"
 #include "bench/valbench/value.h"
 
 #define COMPLAINTS_MAX 10
@@ -141,12 +142,16 @@ static size_t request_line(const struct op *op, bool meta, char *d)
 }
 
 /* Renders as much of the request from byte `from` on as fits; the number of bytes. */
-static size_t render(struct op *op, bool meta, uint64_t from, uint8_t *dst, size_t room)
+static size_t render(struct op *op, enum mode mode, uint64_t from, uint8_t *dst, size_t room)
 {
 	char line[HEADER_MAX];
-	size_t len = request_line(op, meta, line), done = 0, n;
+	size_t len = mode == MODE_BINARY ? packet_request(op, line)
+					 : request_line(op, mode == MODE_META, line);
+	size_t done = 0, n;
 
-	op->wire = (uint32_t)len + (op->kind == OP_SET ? op->size + 2 : 0);
+	op->wire = (uint32_t)len;
+	if (op->kind == OP_SET)
+		op->wire += op->size + (mode == MODE_BINARY ? 0 : 2);
 	if (from < len) {
 		n = len - from < room ? len - (size_t)from : room;
 		memcpy(dst, line + from, n);
@@ -175,7 +180,7 @@ int conn_send(struct conn *c, uint8_t *out)
 		ssize_t n;
 
 		while (at != c->tail && len < CONN_OUT_SIZE) {
-			len += render(&c->ops[at & c->mask], c->opt->meta, from, out + len,
+			len += render(&c->ops[at & c->mask], c->opt->mode, from, out + len,
 				      CONN_OUT_SIZE - len);
 			from = 0;
 			at++;
@@ -313,7 +318,7 @@ static int begin_value(struct conn *c, const struct op *op, const char *line, si
 	size_t key_len = 0;
 	const char *key;
 
-	if (!value_line(line, len, c->opt->meta, &key, &key_len, &flags, &bytes))
+	if (!value_line(line, len, c->opt->mode == MODE_META, &key, &key_len, &flags, &bytes))
 		return out_of_step(c, "malformed line before a value", line, len);
 	c->body_len = bytes;
 	c->body_pos = 0;
@@ -350,7 +355,7 @@ static void finish_miss(struct conn *c, const struct op *op, uint64_t now_ns)
 static int answer_line(struct conn *c, const char *line, size_t len, uint64_t now_ns)
 {
 	const struct op *op = &c->ops[c->head & c->mask];
-	bool meta = c->opt->meta;
+	bool meta = c->opt->mode == MODE_META;
 
 	if (c->head == c->tail)
 		return out_of_step(c, "answer to no request", line, len);
@@ -395,6 +400,86 @@ static int take_line(struct conn *c, const char *line, size_t len, uint64_t now_
 	return 1;
 }
 
+/* Up to need bytes in carry; false: more must come. */
+static bool gather(struct conn *c, const uint8_t **p, const uint8_t *end, uint32_t need)
+{
+	size_t n = (size_t)(end - *p);
+
+	if (c->carry_len >= need)
+		return true;
+	if (n > need - c->carry_len)
+		n = need - c->carry_len;
+	memcpy(c->carry + c->carry_len, *p, n);
+	c->carry_len += (uint32_t)n;
+	*p += n;
+	return c->carry_len == need;
+}
+
+/* A packet whose head, and flags or sentence, are in carry. 1 when it completed the operation. */
+static int answer_packet(struct conn *c, const struct packet *a, uint64_t now_ns)
+{
+	const struct op *op = &c->ops[c->head & c->mask];
+	const char *rest = c->carry + PACKET_HEAD;
+
+	if (a->opcode != packet_opcode(op) || a->opaque != packet_opaque(op))
+		return out_of_step(c, "the answer to another request", rest, 0);
+	if (op->kind == OP_GET && a->status == PACKET_MISS) {
+		finish_miss(c, op, now_ns);
+		return 1;
+	}
+	if (op->kind == OP_SET && (a->status == PACKET_OK || a->status == PACKET_EXISTS)) {
+		bump(a->status == PACKET_OK ? &c->stats->stored : &c->stats->not_stored, 1);
+		complete(c, &c->stats->set, now_ns);
+		return 1;
+	}
+	if (a->status != PACKET_OK) {
+		bump(&c->stats->server_errors, 1);
+		if (!c->opt->tolerate && may_complain())
+			fprintf(stderr, "valbench: connection %u: %s: %04x %.*s\n", c->number,
+				op->kind == OP_GET ? "get" : "set", a->status, (int)a->body, rest);
+		c->head++;
+		return 1;
+	}
+	c->body_len = a->body - a->extras - a->key;
+	c->body_pos = 0;
+	c->body_wrong = false;
+	c->state = CONN_BODY;
+	if (c->opt->verify && packet_u32(rest) != value_flags(op->hash))
+		wrong_value(c, op, "flags", 0);
+	if (c->opt->verify && c->body_len != op->size)
+		wrong_value(c, op, "length", c->body_len);
+	if (c->body_len > 0)
+		return 0;
+	finish_get(c, now_ns);
+	return 1;
+}
+
+/* The head of a packet, with the flags of a hit or the sentence of an error. */
+static int take_head(struct conn *c, const uint8_t **p, const uint8_t *end, uint64_t now_ns)
+{
+	struct packet a;
+	uint32_t more;
+
+	if (!gather(c, p, end, PACKET_HEAD))
+		return 0;
+	if (!packet_read(c->carry, &a))
+		return out_of_step(c, "no head of a packet", c->carry, 0);
+	if (c->head == c->tail)
+		return out_of_step(c, "answer to no request", c->carry, 0);
+	more = a.body;
+	if (a.status == PACKET_OK && c->ops[c->head & c->mask].kind == OP_GET) {
+		if (a.extras != 4 || a.key != 0)
+			return out_of_step(c, "a hit with other extras than flags", c->carry, 0);
+		more = 4;
+	}
+	if (more > CONN_LINE_MAX - PACKET_HEAD)
+		return out_of_step(c, "sentence too long", c->carry, 0);
+	if (!gather(c, p, end, PACKET_HEAD + more))
+		return 0;
+	c->carry_len = 0;
+	return answer_packet(c, &a, now_ns);
+}
+
 static void take_body(struct conn *c, const uint8_t *p, size_t n)
 {
 	const struct op *op = &c->ops[c->head & c->mask];
@@ -419,6 +504,13 @@ int conn_receive(struct conn *c, const uint8_t *p, size_t n, uint64_t now_ns)
 		switch (c->state) {
 		case CONN_LINE:
 		case CONN_END:
+			if (c->opt->mode == MODE_BINARY) {
+				rc = take_head(c, &p, end, now_ns);
+				if (rc < 0)
+					return rc;
+				completed += rc;
+				break;
+			}
 			lf = memchr(p, '\n', (size_t)(end - p));
 			len = (size_t)((lf == NULL ? end : lf) - p);
 			if (lf != NULL && c->carry_len == 0) {
@@ -445,8 +537,13 @@ int conn_receive(struct conn *c, const uint8_t *p, size_t n, uint64_t now_ns)
 				len = (size_t)(c->body_len - c->body_pos);
 			take_body(c, p, len);
 			p += len;
-			if (c->body_pos == c->body_len)
-				c->state = CONN_CR;
+			if (c->body_pos < c->body_len)
+				break;
+			c->state = CONN_CR;
+			if (c->opt->mode == MODE_BINARY) {
+				finish_get(c, now_ns);
+				completed++;
+			}
 			break;
 		case CONN_CR:
 			if (*p++ != '\r')
@@ -457,7 +554,7 @@ int conn_receive(struct conn *c, const uint8_t *p, size_t n, uint64_t now_ns)
 			if (*p++ != '\n')
 				return out_of_step(c, "no \\r\\n after a value", "", 0);
 			c->state = CONN_END;
-			if (c->opt->meta) {
+			if (c->opt->mode == MODE_META) {
 				finish_get(c, now_ns);
 				completed++;
 			}

@@ -41,7 +41,7 @@ struct op {
 };
 
 enum conn_state {
-	CONN_LINE, /* the first line of an answer */
+	CONN_LINE, /* the first line of an answer; binary: its head */
 	CONN_BODY, /* the value */
 	CONN_CR,   /* its \r\n */
 	CONN_LF,

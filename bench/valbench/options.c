@@ -13,7 +13,7 @@
 
 static const char help_text[] =
     "usage: valbench [flags]\n"
-    "Load generator for servers that speak memcached's text or meta protocol. Every byte of a\n"
+    "Load generator for servers that speak memcached's text, meta or binary protocol. Every byte of a\n"
     "value, its length and its flags are functions of the key, and every get is checked fully.\n"
     "\n"
     "where\n"
@@ -21,7 +21,7 @@ static const char help_text[] =
     "  --threads N              client threads (1)\n"
     "  --connections N          connections in all, spread over the threads (8)\n"
     "  --depth N                requests in flight on each connection (1)\n"
-    "  --mode text|meta         protocol (text)\n"
+    "  --mode text|meta|binary  protocol (text)\n"
     "what\n"
     "  --keys N                 number of keys (10000)\n"
     "  --first-key N            number of the first key (0); keys never written make misses\n"
@@ -295,6 +295,19 @@ static int parse_mix(const char *s, struct options *o)
 		   : -EINVAL;
 }
 
+static int parse_mode(const char *s, enum mode *mode)
+{
+	static const char *const names[] = {
+	    [MODE_TEXT] = "text", [MODE_META] = "meta", [MODE_BINARY] = "binary"};
+
+	for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+		if (strcmp(s, names[i]) == 0) {
+			*mode = (enum mode)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int parse_word(const char *s, const char *no, const char *yes, bool *v)
 {
 	*v = strcmp(s, yes) == 0;
@@ -316,7 +329,7 @@ static int parse_one(struct options *o, int opt, const char *arg)
 	case OPT_DEPTH:
 		return parse_unsigned(arg, 1, 4096, &o->depth);
 	case OPT_MODE:
-		return parse_word(arg, "text", "meta", &o->meta);
+		return parse_mode(arg, &o->mode);
 	case OPT_KEYS:
 		return parse_count(arg, 1, 1ull << 40, &o->keys.n);
 	case OPT_FIRST_KEY:

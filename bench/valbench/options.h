@@ -8,13 +8,16 @@
 
 #include "bench/valbench/keys.h"
 
+enum mode { MODE_TEXT, MODE_META, MODE_BINARY };
+
 struct options {
 	const char *server;
+	enum mode mode;
 	unsigned threads, connections, depth;
 	struct keyspace keys;
 	const char *trace;
 	unsigned get_share, set_share; /* of get_share + set_share */
-	bool load, fill, run, verify, meta, tolerate, quiet, wakeup;
+	bool load, fill, run, verify, tolerate, quiet, wakeup;
 	double rate; /* operations a second over all connections; 0: as fast as answers come */
 	double warmup_s, duration_s;
 	uint64_t ops;     /* instead of a duration; 0 when timed */

@@ -206,7 +206,9 @@ void report_json(const struct report *r, FILE *f, int argc, char **argv)
 		fprintf(f, "  \"next_key\": %llu,\n",
 			(unsigned long long)(r->opt->keys.first + get(&r->opt->keys.written)));
 	fprintf(f, "  \"verify\": \"%s\", \"mode\": \"%s\",\n", r->opt->verify ? "full" : "frame",
-		r->opt->meta ? "meta" : "text");
+		r->opt->mode == MODE_BINARY ? "binary"
+		: r->opt->mode == MODE_META ? "meta"
+					    : "text");
 	fprintf(f, "  \"loaded\": %llu, \"load_s\": %.4f,\n", (unsigned long long)r->loaded,
 		r->load_s);
 	json_seen(f, "during_load", &r->load_seen, (double)r->loaded, 0);

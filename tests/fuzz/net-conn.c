@@ -8,7 +8,8 @@
  *   - a client that has said all, or is gone, is closed, and every operation of the store is ended.
  *
  * Input: 8 bytes of choice (seed, what is late and short, eight sizes of chunks in two bytes), then
- * the stream as it is, or, if the choice says so, a list of commands by number.
+ * the stream as it is (binary if it begins with 0x80), or, if the choice says so, a list of commands by number, of
+ * the text or of the binary protocol.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -112,6 +113,27 @@ static unsigned answers(void)
 	return count;
 }
 
+/* The same for packets. Those of stat but the last are no answers. */
+static unsigned packets(void)
+{
+	unsigned count = 0;
+	size_t at = 0;
+
+	while (at < out_n) {
+		const uint8_t *h = (const uint8_t *)out + at;
+		uint32_t body, key;
+
+		A(out_n - at >= PROTO_BIN_HEAD);
+		body = (uint32_t)h[8] << 24 | (uint32_t)h[9] << 16 | (uint32_t)h[10] << 8 | h[11];
+		key = (uint32_t)h[2] << 8 | h[3];
+		A(h[0] == 0x81 && h[5] == 0);
+		A(key + h[4] <= body && body <= out_n - at - PROTO_BIN_HEAD);
+		count += h[1] != 0x10 || key == 0;
+		at += PROTO_BIN_HEAD + body;
+	}
+	return count;
+}
+
 /* ---- requests of which the number of answers is known ------------------------------------------ */
 
 static const struct {
@@ -162,6 +184,35 @@ static const struct {
     {"set f 0 0 3\r\nfour\r\n", 0, 2}, /* the block is bad, and its rest a line */
 };
 
+/* The same in packets; only those whose number of answers depends on nothing. */
+static const struct {
+	uint8_t opcode, extras;
+	const char *key;
+	unsigned value;
+	uint8_t expiry, cas; /* high byte of the expiry, low byte of the cas */
+	unsigned answers;
+} binaries[] = {
+    {0x00, 0, "a", 0, 0, 0, 1},        {0x00, 0, "nope", 0, 0, 0, 1},
+    {0x0c, 0, "b", 0, 0, 0, 1},        {0x09, 0, "nope", 0, 0, 0, 0},
+    {0x0d, 0, "nope", 0, 0, 0, 0},     {0x00, 0, "direct", 0, 0, 0, 1},
+    {0x01, 8, "a", 2, 0, 0, 1},        {0x01, 8, "b", VALUE, 0, 0, 1},
+    {0x02, 8, "c", VALUE, 0, 0, 1},    {0x01, 8, "e", 0, 0, 0, 1},
+    {0x01, 8, "d", VALUE, 1, 0, 1},    {0x01, 8, "e", 0, 1, 0, 1},
+    {0x02, 8, "e", 1, 1, 0, 1},        {0x01, 8, "huge", 20000, 0, 0, 1},
+    {0x12, 8, "huge", 20000, 0, 0, 1}, {0x01, 8, "direct", 12000, 0, 0, 1},
+    {0x01, 8, "a", 7, 0, 9, 1},        {0x11, 8, "a", VALUE, 0, 9, 1},
+    {0x04, 0, "a", 0, 0, 0, 1},        {0x04, 0, "a", 0, 0, 1, 1},
+    {0x14, 0, "nope", 0, 0, 0, 1},     {0x1c, 4, "c", 0, 0, 0, 1},
+    {0x1c, 4, "c", 0, 1, 0, 1},        {0x1d, 4, "b", 0, 1, 0, 1},
+    {0x24, 4, "nope", 0, 0, 0, 0},     {0x23, 4, "b", 0, 0, 0, 1},
+    {0x03, 8, "a", VALUE, 0, 0, 1},    {0x19, 0, "a", 3, 0, 0, 1},
+    {0x05, 20, "a", 0, 0, 0, 1},       {0x0a, 0, "", 0, 0, 0, 1},
+    {0x0b, 0, "", 0, 0, 0, 1},         {0x10, 0, "", 0, 0, 0, 1},
+    {0x10, 0, "what", 0, 0, 0, 1},     {0x10, 0, "reset", 0, 0, 0, 1},
+    {0x08, 0, "", 0, 0, 0, 1},         {0x18, 4, "", 0, 0, 0, 0},
+    {0x77, 7, "k", VALUE, 0, 0, 1},    {0x20, 0, "", 0, 0, 0, 1},
+};
+
 static char *in;
 static size_t in_n, in_room;
 
@@ -193,6 +244,33 @@ static unsigned compose(const uint8_t *data, size_t n)
 			add("\r\n", 2);
 		}
 		want += commands[k].answers;
+	}
+	return want;
+}
+
+static unsigned compose_binary(const uint8_t *data, size_t n)
+{
+	static char block[20002];
+	unsigned want = 0;
+
+	for (size_t i = 0; i < n && i < 100; i++) {
+		unsigned k = data[i] % (sizeof binaries / sizeof *binaries);
+		uint32_t key = (uint32_t)strlen(binaries[k].key);
+		uint32_t body = binaries[k].extras + key + binaries[k].value;
+		uint8_t h[PROTO_BIN_HEAD + 20] = {0x80, binaries[k].opcode, 0, (uint8_t)key,
+						  binaries[k].extras};
+
+		h[8] = (uint8_t)(body >> 24);
+		h[9] = (uint8_t)(body >> 16);
+		h[10] = (uint8_t)(body >> 8);
+		h[11] = (uint8_t)body;
+		h[23] = binaries[k].cas;
+		if (binaries[k].extras >= 4)
+			h[PROTO_BIN_HEAD + binaries[k].extras - 4] = binaries[k].expiry;
+		add(h, PROTO_BIN_HEAD + binaries[k].extras);
+		add(binaries[k].key, key);
+		add(block, binaries[k].value);
+		want += binaries[k].answers;
 	}
 	return want;
 }
@@ -285,7 +363,7 @@ static void number(const char *name, unsigned v)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
 	struct sim_config sc = {0};
-	bool counted, leaves;
+	bool counted, leaves, binary;
 	unsigned want = 0;
 	struct rig *r;
 
@@ -297,6 +375,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	}
 	counted = data[1] & 1;
 	leaves = (data[1] & 6) == 6;
+	binary = data[1] & 32;
 	sc.cut = data[1] & 8 ? 300000 : 0;
 	sc.nobufs = data[1] & 16 ? 100000 : 0;
 	sc.sock_bytes = 500u << (data[2] % 12);
@@ -304,7 +383,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	number("STORE_MEM_DELAY_US", data[3] % 2 * 200);
 	number("STORE_MEM_BUFFERS", data[3] / 2 % 4);
 	in_n = out_n = 0;
-	if (counted)
+	if (counted && binary)
+		want = compose_binary(data + CHOICE, n - CHOICE);
+	else if (counted)
 		want = compose(data + CHOICE, n - CHOICE);
 	else
 		add(data + CHOICE, n - CHOICE);
@@ -314,7 +395,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	r->look = look;
 	converse(r, data, leaves);
 	if (!leaves) {
-		unsigned got = answers();
+		unsigned got = in_n > 0 && (uint8_t)in[0] == 0x80 ? packets() : answers();
 
 		if (counted && got != want) {
 			fprintf(stderr, "%u answers, not %u\n", got, want);

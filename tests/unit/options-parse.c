@@ -301,7 +301,7 @@ static void refused_addresses(void **state)
 static void later_and_never(void **state)
 {
 	(void)state;
-	REFUSE("-S (--enable-sasl) is not supported in this version", "-S");
+	REFUSE("-A (--enable-shutdown) is not supported in this version", "-A");
 	REFUSE("-Z (--enable-ssl) is not supported in this version", "-Z");
 	REFUSE("--admin is not supported in this version", "--admin=127.0.0.1:8080");
 	REFUSE("-M (--disable-evictions) cannot work here: the oldest values always make room",
@@ -379,7 +379,8 @@ static void bad_files(void **state)
 	    {"allow-flush = maybe\n",
 	     " line 1: allow-flush = maybe is not allowed: yes or no is wanted"},
 	    {"config = /x\n", " line 1: config belongs on the command line only"},
-	    {"enable-sasl = yes\n", " line 1: enable-sasl is not supported in this version"},
+	    {"enable-shutdown = yes\n",
+	     " line 1: enable-shutdown is not supported in this version"},
 	    {"path =\n", " line 1: path =  is not allowed: the name of a file or block device, 16 "
 			 "of them at most, is "
 			 "wanted"},

@@ -359,7 +359,6 @@ static const struct {
     {"get / HTTP/1.1\r\n" VER, "get /;get HTTP/1.1;END;" V},
     {"FOO HTTP/1.1 x\r\n" VER, "R:ERROR;" V},
     {"\x16\x03\x01\r\n", "HANGUP;"},
-    {"\x80\x0b\x01\x01", "HANGUP;"},
     {VER "\x80\x0b\n" VER, V "R:ERROR;" V},
     {"get a", ""},
     {"", ""},

@@ -234,7 +234,7 @@ static void dead_stays_dead(void **state)
 	size_t used;
 
 	(void)state;
-	assert_int_equal(proto_parse(&p, "\x80", 1, &used, &req), PROTO_HANGUP);
+	assert_int_equal(proto_parse(&p, "\x16\x03", 2, &used, &req), PROTO_HANGUP);
 	assert_int_equal(proto_parse(&p, "version\r\n", 9, &used, &req), PROTO_HANGUP);
 	assert_int_equal(used, 0);
 	assert_int_equal(proto_parse(&p, "", 0, &used, &req), PROTO_HANGUP);

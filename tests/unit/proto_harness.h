@@ -9,6 +9,9 @@
  *   !  after the command: req.expire      /  noreply      ~  quiet
  *   a set is followed by its length and body, or "bad chunk" (rule 4a of proto.h), or "too large"
  * (4b)
+ * Of a binary request the opcode and the opaque stand before it: "#00@01020304 get a;"; an answer without a
+ * request is its status' code: "#0e@00000000 R:0083;".
+ * A login says whether user and password are "user" and "pass".
  */
 #ifndef TESTS_UNIT_PROTO_HARNESS_H
 #define TESTS_UNIT_PROTO_HARNESS_H
@@ -18,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "valcached/proto/proto.h"
+#include "valcached/proto/binary.h"
 #include "base/assert.h"
 
 #define HARNESS_ITEM_MAX 1000u /* above it the harness answers TOO_LARGE */
@@ -31,7 +34,7 @@ struct harness {
 	/* a set whose body is under way */
 	enum { H_PARSE, H_BODY, H_DRAIN } step;
 	char body[HARNESS_ITEM_MAX + 2];
-	size_t body_got, body_want;
+	size_t body_got, body_want, body_end; /* body_end: bytes of "\r\n" in body_want */
 	/* transcript */
 	char *out;
 	size_t out_len, out_cap;
@@ -96,6 +99,34 @@ static inline void h_answers(const struct proto_request *r)
 	free(out);
 }
 
+/* Opcode and opaque; and any answer fits in PROTO_HEAD_MAX bytes and is a whole head with what it counts. */
+static inline void h_binary(struct harness *h, const struct proto_request *r)
+{
+	const struct proto_item it = {UINT32_MAX, 5, UINT64_MAX};
+	char *out = malloc(PROTO_HEAD_MAX);
+	uint8_t op[4];
+	size_t n[3];
+
+	AN(out != NULL);
+	memcpy(op, &r->bin.opaque, 4);
+	h_printf(h, "#%02x@%02x%02x%02x%02x ", r->bin.opcode, op[0], op[1], op[2], op[3]);
+	for (unsigned i = 0; i < 3; i++) {
+		const uint8_t *u = (const uint8_t *)out;
+		uint32_t body;
+
+		memset(out, 0xee, PROTO_HEAD_MAX);
+		n[i] = i == 0 ? proto_bin_put(out, &r->bin, (enum proto_status)r->status, 1, "v", 1)
+		       : i == 1 ? proto_bin_put_hit(out, &r->bin, r->key, r->key_len, &it)
+				: proto_bin_put_miss(out, &r->bin, r->key, r->key_len);
+		body = (uint32_t)u[8] << 24 | (uint32_t)u[9] << 16 | (uint32_t)u[10] << 8 | u[11];
+		A(u[0] == 0x81 && u[1] == r->bin.opcode && memcmp(u + 12, op, 4) == 0);
+		A(u[2] == 0 && u[3] <= PROTO_KEY_MAX && u[3] + u[4] <= body);
+		A(n[i] <= PROTO_HEAD_MAX);
+		A(n[i] + (i == 1 && r->bin.opcode != 0x1c ? it.len : 0) == PROTO_BIN_HEAD + body);
+	}
+	free(out);
+}
+
 static inline void h_request(struct harness *h, const struct proto_request *r)
 {
 	bool list = r->op <= PROTO_GATS;
@@ -110,6 +141,8 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 		return;
 	}
 	A(list || (r->first && r->last));
+	if (r->bin.on)
+		h_binary(h, r);
 	h_printf(h, "%s%s%s%s", proto_op_name(r->op), r->expire ? "!" : "", r->noreply ? "/" : "",
 		 meta && r->meta.quiet ? "~" : "");
 	if (list || meta || r->op == PROTO_TOUCH || r->op == PROTO_SET || r->op == PROTO_ADD ||
@@ -137,6 +170,19 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 	}
 	if (r->op == PROTO_VERBOSITY || r->op == PROTO_MEMLIMIT || r->op == PROTO_PATH)
 		h_printf(h, " %u", r->number);
+	if (r->op == PROTO_DELETE && r->has_cas)
+		h_printf(h, " C%llu", (unsigned long long)r->cas);
+	if (r->op == PROTO_LOGIN) {
+		bool known = r->key_len == 4 && memcmp(r->key, "user", 4) == 0 &&
+			     r->args_len == 4 && memcmp(r->args, "pass", 4) == 0;
+
+		h_printf(h, " ");
+		h_text(h, r->key, r->key_len);
+		h_printf(h, " (");
+		h_text(h, r->args, r->args_len);
+		h_printf(h, known ? ") known" : ") nobody");
+		proto_set_locked(&h->p, !known);
+	}
 	if (r->op == PROTO_FLUSH_ALL)
 		h_printf(h, " %lld", (long long)r->delay_s);
 	if (r->op == PROTO_STATS) {
@@ -146,24 +192,44 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 	}
 	if (r->op == PROTO_SET || r->op == PROTO_ADD || r->op == PROTO_MS) {
 		h_printf(h, " f%u %u:", r->flags, r->body_len);
+		if (r->expire && r->bin.on && r->body_len == 0) {
+			h_printf(h, "drained;");
+			return;
+		}
 		if (r->expire) {
 			proto_drain(&h->p, r->body_len);
 			h->step = H_DRAIN;
 			return;
 		}
 		if (r->body_len > HARNESS_ITEM_MAX) {
-			proto_swallow(&h->p, (uint64_t)r->body_len + 2);
+			proto_swallow(&h->p, (uint64_t)r->body_len + (r->bin.on ? 0 : 2));
 			h_printf(h, "too large;");
 			return;
 		}
 		h->step = H_BODY;
 		h->body_got = 0;
-		h->body_want = (size_t)r->body_len + 2;
+		h->body_end = r->bin.on ? 0 : 2;
+		h->body_want = (size_t)r->body_len + h->body_end;
 		return;
 	}
 	h_printf(h, ";");
-	if (list && r->last)
+	if (list && r->last && !r->bin.on)
 		h_printf(h, "END;");
+}
+
+static inline void h_status(struct harness *h, const struct proto_request *r)
+{
+	static const unsigned codes[PROTO_STS] = {
+#define X(n, c, t) [PROTO_ST_##n] = (c),
+	    PROTO_STATUSES(X)
+#undef X
+	};
+	uint8_t op[4];
+
+	A(r->bin.on && r->status < PROTO_STS && r->status != PROTO_ST_OK);
+	memcpy(op, &r->bin.opaque, 4);
+	h_printf(h, "#%02x@%02x%02x%02x%02x R:%04x;", r->bin.opcode, op[0], op[1], op[2], op[3],
+		 codes[r->status]);
 }
 
 static inline void h_drop(struct harness *h, size_t n)
@@ -207,10 +273,11 @@ static inline void h_feed(struct harness *h, const char *s, size_t n)
 			if (h->body_got < h->body_want)
 				return;
 			h->step = H_PARSE;
-			if (memcmp(h->body + h->body_want - 2, "\r\n", 2) != 0) {
+			if (memcmp(h->body + h->body_want - h->body_end, "\r\n", h->body_end) !=
+			    0) {
 				h_printf(h, "bad chunk;");
 			} else {
-				h_text(h, h->body, h->body_want - 2);
+				h_text(h, h->body, h->body_want - h->body_end);
 				h_printf(h, ";");
 			}
 			continue;
@@ -235,6 +302,10 @@ static inline void h_feed(struct harness *h, const char *s, size_t n)
 			break;
 		case PROTO_REPLY:
 			A(used > 0);
+			if (req.bin.on) {
+				h_status(h, &req);
+				break;
+			}
 			A(req.reply_len == 0 ||
 			  (req.reply_len > 2 &&
 			   memcmp(req.reply + req.reply_len - 2, "\r\n", 2) == 0));
@@ -243,6 +314,8 @@ static inline void h_feed(struct harness *h, const char *s, size_t n)
 			h_printf(h, ";");
 			break;
 		case PROTO_HANGUP:
+			if (req.bin.on && req.status != PROTO_ST_OK)
+				h_status(h, &req);
 			h_printf(h, "HANGUP;");
 			h->dead = true;
 			break;

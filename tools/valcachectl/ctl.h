@@ -7,6 +7,7 @@
 
 struct ctl {
 	const char *server;
+	const char *auth_file; /* NULL: the server does not ask who we are */
 	int timeout_ms;
 };
 
@@ -27,6 +28,8 @@ int ctl_del(const struct ctl *ctl, int argc, char **argv);
 int ctl_top(const struct ctl *ctl, int argc, char **argv);
 int ctl_path(const struct ctl *ctl, int argc, char **argv);
 
+/* login.c: conn_open(), and a login if there is a file for it. */
+int ctl_open(const struct ctl *ctl, struct conn *c, char **cause);
 /* Connects or says why not; false then. */
 struct conn *ctl_connect(const struct ctl *ctl);
 void ctl_disconnect(struct conn **c);

@@ -32,7 +32,7 @@ static const struct {
 
 static void usage(FILE *to)
 {
-	fprintf(to, "Usage: valcachectl [-s SERVER] [-w TIME] COMMAND\n\n"
+	fprintf(to, "Usage: valcachectl [-s SERVER] [-Y FILE] [-w TIME] COMMAND\n\n"
 		    "Commands\n");
 	for (size_t i = 0; i < COMMANDS; i++)
 		fprintf(to, "  %s\n        %s\n", commands[i].usage, commands[i].help);
@@ -40,6 +40,7 @@ static void usage(FILE *to)
 		"\nFlags\n"
 		"  -s, --server=SERVER  HOST, HOST:PORT, [IPV6]:PORT or the path of a unix socket\n"
 		"                       [127.0.0.1:11211]\n"
+		"  -Y, --auth-file=FILE say who we are: the first line USER:PASSWORD of FILE\n"
 		"  -w, --wait=TIME      give up when the server is silent this long [5s]\n"
 		"  -h, --help           print this\n"
 		"  -V, --version        print the version\n\n"
@@ -69,7 +70,7 @@ struct conn *ctl_connect(const struct ctl *ctl)
 		ctl_fail(CTL_SERVER, "out of memory");
 		return NULL;
 	}
-	if (conn_open(c, ctl->server, ctl->timeout_ms, &cause) != 0) {
+	if (ctl_open(ctl, c, &cause) != 0) {
 		ctl_fail(CTL_SERVER, "%s", cause != NULL ? cause : "out of memory");
 		free(cause);
 		free(c);
@@ -102,21 +103,22 @@ int ctl_check_key(const char *key)
 int main(int argc, char **argv)
 {
 	static const struct option flags[] = {
-	    {"server", required_argument, NULL, 's'},
-	    {"wait", required_argument, NULL, 'w'},
-	    {"help", no_argument, NULL, 'h'},
-	    {"version", no_argument, NULL, 'V'},
-	    {NULL, 0, NULL, 0},
+	    {"server", required_argument, NULL, 's'}, {"auth-file", required_argument, NULL, 'Y'},
+	    {"wait", required_argument, NULL, 'w'},   {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
 	};
 	struct ctl ctl = {.server = "127.0.0.1:11211", .timeout_ms = 5000};
 	uint64_t ns;
 	int f;
 
 	signal(SIGPIPE, SIG_IGN);
-	while ((f = getopt_long(argc, argv, "+s:w:hV", flags, NULL)) != -1) {
+	while ((f = getopt_long(argc, argv, "+s:Y:w:hV", flags, NULL)) != -1) {
 		switch (f) {
 		case 's':
 			ctl.server = optarg;
+			break;
+		case 'Y':
+			ctl.auth_file = optarg;
 			break;
 		case 'w':
 			if (size_parse_duration(optarg, &ns) != 0 || ns < 1000000 ||

@@ -47,7 +47,7 @@ static bool refresh(const struct ctl *ctl, struct conn *c, struct sample *now,
 	char *cause = NULL;
 	int ret = 0;
 
-	if (c->fd < 0 && conn_open(c, ctl->server, ctl->timeout_ms, &cause) != 0) {
+	if (c->fd < 0 && ctl_open(ctl, c, &cause) != 0) {
 		snprintf(why, why_len, "%s", cause != NULL ? cause : "out of memory");
 		free(cause);
 		return false;

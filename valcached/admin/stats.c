@@ -144,6 +144,8 @@ static void group_settings(const struct admin *a, struct text *out)
 	number(out, "reqs_per_event", o->requests_per_event);
 	stat_line(out, "cas_enabled", "yes");
 	stat_line(out, "flush_enabled", "%s", o->allow_flush ? "yes" : "no");
+	stat_line(out, "auth_enabled_sasl", "%s", o->sasl ? "yes" : "no");
+	stat_line(out, "auth_enabled_ascii", "%s", o->auth_file != NULL ? o->auth_file : "no");
 	stat_line(out, "evictions", "on");
 	stat_line(out, "io_engine", "%s", a->engine);
 }

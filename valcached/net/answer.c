@@ -10,9 +10,6 @@
 #include "base/assert.h"
 #include "valcached/net/request_int.h"
 
-/* Who ends the request after its answer was put. */
-enum put { PUT_DONE, PUT_HELD, PUT_STREAM };
-
 /* ---- answers ---------------------------------------------------------------------------------- */
 
 static void put_line(struct conn *c, const struct proto_line *line)
@@ -22,6 +19,8 @@ static void put_line(struct conn *c, const struct proto_line *line)
 
 static void put_end(struct conn *c, const struct req *r)
 {
+	if (r->bin.on)
+		return;
 	output__wrote(c, answer__tail(r, output__room(c, PROTO_TAIL_MAX)));
 }
 
@@ -30,6 +29,8 @@ uint32_t answer__head(const struct req *r, char *to)
 	const struct store_op *op = &r->op;
 	const struct proto_item it = {op->flags, op->value_len, op->cas};
 
+	if (r->bin.on)
+		return (uint32_t)proto_bin_put_hit(to, &r->bin, op->key, op->key_len, &it);
 	if (r->kind == PROTO_MG)
 		return (uint32_t)proto_put_meta(to, &r->meta, r->value ? PROTO_VA : PROTO_HD,
 						op->key, op->key_len, &it);
@@ -50,8 +51,7 @@ static void put_meta(struct conn *c, const struct req *r)
 
 static void chunk_came(struct req *r);
 
-/* A hit with a value. */
-static enum put put_value(struct conn *c, struct req *r)
+enum put answer__put_value(struct conn *c, struct req *r)
 {
 	struct store_op *op = &r->op;
 	char *to;
@@ -85,7 +85,7 @@ static enum put put_get(struct conn *c, struct req *r)
 
 	if (r->kind == PROTO_MG) {
 		if (hit && r->value)
-			return put_value(c, r);
+			return answer__put_value(c, r);
 		if (hit)
 			output__wrote(c, answer__head(r, output__room(c, PROTO_HEAD_MAX)));
 		else if (!r->meta.quiet || !proto_quiet(PROTO_MG, PROTO_EN))
@@ -93,7 +93,7 @@ static enum put put_get(struct conn *c, struct req *r)
 		return PUT_DONE;
 	}
 	if (hit)
-		return put_value(c, r);
+		return answer__put_value(c, r);
 	if (r->last)
 		put_line(c, &proto_lines[PROTO_END]);
 	return PUT_DONE;
@@ -101,6 +101,8 @@ static enum put put_get(struct conn *c, struct req *r)
 
 static enum put put_answer(struct conn *c, struct req *r)
 {
+	if (r->bin.on)
+		return binary__put(c, r);
 	if (r->line != NULL) {
 		put_line(c, r->line);
 		return PUT_DONE;
@@ -197,6 +199,8 @@ void answer__line(struct conn *c, struct req *r, enum proto_line_id id)
 {
 	if (r->noreply)
 		r->kind = PROTO_OPS; /* no answer of any kind */
+	else if (r->bin.on)
+		r->status = (uint8_t)proto_bin_status(id);
 	else
 		r->line = &proto_lines[id];
 	answer__give(c, r);
@@ -216,6 +220,7 @@ void answer__text(struct conn *c, const char *s, uint32_t n)
 	r = worker__req(c->w);
 	r->conn = c;
 	r->kind = PROTO_OPS;
+	r->bin.on = false;
 	r->open = r->busy = false;
 	r->constant = (struct proto_line){s, n};
 	r->line = &r->constant;
@@ -224,7 +229,9 @@ void answer__text(struct conn *c, const char *s, uint32_t n)
 
 void answer__constant(struct conn *c, const struct proto_request *rq, enum proto_line_id id)
 {
-	if (!rq->noreply)
+	if (rq->bin.on)
+		binary__answer(c, &rq->bin, proto_bin_status(id), NULL, 0);
+	else if (!rq->noreply)
 		answer__text(c, proto_lines[id].s, proto_lines[id].len);
 }
 

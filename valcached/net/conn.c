@@ -27,7 +27,7 @@
  *   IN_LINE  read or constant                      read__key, answer__text  IN_LINE
  *   IN_LINE  set, add, ms                          set__begin               IN_HOLD, IN_END if empty
  *   IN_LINE  delete, md, ...                       request__hold_new        IN_HOLD
- *   IN_LINE  set with a negative expiry            set__block_drained       IN_LINE, then IN_HOLD
+ *   IN_LINE  set with an expiry that is over        set__block_drained       IN_LINE, then IN_HOLD
  *   IN_HOLD  the store gives a place for the body  body_wanted              IN_BODY
  *   IN_HOLD  the store refuses (too large)         body_wanted              IN_LINE, swallowing
  *   IN_BODY  the place is full, more to come       body_came                IN_HOLD
@@ -74,7 +74,7 @@ static void conn_assert(const struct conn *c)
 	if (c->dead)
 		return;
 	switch ((enum conn_in)c->in) {
-	case IN_LINE: /* cur: a set with a negative expiry, whose block is being dropped */
+	case IN_LINE: /* cur: a set with an expiry that is over, whose block is being dropped */
 		A(c->cur == NULL || c->cur->expire);
 		break;
 	case IN_BODY:
@@ -447,6 +447,7 @@ void conn__begin(struct worker *w, struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c;
 	w->conns = c;
+	login__begin(w, c);
 	count_add(&w->count.total_connections, 1);
 	conn__dirty(c);
 }

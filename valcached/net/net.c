@@ -7,6 +7,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "valcached/net/auth.h"
 #include "valcached/net/net_int.h"
 
 int net_open(const struct net_config *cfg, struct net **netp, char **cause)
@@ -22,13 +23,28 @@ int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 	net->start_ns = clock_ns();
 	pthread_mutex_init(&net->lock, NULL);
 	pthread_cond_init(&net->changed, NULL);
-	rc = net__listen(net, cause);
+	rc = cfg->auth_file != NULL ? auth_open(cfg->auth_file, &net->auth, cause) : 0;
+	if (rc == 0)
+		rc = net__listen(net, cause);
 	if (rc != 0) {
 		net_close(&net);
 		return rc;
 	}
 	*netp = net;
 	return 0;
+}
+
+int net_reload(struct net *net, char **cause)
+{
+	int rc;
+
+	MAGIC_OK(net, NET_MAGIC);
+	if (net->auth == NULL)
+		return 0;
+	rc = auth_load(net->auth, cause);
+	if (rc == 0)
+		log_info("read users and passwords again: %u lines", auth_users(net->auth));
+	return rc;
 }
 
 /* Starts thread id and waits until it is ready or has failed. */
@@ -159,6 +175,7 @@ void net_close(struct net **netp)
 	*netp = NULL;
 	MAGIC_OK(net, NET_MAGIC);
 	net__unlisten(net);
+	auth_close(&net->auth);
 	free(net->worker);
 	pthread_cond_destroy(&net->changed);
 	pthread_mutex_destroy(&net->lock);

@@ -34,8 +34,10 @@ struct net_config {
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
-	uint64_t spin_ns;  /* of a loop before it sleeps; 0: none */
-	uint64_t stall_ns; /* a client that takes no output for so long is closed */
+	const char *auth_file; /* users and passwords (auth.h); NULL: whoever connects is served */
+	bool text_login, sasl; /* with auth_file: how a client may say who it is */
+	uint64_t spin_ns;      /* of a loop before it sleeps; 0: none */
+	uint64_t stall_ns;     /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.
@@ -63,6 +65,12 @@ int net_start(struct net *net, const struct io_engine *engine, struct store *sto
  */
 void net_stop(struct net *net, uint64_t bound_ns);
 
+/*
+ * Reads the users and passwords again, if there are any; connections of clients that have said who they are stay.
+ * -errno: those of before stay, and *cause is why (malloc'd). Any thread.
+ */
+int net_reload(struct net *net, char **cause);
+
 /* Closes the listeners and removes the socket file. Empties the caller's pointer. */
 void net_close(struct net **net);
 
@@ -87,6 +95,8 @@ uint16_t net_port(const struct net *net, unsigned i);
 	X(delete_misses, "deletes of keys that were not there")                                    \
 	X(touch_hits, "touches of keys that were there")                                           \
 	X(touch_misses, "touches of keys that were not there")                                     \
+	X(auth_cmds, "clients that said who they are, also wrongly")                               \
+	X(auth_errors, "clients that came with a wrong user or password")                          \
 	X(bytes_read, "bytes received from clients")                                               \
 	X(bytes_written, "bytes sent to clients")                                                  \
 	X(sends, "send operations")                                                                \

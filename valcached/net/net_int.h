@@ -22,7 +22,7 @@
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
 #include "valcached/net/text.h"
-#include "valcached/proto/proto.h"
+#include "valcached/proto/binary.h"
 #include "valcached/store/store.h"
 
 #define NET_MAGIC    0x6e657430u
@@ -69,12 +69,14 @@ struct req {
 	bool last, noreply, expire, value, add, has_cas;
 	bool dumps;       /* holds net.dumping */
 	enum proto_rc rc; /* of a meta answer other than a hit */
+	uint8_t status;   /* enum proto_status, of a binary answer other than a hit or a miss */
+	struct proto_bin bin;
 	uint32_t flags, body_len;
 	uint32_t counted; /* of its read, in conn.reading */
 	uint64_t cas, cursor;
 	char *placed; /* where the store copied the value to, behind the answer's head */
 	const struct proto_line *line; /* the whole answer, if it is a constant */
-	struct proto_line constant;    /* ... that is not one of proto_lines */
+	struct proto_line constant;    /* ... that is not one of proto_lines; binary: the body */
 	struct text text;              /* the whole answer, if it is made up (stats) */
 	struct proto_meta meta;
 	struct store_op op;
@@ -225,6 +227,7 @@ struct net {
 	struct net_config cfg;
 	struct store *store;
 	const struct io_engine *engine;
+	struct auth *auth; /* NULL: whoever connects is served */
 	struct listener *listener;
 	unsigned listener_n;
 	bool unix_made;
@@ -298,6 +301,9 @@ static inline void conn__dirty(struct conn *c)
 	*w->dirty_end = c;
 	w->dirty_end = &c->dirty_next;
 }
+
+/* login.c: a connection begins; its client may have to say who it is. */
+void login__begin(struct worker *w, struct conn *c);
 
 /* request.c */
 size_t request__input(struct conn *c, const char *bytes, size_t n);

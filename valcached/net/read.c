@@ -40,7 +40,7 @@ static void count_read(struct conn *c, const struct req *r)
 static void read_known(struct conn *c, struct req *r)
 {
 	count_read(c, r);
-	if (r->kind != PROTO_TOUCH)
+	if (r->kind != PROTO_TOUCH || r->bin.on)
 		return;
 	if (r->noreply)
 		r->kind = PROTO_OPS;
@@ -196,7 +196,7 @@ static void removed_after(struct req *r)
 	request__end(r->conn, r);
 }
 
-/* gat or mg with a negative expiry: the value is taken, now the key goes. */
+/* gat, mg or a binary touch with an expiry that is over: the value is taken, now the key goes. */
 static void taken(struct req *r)
 {
 	struct conn *c = r->conn;
@@ -223,5 +223,5 @@ static void taken(struct req *r)
 void read__take(struct req *r)
 {
 	r->then = taken;
-	request__step(r, store_get(&r->op, r->kind == PROTO_MG && !r->value));
+	request__step(r, store_get(&r->op, is_head(r)));
 }

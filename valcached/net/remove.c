@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* delete, md, and touch with a negative expiry. The connection's worker. */
+/* delete, md, and touch with an expiry that is over. The connection's worker. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,7 +41,7 @@ void remove__key(struct req *r)
 	request__step(r, store_delete(&r->op));
 }
 
-/* md with a cas: what is there is known. */
+/* md or a binary delete with a cas: what is there is known. */
 static void cas_known(struct req *r)
 {
 	struct conn *c = r->conn;
@@ -59,6 +59,7 @@ static void cas_known(struct req *r)
 	request__let_go(c);
 	request__close(r);
 	r->rc = PROTO_EX;
+	r->status = PROTO_ST_KEY_EXISTS;
 	answer__give(c, r);
 }
 

@@ -123,9 +123,12 @@ static void refused(struct conn *c, const struct proto_request *rq)
 
 	if (rq->immutable)
 		count_add(&n->cmd_refused, 1);
-	else
+	else if (!rq->bin.on || rq->status != PROTO_ST_CONTINUE)
 		count_add(&n->protocol_errors, 1);
-	answer__text(c, rq->reply, rq->reply_len);
+	if (rq->bin.on)
+		binary__answer(c, &rq->bin, (enum proto_status)rq->status, NULL, 0);
+	else
+		answer__text(c, rq->reply, rq->reply_len);
 }
 
 /* What may be put off; everything else takes its place behind those put off. False: it is no such read. */
@@ -179,7 +182,7 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		request__hold_new(c, rq, read__take);
 		return;
 	case PROTO_TOUCH:
-		request__hold_new(c, rq, remove__key);
+		request__hold_new(c, rq, rq->bin.on ? read__take : remove__key);
 		return;
 	case PROTO_ME:
 		break;
@@ -196,13 +199,17 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		request__hold_new(c, rq, remove__meta);
 		return;
 	case PROTO_DELETE:
-		request__hold_new(c, rq, remove__key);
+		request__hold_new(c, rq, remove__meta);
 		return;
 	case PROTO_FLUSH_ALL:
 		service__flush_all(c, rq);
 		return;
 	case PROTO_VERSION:
-		answer__constant(c, rq, PROTO_VERSION_LINE);
+		if (rq->bin.on)
+			binary__answer(c, &rq->bin, PROTO_ST_OK, VALCACHED_VERSION,
+				       sizeof(VALCACHED_VERSION) - 1);
+		else
+			answer__constant(c, rq, PROTO_VERSION_LINE);
 		return;
 	case PROTO_VERBOSITY:
 		log_set_level(rq->number >= 2 ? LOG_DEBUG : LOG_INFO);
@@ -216,7 +223,18 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		answer__constant(c, rq, PROTO_RESET);
 		return;
 	case PROTO_QUIT:
+		if (rq->bin.on)
+			answer__constant(c, rq, PROTO_OK);
 		c->closing = true;
+		return;
+	case PROTO_NOOP:
+		answer__constant(c, rq, PROTO_OK);
+		return;
+	case PROTO_LOGIN:
+		login__try(c, rq);
+		return;
+	case PROTO_SASL_MECHS:
+		binary__answer(c, &rq->bin, PROTO_ST_OK, "PLAIN", 5);
 		return;
 	case PROTO_METADUMP:
 		service__metadump(c, rq);
@@ -271,7 +289,7 @@ static bool input_line(struct conn *c, const char *p, size_t n, size_t *did)
 		break;
 	case PROTO_HANGUP:
 		read__begin_ahead(c);
-		if (rq->reply_len == 0)
+		if (rq->reply_len == 0 && rq->status == PROTO_ST_OK)
 			count_add(&c->w->count.foreign_greetings, 1);
 		else
 			refused(c, rq);

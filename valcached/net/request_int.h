@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to the files of net/ that carry requests out: request.c begins and ends them, read.c,
- * set.c, remove.c and service.c are the kinds, answer.c answers. The rules are at the head of request.c.
+ * set.c, remove.c and service.c are the kinds, answer.c and binary.c answer. The rules are at the head of request.c.
  * What every request passes is inline. The connection's worker.
  */
 #ifndef VALCACHED_NET_REQUEST_INT_H
@@ -21,6 +21,8 @@ static inline struct req *request__take(struct conn *c, const struct proto_reque
 
 	r->conn = c;
 	r->kind = (uint8_t)rq->op;
+	r->bin = rq->bin;
+	r->status = PROTO_ST_OK;
 	r->open = r->busy = r->ready = r->deferred = false;
 	r->last = rq->last;
 	r->noreply = rq->noreply;
@@ -114,8 +116,28 @@ uint32_t answer__head(const struct req *r, char *to);
 /* What ends a hit's value; at most PROTO_TAIL_MAX bytes. */
 static inline uint32_t answer__tail(const struct req *r, char *to)
 {
+	if (r->bin.on)
+		return 0;
 	return proto_put_tail(to, r->last && r->kind != PROTO_MG);
 }
+
+/* Who ends the request after its answer was put. */
+enum put { PUT_DONE, PUT_HELD, PUT_STREAM };
+/* A hit with a value. */
+enum put answer__put_value(struct conn *c, struct req *r);
+
+/* ---- binary.c: answers in packets -------------------------------------------------------------- */
+
+enum put binary__put(struct conn *c, struct req *r);
+/* An answer that needs nothing of the store: body (static memory) if the status is OK. */
+void binary__answer(struct conn *c, const struct proto_bin *bin, enum proto_status st,
+		    const char *body, uint32_t n);
+/* The lines of a reply to "stats", END included, as packets; in place. */
+void binary__stats(struct req *r);
+
+/* ---- login.c ---------------------------------------------------------------------------------- */
+
+void login__try(struct conn *c, const struct proto_request *rq);
 
 /* ---- read.c ----------------------------------------------------------------------------------- */
 
@@ -123,7 +145,7 @@ static inline uint32_t answer__tail(const struct req *r, char *to)
 void read__key(struct conn *c, const struct proto_request *rq, bool more);
 /* Begins the reads that were put off; how many. */
 unsigned read__begin_ahead(struct conn *c);
-/* gat or mg with a negative expiry; held. */
+/* gat, mg, a binary touch with an expiry that is over; held. */
 void read__take(struct req *r);
 
 /* ---- set.c ------------------------------------------------------------------------------------ */

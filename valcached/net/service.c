@@ -130,7 +130,11 @@ void service__stats(struct conn *c, const struct proto_request *rq)
 
 	if (cfg->stats == NULL || !cfg->stats(cfg->stats_arg, rq->args, rq->args_len, &r->text)) {
 		answer__line(c, r, PROTO_ERROR);
-	} else if (r->text.failed) {
+		return;
+	}
+	if (r->bin.on)
+		binary__stats(r);
+	if (r->text.failed) {
 		text_free(&r->text);
 		answer__line(c, r, PROTO_OUT_OF_MEMORY);
 	} else {

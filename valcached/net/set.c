@@ -59,6 +59,15 @@ static void commit(struct req *r)
 		request__step(r, store_set_body(&r->op));
 }
 
+/* All of the body is here. In the binary protocol nothing follows it. */
+static void body_ends(struct conn *c, struct req *r)
+{
+	if (r->bin.on)
+		request__hold(c, r, commit);
+	else
+		c->in = IN_END;
+}
+
 /* The store has a place for the next part of the body, or refused. */
 static void body_wanted(struct req *r)
 {
@@ -66,13 +75,34 @@ static void body_wanted(struct req *r)
 
 	if (r->op.body_n == 0) {
 		request__let_go(c);
-		proto_swallow(&c->proto, (uint64_t)c->body_left + 2);
+		proto_swallow(&c->proto, (uint64_t)c->body_left + (r->bin.on ? 0 : 2));
 		answer_set(c, r, r->op.status);
 		return;
 	}
 	A(r->op.body_n <= c->body_left);
 	c->in = IN_BODY;
 	c->filled = 0;
+}
+
+/*
+ * A set that expires at once: the key is removed. An add leaves what is there, and nothing if there is nothing.
+ */
+static void expired(struct req *r)
+{
+	bool add = mode_of(r) == STORE_ADD;
+	enum store_status st = r->op.status;
+
+	request__let_go(r->conn);
+	r->op.cas = 0;
+	if (add)
+		st = st == STORE_OK ? STORE_EXISTS : STORE_OK;
+	answer_set(r->conn, r, st == STORE_MISS ? STORE_OK : st);
+}
+
+static void begin_expire(struct req *r)
+{
+	r->then = expired;
+	request__step(r, mode_of(r) == STORE_ADD ? store_get(&r->op, true) : store_delete(&r->op));
 }
 
 void set__begin(struct conn *c, const struct proto_request *rq)
@@ -85,12 +115,16 @@ void set__begin(struct conn *c, const struct proto_request *rq)
 	c->body_left = rq->body_len;
 	c->end_seen = 0;
 	c->end_bad = false;
+	if (rq->expire && rq->bin.on && rq->body_len == 0) {
+		request__hold(c, r, begin_expire);
+		return;
+	}
 	if (rq->expire) {
 		proto_drain(&c->proto, rq->body_len); /* answered with PROTO_BLOCK */
 		return;
 	}
 	if (rq->body_len == 0) {
-		c->in = IN_END;
+		body_ends(c, r);
 		return;
 	}
 	c->in = IN_HOLD;
@@ -109,7 +143,7 @@ static void body_came(struct conn *c, uint32_t n)
 	if (c->filled < r->op.body_n)
 		return;
 	if (c->body_left == 0) {
-		c->in = IN_END;
+		body_ends(c, r);
 		return;
 	}
 	c->in = IN_HOLD;
@@ -154,7 +188,8 @@ uint32_t set__body_room(const struct conn *c)
 	const struct req *r = c->cur;
 
 	A(c->in == IN_BODY);
-	return r->op.body_n - c->filled + (r->body_len <= STORE_WHOLE_MAX ? STORE_BODY_SLACK : 0);
+	return r->op.body_n - c->filled +
+	       (r->body_len <= STORE_WHOLE_MAX && !r->bin.on ? STORE_BODY_SLACK : 0);
 }
 
 void set__body_came(struct conn *c, uint32_t n)
@@ -172,19 +207,6 @@ void set__body_came(struct conn *c, uint32_t n)
 
 		A(did == n - body);
 	}
-}
-
-/* A set that expires at once: the key is removed. */
-static void expired(struct req *r)
-{
-	request__let_go(r->conn);
-	answer_set(r->conn, r, r->op.status == STORE_UNAVAILABLE ? STORE_UNAVAILABLE : STORE_OK);
-}
-
-static void begin_expire(struct req *r)
-{
-	r->then = expired;
-	request__step(r, store_delete(&r->op));
 }
 
 void set__block_drained(struct conn *c, bool good)

@@ -70,7 +70,7 @@ static const char *read_flags(const struct proto__line *l, unsigned from, enum m
 			if (!proto__i64(&tok, &time))
 				err = "CLIENT_ERROR bad token in command line format\r\n";
 			else if (c == 'T')
-				req->expire = time < 0;
+				req->expire = proto__is_over(time);
 			break;
 		case 'C':
 		case 'E':

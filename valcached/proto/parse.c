@@ -12,7 +12,8 @@
  *          |
  *          +--> DEAD: a greeting of another protocol, or a line without end
  *
- *   LINE     whole line: split and handled, or the head of a list        -> any
+ *   LINE     binary connection: a packet's head, extras and key          -> LINE, SWALLOW, DEAD
+ *            whole line: split and handled, or the head of a list        -> any
  *            2048 bytes without an end: a list is begun unchecked, else hung up
  *   LIST     one word a call
  *   SKIP     to the next \n                                              -> LINE
@@ -43,14 +44,26 @@ void proto_swallow(struct proto *p, uint64_t n)
 	p->left = n;
 }
 
+void proto_lock(struct proto *p, bool text, bool sasl)
+{
+	p->locked = true;
+	p->text_login = text;
+	p->sasl = sasl;
+}
+
+void proto_set_locked(struct proto *p, bool locked)
+{
+	p->locked = locked;
+}
+
 static void drain(struct proto *p, uint32_t body_len, enum proto__drained what, bool noreply)
 {
 	A(p->state == PROTO__LINE);
 	p->state = PROTO__DRAIN;
-	p->left = (uint64_t)body_len + 2;
+	p->left = (uint64_t)body_len + (p->binary ? 0 : 2);
 	p->op = (uint8_t)what;
 	p->noreply = noreply;
-	p->tail = 0;
+	p->tail = p->binary ? 2 : 0;
 }
 
 void proto_drain(struct proto *p, uint32_t body_len)
@@ -71,6 +84,7 @@ bool proto_in_block(const struct proto *p)
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,
 			       bool noreply)
 {
+	req->bin.on = false;
 	req->reply = text;
 	req->reply_len = noreply ? 0 : len;
 	return PROTO_REPLY;
@@ -91,6 +105,8 @@ enum proto_result proto__immutable(struct proto *p, struct proto_request *req, b
 enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 {
 	p->state = PROTO__DEAD;
+	req->bin.on = false;
+	req->status = 0;
 	req->reply = "";
 	req->reply_len = 0;
 	return PROTO_HANGUP;
@@ -98,27 +114,10 @@ enum proto_result proto__hangup(struct proto *p, struct proto_request *req)
 
 /* ---- key lists ------------------------------------------------------------ */
 
-/* The parts of the request that do not differ between the keys of a list, nor between commands. */
-static void request_clear(struct proto_request *req)
-{
-	req->key_len = 0;
-	req->first = true;
-	req->last = true;
-	req->noreply = false;
-	req->expire = false;
-	req->value = false;
-	req->add = false;
-	req->has_cas = false;
-	req->good = false;
-	req->immutable = false;
-	req->reply_len = 0;
-	req->body_len = 0;
-}
-
 static enum proto_result list_key(struct proto *p, struct proto_request *req, const char *key,
 				  size_t len, bool last)
 {
-	request_clear(req);
+	proto__request_clear(req);
 	req->op = (enum proto_op)p->op;
 	req->key = key;
 	req->key_len = (uint8_t)len;
@@ -264,7 +263,7 @@ static enum proto_result list_begin(struct proto *p, enum proto_op op, const cha
 		return PROTO__REPLY(req, "CLIENT_ERROR bad command line format", false);
 	p->state = PROTO__LIST;
 	p->op = (uint8_t)op;
-	p->expire = exptime < 0;
+	p->expire = proto__is_over(exptime);
 	p->unfinished = false;
 	if (nl != NULL) {
 		/* The whole line is here, so the first word is too. */
@@ -313,7 +312,7 @@ static enum proto_result whole_line(struct proto *p, const char *b, const char *
 	if (nl - b > 1 && nl[-1] == '\r')
 		eol--;
 	*consumed = (size_t)(nl + 1 - b);
-	request_clear(req);
+	proto__request_clear(req);
 	while (s < eol && *s == ' ')
 		s++;
 	if (s == eol)
@@ -344,13 +343,38 @@ static enum proto_result endless_line(struct proto *p, const char *b, size_t len
 	op = e != NULL && s - b <= 100 ? list_op(s, (size_t)(e - s)) : PROTO_OPS;
 	if (op == PROTO_OPS)
 		return proto__hangup(p, req);
-	request_clear(req);
+	proto__request_clear(req);
 	nl = memchr(b + PROTO_LINE_MAX, '\n', len - PROTO_LINE_MAX);
 	return list_begin(p, op, b, e,
 			  nl == NULL       ? NULL
 			  : nl[-1] == '\r' ? nl - 1
 					   : nl,
 			  nl, end, consumed, req);
+}
+
+/* The client has to say who it is first. */
+static enum proto_result locked(struct proto *p, const char *b, const char *nl, size_t len,
+				size_t *consumed, struct proto_request *req)
+{
+	const char *s = b, *eol = nl, *w;
+	struct proto__line l;
+
+	if (!p->text_login || (nl == NULL && len > PROTO_LINE_MAX))
+		return proto__hangup(p, req);
+	if (nl == NULL) {
+		p->scanned = (uint32_t)len;
+		return PROTO_MORE;
+	}
+	proto__request_clear(req);
+	if (nl > b && nl[-1] == '\r')
+		eol--;
+	while (s < eol && *s == ' ')
+		s++;
+	w = s;
+	while (w < eol && *w != ' ')
+		w++;
+	split(&l, s, w, eol);
+	return proto__locked_line(p, &l, b, nl, len, consumed, req);
 }
 
 static enum proto_result line(struct proto *p, const char *b, size_t len, size_t *consumed,
@@ -363,12 +387,16 @@ static enum proto_result line(struct proto *p, const char *b, size_t len, size_t
 	p->scanned = 0;
 	if (unlikely(!p->begun)) {
 		/* The first byte tells the protocol: binary, the hello of TLS, else text. */
-		if ((unsigned char)b[0] == 0x80)
-			return proto__hangup(p, req);
+		if ((unsigned char)b[0] == 0x80) {
+			p->begun = p->binary = true;
+			return proto__binary(p, b, len, consumed, req);
+		}
 		if (b[0] == 0x16 && len >= 2 && b[1] == 0x03)
 			return proto__hangup(p, req);
 		p->begun = len >= 2 || b[0] != 0x16;
 	}
+	if (unlikely(p->locked))
+		return locked(p, b, nl, len, consumed, req);
 	if (likely(nl != NULL)) {
 		/* The line that a cache sees most: `get key`. */
 		if (nl - b > 4 && memcmp(b, "get ", 4) == 0) {
@@ -379,7 +407,7 @@ static enum proto_result line(struct proto *p, const char *b, size_t len, size_t
 				n--;
 			if (n - 1 < PROTO_KEY_MAX && memchr(key, ' ', n) == NULL) {
 				*consumed = (size_t)(nl + 1 - b);
-				request_clear(req);
+				proto__request_clear(req);
 				req->op = PROTO_GET;
 				req->key = key;
 				req->key_len = (uint8_t)n;
@@ -399,8 +427,10 @@ static bool drained(struct proto *p, const char *b, size_t len, size_t *consumed
 {
 	size_t n = 0;
 
-	if (p->left > 2) {
-		n = len < p->left - 2 ? len : (size_t)(p->left - 2);
+	if (p->binary || p->left > 2) {
+		uint64_t most = p->left - (p->binary ? 0 : 2);
+
+		n = len < most ? len : (size_t)most;
 		p->left -= n;
 	}
 	for (; n < len && p->left > 0 && p->left <= 2; n++, p->left--)
@@ -427,7 +457,8 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 			return PROTO_MORE;
 		switch ((enum proto__state)p->state) {
 		case PROTO__LINE:
-			r = line(p, b, left, &used, req);
+			r = p->binary ? proto__binary(p, b, left, &used, req)
+				      : line(p, b, left, &used, req);
 			break;
 		case PROTO__LIST:
 			r = list_next(p, b, left, &used, req);
@@ -450,7 +481,7 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 			if (!drained(p, b, left, &used))
 				break;
 			p->state = PROTO__LINE;
-			request_clear(req);
+			proto__request_clear(req);
 			req->good = p->tail == 2;
 			if (p->op == PROTO__DRAIN_BLOCK)
 				r = PROTO_BLOCK;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memcached's text and meta protocols: bytes in -> request, response -> bytes out. Pure functions:
+ * Memcached's text, meta and binary protocols: bytes in -> request, response -> bytes out. Pure functions:
  * no I/O, no allocation, no clock, no globals; any thread, one struct proto per connection.
- * What each line means and answers is docs/protocol.md.
+ * What each line means and answers is docs/protocol.md. The first byte of a connection tells the protocol;
+ * answers of the binary one are in binary.h.
  *
  * Rules
  *  1. The window is the bytes the connection has received and not yet consumed. proto_parse() may
@@ -21,7 +22,7 @@
  * PROTO_BAD_CHUNK (text with noreply: nothing; meta: always). Nothing else is swallowed; the next
  * byte starts a line, as in memcached; b. after TOO_LARGE or UNAVAILABLE from the store: answers at
  * once and calls proto_swallow(p, what is left of body_len + 2); the parser then drops these bytes
- * silently; c. request.expire: the set is a delete. proto_drain(p, req.body_len): the parser drops
+ * silently; c. request.expire: the set is a delete, an add only looks whether the key is there. proto_drain(p, req.body_len): the parser drops
  * the block, checks the terminator, and returns PROTO_BLOCK (req.good). Then delete and answer as
  * stored, or PROTO_BAD_CHUNK. The key must be copied before (store_op_init does).
  *  5. get, gets, gat, gats: one PROTO_REQUEST per key, in order; `first` on the first, `last` on
@@ -35,6 +36,9 @@
  *     pipeline: it follows the answers of earlier requests.
  *  7. PROTO_HANGUP: send req.reply if it has a length, after the answers of earlier requests, and
  * close. Further calls return the same.
+ *  8. Binary (req.bin.on): PROTO_REPLY and PROTO_HANGUP bring req.status instead of req.reply; PROTO_ST_OK
+ *     is a hang-up without a word. A block is body_len bytes and nothing after it: of rule 4 hold a. without
+ *     the two bytes, b. with body_len instead of body_len + 2, and c. if body_len is not 0. There are no lists: first and last are set.
  */
 #ifndef VALCACHED_PROTO_PROTO_H
 #define VALCACHED_PROTO_PROTO_H
@@ -71,17 +75,17 @@ enum proto_op {
 	/* As GET and GETS, and if req.expire the key is removed after the value is taken. */
 	PROTO_GAT,
 	PROTO_GATS,
-	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. */
+	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. Binary: flags, cas. */
 	PROTO_TOUCH,
 	/* Body follows. STORED, or NOT_STORED: another value is there. */
 	PROTO_SET,
 	/* Body follows. STORED, or NOT_STORED: any value is there. */
 	PROTO_ADD,
-	/* DELETED or NOT_FOUND. */
+	/* DELETED or NOT_FOUND; binary with req.has_cas: KEY_EXISTS unless the value has this cas. */
 	PROTO_DELETE,
 	/* Without --allow-flush FLUSH_REFUSED, else OK; takes effect after req.delay_s. */
 	PROTO_FLUSH_ALL,
-	/* VERSION_LINE. */
+	/* VERSION_LINE; binary: VALCACHED_VERSION. */
 	PROTO_VERSION,
 	/* req.number; OK. */
 	PROTO_VERBOSITY,
@@ -89,8 +93,17 @@ enum proto_op {
 	PROTO_STATS,
 	/* RESET. */
 	PROTO_STATS_RESET,
-	/* Close after the answers of earlier requests. */
+	/* Close after the answers of earlier requests; binary: after its own, too. */
 	PROTO_QUIT,
+	/* Binary only; OK, after all earlier answers. */
+	PROTO_NOOP,
+	/*
+	 * A client says who it is: req.key its name (key_len 0: nobody's), req.args its password. STORED or
+	 * LOGIN_FAILED; binary OK with LOGIN_OK, or AUTH. Either way proto_set_locked() before the next call.
+	 */
+	PROTO_LOGIN,
+	/* Binary only; OK with "PLAIN". */
+	PROTO_SASL_MECHS,
 	/* lru_crawler metadump: the lines of store_dump(), then END. */
 	PROTO_METADUMP,
 	/* cache_memlimit: req.number MiB, at least 8; OK or MEMLIMIT_BAD. */
@@ -123,20 +136,30 @@ struct proto_meta {
 	char opaque[PROTO_OPAQUE_MAX];
 };
 
+/* What a binary answer repeats from its request. */
+struct proto_bin {
+	bool on;    /* the request is a binary one; else nothing else here means anything */
+	bool quiet; /* reads answer only hits, everything else only errors */
+	uint8_t opcode;
+	uint32_t opaque; /* as it came, in no byte order */
+};
+
 struct proto_request {
 	enum proto_op op;
+	struct proto_bin bin;
+	uint8_t status;  /* enum proto_status, rule 8 */
 	const char *key; /* decoded if it came in base64 */
 	uint8_t key_len;
 	bool first, last;  /* rule 5; both set on everything that is not a get or gat */
 	bool noreply;      /* text: no answer of any kind, also not an error */
-	bool expire;       /* a negative expiry: remove the key (for sets see rule 4c) */
+	bool expire;       /* the expiry is over: remove the key (for sets see rule 4c) */
 	bool value;        /* mg: v was given */
 	bool add;          /* ms: mode E */
-	bool has_cas;      /* md: C */
+	bool has_cas;      /* md: C; binary delete */
 	bool good;         /* PROTO_BLOCK: the block ended in "\r\n" */
 	bool immutable;    /* PROTO_REPLY: the command would have changed a value */
 	uint32_t flags;    /* set, add, ms: client flags */
-	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2 */
+	uint32_t body_len; /* set, add, ms: at most INT32_MAX - 2; binary: any */
 	uint32_t number;   /* verbosity, cache_memlimit, path online */
 	int32_t delay_s;   /* flush_all; negative: at once */
 	uint64_t cas;
@@ -153,7 +176,12 @@ struct proto {
 	uint8_t state;
 	uint8_t op;      /* list: which command; drain: what to answer */
 	bool begun;      /* a byte of the connection has been seen */
-	bool expire;     /* list: gat with a negative expiry */
+	bool binary;     /* and it was 0x80 */
+	bool locked;     /* the client has to say who it is */
+	bool text_login; /* it may do so in the text protocol ... */
+	bool sasl;       /* ... and by SASL in the binary one */
+	bool stepping;   /* SASL: it has begun to */
+	bool expire;     /* list: gat with an expiry that is over */
 	bool unfinished; /* list: first has been given */
 	bool noreply;
 	uint8_t tail;     /* drain: terminator bytes that were right */
@@ -164,6 +192,13 @@ struct proto {
 /* consumed is always set. len may be 0. */
 enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, size_t *consumed,
 			      struct proto_request *req);
+/*
+ * Before the first byte: the client has to say who it is, by a set in the text protocol, by SASL in the binary
+ * one, or by either. Until then only version, noop, mn, quit and logins are requests; the rest is refused.
+ */
+void proto_lock(struct proto *p, bool text, bool sasl);
+/* After a PROTO_LOGIN: whether it still is nobody we know. */
+void proto_set_locked(struct proto *p, bool locked);
 /* Between two calls of proto_parse() only (rule 4). */
 void proto_swallow(struct proto *p, uint64_t n);
 void proto_drain(struct proto *p, uint32_t body_len);
@@ -176,6 +211,9 @@ bool proto_idle(const struct proto *p);
 bool proto_in_block(const struct proto *p);
 
 const char *proto_op_name(enum proto_op op);
+
+/* The body of the answer to a SASL login. */
+#define PROTO_LOGIN_OK "Authenticated"
 
 /* ---- answers ---------------------------------------------------------------- */
 
@@ -204,6 +242,7 @@ struct proto_line {
 	X(TOO_LARGE, "SERVER_ERROR object too large for cache\r\n")                                \
 	X(UNAVAILABLE, "SERVER_ERROR no path accepts writes\r\n")                                  \
 	X(OUT_OF_MEMORY, "SERVER_ERROR out of memory\r\n")                                         \
+	X(LOGIN_FAILED, "CLIENT_ERROR authentication failure\r\n")                                 \
 	X(FLUSH_REFUSED, "CLIENT_ERROR flush_all not allowed\r\n")                                 \
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
 	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")            \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Private to proto: what parse.c (the stream), text.c and meta.c (one line each) share.
+ * Private to proto: what parse.c (the stream), text.c and meta.c (one line each), binary.c (one packet)
+ * and auth.c (who has not said who it is) share.
  *
  * A line handler is given a whole line, already split. It fills in req and returns what
  * proto_parse() returns; it never sees a partial line and never looks beyond it.
@@ -52,6 +53,47 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 /* Meta line, w[0] is one of mn mg me ms md ma. */
 enum proto_result proto__meta(struct proto *p, const struct proto__line *l,
 			      struct proto_request *req);
+
+/*
+ * An expiry that is over when it comes: negative, or, above 30 days, a date long ago; libmemcached asks whether a
+ * key exists by adding it with a date of 1970. Later dates and times are ignored, for which no clock is needed.
+ */
+#define PROTO__DAYS_30  2592000
+#define PROTO__LONG_AGO 1500000000 /* 2017 */
+static inline bool proto__is_over(int64_t expiry)
+{
+	return expiry < 0 || (expiry > PROTO__DAYS_30 && expiry < PROTO__LONG_AGO);
+}
+
+/* A packet that begins at b, wholly in the window or not; len > 0. */
+enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size_t *consumed,
+				struct proto_request *req);
+
+/* The parts of the request that do not differ between the keys of a list, nor between commands. */
+static inline void proto__request_clear(struct proto_request *req)
+{
+	req->bin.on = false;
+	req->key_len = 0;
+	req->first = true;
+	req->last = true;
+	req->noreply = false;
+	req->expire = false;
+	req->value = false;
+	req->add = false;
+	req->has_cas = false;
+	req->good = false;
+	req->immutable = false;
+	req->status = 0;
+	req->reply_len = 0;
+	req->body_len = 0;
+}
+
+/* auth.c: a line of a client that is not known yet, and a SASL packet. */
+enum proto_result proto__locked_line(struct proto *p, const struct proto__line *l, const char *b,
+				     const char *nl, size_t len, size_t *consumed,
+				     struct proto_request *req);
+enum proto_result proto__sasl(struct proto *p, bool step, const char *b, size_t len, uint32_t mech,
+			      uint32_t body, size_t *consumed, struct proto_request *req);
 
 /* Answers of the line handlers. noreply hides the text. */
 enum proto_result proto__reply(struct proto_request *req, const char *text, uint32_t len,

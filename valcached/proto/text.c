@@ -59,7 +59,7 @@ static enum proto_result update(struct proto *p, const struct proto__line *l,
 	if (what == STORE_CHANGE || what == STORE_CAS)
 		return proto__immutable(p, req, true, (uint32_t)bytes, req->noreply);
 	req->op = what == STORE_ADD ? PROTO_ADD : PROTO_SET;
-	req->expire = exptime < 0;
+	req->expire = proto__is_over(exptime);
 	req->body_len = (uint32_t)bytes;
 	return PROTO_REQUEST;
 }
@@ -77,7 +77,7 @@ static enum proto_result touch(const struct proto__line *l, struct proto_request
 	if (!proto__i64(&l->w[2], &exptime))
 		return PROTO__REPLY(req, "CLIENT_ERROR invalid exptime argument", req->noreply);
 	req->op = PROTO_TOUCH;
-	req->expire = exptime < 0;
+	req->expire = proto__is_over(exptime);
 	return PROTO_REQUEST;
 }
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""
+What every client library must be able to do, in words of its own: a test gives functions, this asks them.
+
+    run(tally, label, dict(get=, set=, add=, delete=, many=, reconnect=, ...))
+
+set(key, value, expiry=0) and add() are true if stored, delete() if it was there, get() is None for a miss, many(keys)
+is a dict of those that are there. What is left out is not asked. Keys are fresh for each run.
+"""
+import hashlib
+import itertools
+import os
+
+_run = itertools.count(1)
+
+
+def run(t, label, c):
+    pre = "c%d-" % next(_run)
+
+    def same(name, got, want):
+        t.same("%s: %s" % (label, name), got, want)
+
+    k = pre + "key"
+    same("a miss", c["get"](k), None)
+    same("set", bool(c["set"](k, b"value")), True)
+    same("get", c["get"](k), b"value")
+    same("set of the same", bool(c["set"](k, b"value")), True)
+    same("set of another", bool(c["set"](k, b"other")), False)
+    same("is what it was", c["get"](k), b"value")
+    same("add of what is there", bool(c["add"](k, b"value")), False)
+    same("add", bool(c["add"](pre + "new", b"1")), True)
+    same("get of what was added", c["get"](pre + "new"), b"1")
+    same("delete", bool(c["delete"](k)), True)
+    same("gone", c["get"](k), None)
+    same("set anew", bool(c["set"](k, b"other")), True)
+    same("get of the new", c["get"](k), b"other")
+    same("an expiry of 30 days", bool(c["set"](pre + "month", b"v", 2592000)), True)
+    same("is there", c["get"](pre + "month"), b"v")
+    same("an expiry that is a date of 1970", bool(c["set"](pre + "past", b"v", 2592001)), True)
+    same("is over", c["get"](pre + "past"), None)
+    large = hashlib.sha512(pre.encode()).digest() * (1000000 // 64)
+    same("a large value", bool(c["set"](pre + "large", large)), True)
+    t.check("%s: comes back" % label, c["get"](pre + "large") == large)
+    keys = [pre + "m%d" % i for i in range(300)]
+    there = {x: x.encode() * (1 + i % 50) for i, x in enumerate(keys) if i % 3 == 0}
+    if "set_many" in c:
+        c["set_many"](there)
+    else:
+        for x, v in there.items():
+            c["set"](x, v)
+    same("a multi-get", c["many"](keys), there)
+    if "huge" in c:
+        same("too large is refused", bool(c["huge"](pre + "huge", os.urandom(1100000))), False)
+        same("in step after it", c["get"](k), b"other")
+    if "incr" in c:
+        same("increment is refused", c["incr"](pre + "new"), "refused")
+        same("in step after it", c["get"](pre + "new"), b"1")
+    if "cas" in c:
+        value, cas = c["cas"](pre + "month")
+    same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
+    c["reconnect"]()
+    same("after a new connection", c["get"](k), b"other")
