@@ -582,6 +582,12 @@ static int settle(struct parse *p)
 	struct options *o = p->o;
 	unsigned kept = 0;
 
+	if (o->unix_path == NULL &&
+	    (o->unix_owner != NULL || o->unix_group != NULL || o->unix_allow != NULL))
+		return fail(
+		    p, -EINVAL,
+		    "--unix-owner, --unix-group and --unix-allow are about the unix socket: "
+		    "give -s FILE, too");
 	if (o->unix_path != NULL && !given(p, "port") && !given(p, "listen"))
 		free_listen(o);
 	for (unsigned i = 0; i < o->listen_n; i++) {
@@ -626,6 +632,9 @@ void options_free(struct options *o)
 	free_listen(o);
 	free_paths(o);
 	free(o->unix_path);
+	free(o->unix_owner);
+	free(o->unix_group);
+	free(o->unix_allow);
 	free(o->user);
 	free(o->pidfile);
 	free(o->config);

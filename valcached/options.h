@@ -33,6 +33,7 @@ struct options {
 	unsigned port;      /* -p; of those in listen without a port of their own */
 	char *unix_path;    /* NULL: none */
 	unsigned unix_mask; /* permissions of the socket file, as in chmod: 0700 */
+	char *unix_owner, *unix_group, *unix_allow; /* as written; NULL: not given */
 	unsigned connections, backlog, requests_per_event;
 
 	/* store */

@@ -48,6 +48,17 @@ const struct option_def options__table[] = {
 	{.name = "unix-mask", .letter = 'a', .kind = OPTION_OCTAL, .offset = AT(unix_mask),
 	 .arg = "MODE", .initial = "0700", .max = 0777, .allowed = "an octal mode from 0 to 0777",
 	 .help = "Permissions of the unix socket, in octal."},
+	{.name = "unix-owner", .kind = OPTION_STRING, .offset = AT(unix_owner), .arg = "USER", .max = 255,
+	 .allowed = "the name or number of a user",
+	 .help = "Owner of the unix socket; without it the user that the daemon runs as."},
+	{.name = "unix-group", .kind = OPTION_STRING, .offset = AT(unix_group), .arg = "GROUP", .max = 255,
+	 .allowed = "the name or number of a group",
+	 .help = "Group of the unix socket; without it that of the daemon. With -a 0770 its members can "
+	         "connect."},
+	{.name = "unix-allow", .kind = OPTION_STRING, .offset = AT(unix_allow), .arg = "USERS",
+	 .max = 4095, .allowed = "names or numbers of users, separated by commas,",
+	 .help = "Only processes of these users are served on the unix socket, whatever its permissions; "
+	         "others are hung up on."},
 	{.name = "conn-limit", .letter = 'c', .kind = OPTION_NUMBER, .offset = AT(connections),
 	 .arg = "N", .initial = "1024", .min = 1, .max = 1000000,
 	 .allowed = "a number from 1 to 1000000",

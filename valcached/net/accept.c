@@ -106,7 +106,10 @@ static void accepted(struct io_op *op)
 		io_sock_close(w->io, op->res);
 		return;
 	}
-	if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >= net->cfg.connections) {
+	if (!rights__admit(w, l, op->res)) {
+		io_sock_close(w->io, op->res);
+	} else if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >=
+		   net->cfg.connections) {
 		turn_away(w, op->res);
 	} else {
 		c = conn__new(op->res);

@@ -340,6 +340,9 @@ static int listen_unix(struct net *net, char **cause)
 		    "-s",
 		    path, sizeof sun.sun_path - 1);
 	strcpy(sun.sun_path, path);
+	rc = rights__read(net, cause);
+	if (rc != 0)
+		return rc;
 	rc = clear_stale(path, &sun, cause);
 	if (rc != 0)
 		return rc;
@@ -361,6 +364,11 @@ static int listen_unix(struct net *net, char **cause)
 	net->unix_made = true;
 	if (lstat(path, &st) == 0)
 		net->unix_dev = st.st_dev, net->unix_ino = st.st_ino;
+	rc = rights__give(net, cause);
+	if (rc != 0) {
+		close(fd);
+		return rc;
+	}
 	if (listen(fd, (int)net->cfg.backlog) != 0 || add(net, fd, path, 0) != 0) {
 		rc = errno;
 		close(fd);
@@ -384,7 +392,10 @@ int net__listen(struct net *net, char **cause)
 int net_give(const struct net *net, uid_t user, gid_t group)
 {
 	MAGIC_OK(net, NET_MAGIC);
-	if (!net->unix_made || lchown(net->cfg.unix_path, user, group) == 0)
+	/* -1 leaves it as it is */
+	if (!net->unix_made ||
+	    lchown(net->cfg.unix_path, net->rights.uid == (uid_t)-1 ? user : (uid_t)-1,
+		   net->rights.gid == (gid_t)-1 ? group : (gid_t)-1) == 0)
 		return 0;
 	return -errno;
 }
@@ -404,4 +415,5 @@ void net__unlisten(struct net *net)
 	    st.st_ino == net->unix_ino)
 		unlink(net->cfg.unix_path);
 	net->unix_made = false;
+	rights__free(net);
 }

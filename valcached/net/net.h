@@ -27,8 +27,10 @@ struct net_addr {
 struct net_config {
 	const struct net_addr *addr;
 	unsigned addr_n;
-	const char *unix_path; /* NULL: none */
-	unsigned unix_mode;    /* permissions of the socket file */
+	const char *unix_path;               /* NULL: none */
+	unsigned unix_mode;                  /* permissions of the socket file */
+	const char *unix_owner, *unix_group; /* names or numbers; NULL: the process's own */
+	const char *unix_allow; /* users with commas: nobody else is served there; NULL: all */
 	unsigned backlog;
 	unsigned connections;   /* at most; one more is told so and closed */
 	unsigned turn_requests; /* of one connection before it is another's turn */
@@ -51,7 +53,8 @@ struct net_config {
  */
 int net_open(const struct net_config *cfg, struct net **net, char **cause);
 
-/* Before the process becomes another user: gives that user the unix socket. -errno. */
+/* Before the process becomes another user: gives that user the unix socket, as far as its owner and
+ * group were not stated. -errno. */
 int net_give(const struct net *net, uid_t user, gid_t group);
 
 /* Starts the workers and the slow thread on a store that is open: from here on clients are served. */
@@ -73,6 +76,7 @@ uint16_t net_port(const struct net *net, unsigned i);
 #define NET_COUNTERS(X)                                                                            \
 	X(total_connections, "connections accepted and served")                                    \
 	X(rejected_connections, "connections turned away at the limit")                            \
+	X(rejected_peers, "connections to the unix socket of users that are not allowed")          \
 	X(closed_connections, "connections that have ended")                                       \
 	X(accept_pauses, "times accepting paused for want of descriptors or memory")               \
 	X(cmd_get, "keys asked for by any reading command")                                        \

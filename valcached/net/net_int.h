@@ -166,6 +166,15 @@ struct listener {
 	char where[128];
 };
 
+/* Of the unix socket: who owns it, and who may connect. rights.c */
+struct rights {
+	uid_t uid; /* (uid_t)-1: not stated */
+	gid_t gid;
+	bool listed; /* only these users */
+	unsigned allow_n;
+	uid_t *allow;
+};
+
 struct worker_counters {
 #define X(n, s) _Atomic uint64_t n;
 	NET_COUNTERS(X)
@@ -228,6 +237,7 @@ struct net {
 	struct listener *listener;
 	unsigned listener_n;
 	bool unix_made;
+	struct rights rights; /* of the unix socket */
 	dev_t unix_dev;
 	ino_t unix_ino;
 	uint64_t start_ns;
@@ -251,6 +261,13 @@ static inline void count_add(_Atomic uint64_t *c, uint64_t by)
 /* listen.c */
 int net__listen(struct net *net, char **cause);
 void net__unlisten(struct net *net);
+
+/* rights.c */
+int rights__read(struct net *net, char **cause);
+/* Before anybody can connect. */
+int rights__give(const struct net *net, char **cause);
+bool rights__admit(struct worker *w, const struct listener *l, int fd);
+void rights__free(struct net *net);
 
 /* accept.c: worker 0 */
 void accept__start(struct worker *w);
