@@ -35,6 +35,10 @@ struct options {
 	unsigned unix_mask; /* permissions of the socket file, as in chmod: 0700 */
 	char *unix_owner, *unix_group, *unix_allow; /* as written; NULL: not given */
 	unsigned connections, backlog, requests_per_event;
+	unsigned per_address; /* connections; 0: no limit */
+	uint64_t conn_bytes;  /* of all connections; never 0 once parsed */
+	uint64_t idle_ns;     /* 0: no limit */
+	uint64_t request_ns;  /* 0: no limit */
 
 	/* store */
 	char **path;

@@ -63,6 +63,24 @@ const struct option_def options__table[] = {
 	 .arg = "N", .initial = "1024", .min = 1, .max = 1000000,
 	 .allowed = "a number from 1 to 1000000",
 	 .help = "Connections served at a time."},
+	{.name = "conns-per-address", .kind = OPTION_NUMBER, .offset = AT(per_address), .arg = "N",
+	 .initial = "0", .max = 1000000, .allowed = "a number up to 1000000, or 0 for no limit,",
+	 .help = "TCP connections of one address (of IPv6 one /64) served at a time; 0 is no limit."},
+	{.name = "conn-buffers", .kind = OPTION_SIZE, .offset = AT(conn_bytes), .arg = "SIZE",
+	 .initial = "0", .max = 1 * TIB, .allowed = "a size up to 1t, or 0 for 32k a connection,",
+	 .help = "RAM for requests not yet understood, requests under way and short answers, of all "
+	         "connections together. Above it each has one request at a time. 0: 32k for each of "
+	         "-c, and at least 64m."},
+	{.name = "idle-timeout", .kind = OPTION_DURATION, .offset = AT(idle_ns), .arg = "TIME",
+	 .initial = "0", .max = 30 * 86400 * SECOND, .extended = true,
+	 .allowed = "a time, such as 90s or 30m, or 0 for no limit,",
+	 .help = "A connection that asks nothing for so long is closed; 0 is no limit. memcached's -o "
+	         "idle_timeout."},
+	{.name = "request-timeout", .kind = OPTION_DURATION, .offset = AT(request_ns), .arg = "TIME",
+	 .initial = "60s", .max = 86400 * SECOND,
+	 .allowed = "a time up to 24h, such as 60s, or 0 for no limit,",
+	 .help = "A client has so long to send a request or to take an answer, and from then on must keep "
+	         "up 16 KiB a second; 0 is no limit. (One that does nothing for 10 s is closed anyway.)"},
 	{.name = "listen-backlog", .letter = 'b', .kind = OPTION_NUMBER, .offset = AT(backlog),
 	 .arg = "N", .initial = "1024", .min = 1, .max = 65535, .allowed = "a number from 1 to 65535",
 	 .help = "Connections the kernel keeps waiting to be accepted."},
@@ -151,6 +169,10 @@ const struct option_def options__table[] = {
 	{.name = "verbose", .letter = 'v', .kind = OPTION_COUNT, .offset = AT(verbose),
 	 .initial = "0", .max = 3, .allowed = "a number from 0 to 3",
 	 .help = "Log more, for those who look for a fault."},
+	{.name = "extended", .letter = 'o', .kind = OPTION_EXTENDED, .arg = "NAME=VALUE,...",
+	 .allowed = "NAME=VALUE, several separated by commas,",
+	 .help = "memcached's way to give some of the settings here, by their names with _ for -: "
+	         "idle_timeout=SECONDS."},
 	{.name = "config", .kind = OPTION_CONFIG, .offset = AT(config), .arg = "FILE", .max = 4095,
 	 .allowed = "a file name",
 	 .help = "Read settings from this file first: lines of NAME = VALUE with the long names "
@@ -171,7 +193,6 @@ const struct option_def options__table[] = {
 	LATER('X', "disable-dumping"),
 	LATER('W', "disable-watch"),
 	LATER('N', "napi-ids"),
-	NEVER('o', "extended", "is memcached's own; the settings here have long names (--help)"),
 	NEVER('M', "disable-evictions", "cannot work here: the oldest values always make room"),
 	NEVER('C', "disable-cas", "cannot work here: the CAS value is a hash and costs nothing"),
 	NEVER('F', "disable-flush-all", "is not needed: flush_all is off unless --allow-flush is given"),

@@ -42,7 +42,8 @@
  * The receive (c->rx), re-armed in receive() only:
  *
  *   multishot          the rule. Bytes arrive in the engine's buffers; an idle connection has none.
- *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet
+ *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet; and
+ *                      while the worker is short of memory for input (w->narrow)
  *   direct             the rest of a body with its "\r\n", into its place, when more than DIRECT_MIN is
  *                      to come
  *   none               back-pressure: LEFT_MAX bytes wait here, the others in the socket
@@ -167,6 +168,8 @@ static void received(struct io_op *op)
 	if (op->res > 0) {
 		count_add(&w->count.receives, 1);
 		count_add(&w->count.bytes_read, (uint64_t)op->res);
+		c->moved += (uint64_t)op->res;
+		c->asked_ns = io_now(w->io);
 		if (c->drain == DRAIN_IN)
 			c->drain_in -= (uint32_t)op->res;
 	}
@@ -204,18 +207,25 @@ static void stop_receiving(struct conn *c)
 	io_cancel(c->w->io, &c->rx);
 }
 
+void conn__narrow(struct conn *c)
+{
+	if (c->rx.kind == IO_RECV_MULTI && !c->dead && c->drain == DRAIN_NOT)
+		stop_receiving(c);
+}
+
 /* Arms the receive that the state asks for, or ends the one that it no longer wants. */
 static void receive(struct conn *c)
 {
 	struct io *io = c->w->io;
-	bool direct = direct_wanted(c);
+	bool direct = direct_wanted(c), narrow = c->w->narrow;
 
 	if (direct) {
 		c->bulk = true;
 		c->small_run = 0;
 	}
 	if (!io_op_idle(&c->rx)) {
-		if (c->rx.kind == IO_RECV_MULTI && (direct || c->left_n > LEFT_MAX)) {
+		if (c->rx.kind == IO_RECV_MULTI &&
+		    (direct || c->left_n > (narrow ? PROTO_LINE_MAX : LEFT_MAX))) {
 			if (!direct && !c->rx_cancel)
 				count_add(&c->w->count.input_pauses, 1);
 			stop_receiving(c);
@@ -237,12 +247,12 @@ static void receive(struct conn *c)
 	}
 	if (c->left_n > LEFT_MAX / 2)
 		return; /* what is here comes first */
-	if (!c->bulk) {
+	if (!c->bulk && !narrow) {
 		io_recv_multi(io, &c->rx, c->fd, received);
 		return;
 	}
 	if (c->left_n > PROTO_LINE_MAX || c->in == IN_HOLD)
-		return; /* bulk mode asks for little, and only when it can be used */
+		return; /* asks for little, and only when it can be used */
 	io_recv_some(io, &c->rx, c->fd,
 		     c->in == IN_BODY ? c->cur->op.body_n - c->filled + 2 : HEAD_MAX, received);
 }
@@ -282,6 +292,7 @@ static void reap(struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c->prev;
 	io_sock_close(w->io, c->fd);
+	address__give(w->net, c->address);
 	c->magic = 0;
 	free(c);
 	atomic_fetch_sub_explicit(&w->conn_n, 1, memory_order_relaxed);
@@ -290,8 +301,7 @@ static void reap(struct conn *c)
 	accept__freed(&w->net->worker[0]);
 }
 
-/* Nothing is asked, nothing is owed. */
-static bool at_rest(const struct conn *c)
+bool conn__at_rest(const struct conn *c)
 {
 	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
 	       c->left_n == 0 && proto_idle(&c->proto);
@@ -301,13 +311,13 @@ static bool at_rest(const struct conn *c)
 static void drain(struct conn *c)
 {
 	if (c->drain == DRAIN_NOT) {
-		c->rested = at_rest(c) && io_sock_unsent(c->w->io, c->fd) == 0;
+		c->rested = conn__at_rest(c) && io_sock_unsent(c->w->io, c->fd) == 0;
 		stop_receiving(c);
 		c->drain = DRAIN_STOP;
 	}
 	if (c->drain == DRAIN_STOP && io_op_idle(&c->rx)) {
 		c->drain_in = io_sock_unread(c->w->io, c->fd);
-		c->rested = c->rested && c->drain_in == 0 && at_rest(c);
+		c->rested = c->rested && c->drain_in == 0 && conn__at_rest(c);
 		c->drain = DRAIN_IN;
 	}
 	if (c->drain == DRAIN_IN && (c->drain_in == 0 || c->w->sated)) {
@@ -358,7 +368,6 @@ static bool input_over(struct conn *c)
 void conn__settle(struct conn *c)
 {
 	struct worker *w = c->w;
-	bool owed;
 
 	conn_assert(c);
 	if (!c->dead) {
@@ -385,11 +394,11 @@ void conn__settle(struct conn *c)
 	}
 	if (!c->closing)
 		receive(c);
-	owed = !io_op_idle(&c->tx) || c->in == IN_BODY || c->in == IN_END ||
-	       (c->in == IN_LINE && c->left_n == 0 && proto_in_block(&c->proto));
-	if (owed && !c->watched)
+	if (limits__settled(c))
+		return;
+	if (c->owes != 0 && !c->watched)
 		worker__watch(w, c);
-	else if (!owed && c->watched)
+	else if (c->owes == 0 && c->watched)
 		worker__unwatch(w, c);
 	if (c->served >= w->net->cfg.turn_requests) {
 		count_add(&w->count.yields, 1);
@@ -404,6 +413,11 @@ bool conn__look(struct conn *c)
 	static struct log_limit limit;
 	uint64_t mark = io_sock_progress(c->w->io, c->fd) + c->rx.u.net.did;
 
+	if (limits__overdue(c))
+		return true;
+	if (c->owes ==
+	    OWES_LINE) /* it may have gone for a coffee: --request-timeout is about that */
+		return false;
 	/* the first look has nothing to compare with, but a period has passed */
 	if (c->watch_idle == 0 || mark != c->watch_mark) {
 		c->watch_idle = 1;
@@ -447,6 +461,7 @@ void conn__begin(struct worker *w, struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c;
 	w->conns = c;
+	c->asked_ns = io_now(w->io);
 	count_add(&w->count.total_connections, 1);
 	conn__dirty(c);
 }

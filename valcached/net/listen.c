@@ -2,8 +2,8 @@
 /*
  * Listening sockets: made at start on the main thread, each failure one sentence for the operator.
  *
- * Accepted TCP sockets inherit TCP_NODELAY and SO_KEEPALIVE from the listener, so accepting a
- * connection costs no further call.
+ * Accepted TCP sockets inherit TCP_NODELAY, SO_KEEPALIVE and TCP_NOTSENT_LOWAT from the listener, so
+ * accepting a connection costs no further call.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -25,6 +25,12 @@
 #include "valcached/net/net_int.h"
 
 #define BIND_WAIT_NS (5 * NS_PER_S)
+/*
+ * What the kernel keeps for a client that takes nothing, beyond what is under way. Without a limit it is
+ * megabytes each, and a few hundred such clients bring the whole host to its limit of TCP memory
+ * (net.ipv4.tcp_mem): then everybody's windows shrink.
+ */
+#define UNSENT_MAX (128 * 1024)
 
 static int say(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -181,7 +187,7 @@ static int add(struct net *net, int fd, const char *where, uint16_t port)
 
 static int bind_now(const struct addrinfo *ai, unsigned backlog)
 {
-	int fd, on = 1, err;
+	int fd, on = 1, unsent = UNSENT_MAX, err;
 
 	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -189,6 +195,7 @@ static int bind_now(const struct addrinfo *ai, unsigned backlog)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	if (ai->ai_family == AF_INET6) /* so that 0.0.0.0 and :: can both be given */
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
 	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, (int)backlog) == 0)

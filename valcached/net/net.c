@@ -20,9 +20,12 @@ int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 	net->magic = NET_MAGIC;
 	net->cfg = *cfg;
 	net->start_ns = clock_ns();
+	net->held_max = cfg->conn_bytes / cfg->workers;
 	pthread_mutex_init(&net->lock, NULL);
 	pthread_cond_init(&net->changed, NULL);
-	rc = net__listen(net, cause);
+	rc = address__open(net);
+	if (rc == 0)
+		rc = net__listen(net, cause);
 	if (rc != 0) {
 		net_close(&net);
 		return rc;
@@ -159,6 +162,7 @@ void net_close(struct net **netp)
 	*netp = NULL;
 	MAGIC_OK(net, NET_MAGIC);
 	net__unlisten(net);
+	address__close(net);
 	free(net->worker);
 	pthread_cond_destroy(&net->changed);
 	pthread_mutex_destroy(&net->lock);
@@ -216,6 +220,9 @@ void net_counters(const struct net *net, struct net_counters *out)
 #undef X
 	pthread_mutex_unlock(&unlocked->lock);
 	out->curr_connections = atomic_load_explicit(&net->conn_n, memory_order_relaxed);
+	out->conn_bytes = 0;
+	for (unsigned i = 0; net->worker != NULL && i < net->cfg.workers; i++)
+		out->conn_bytes += atomic_load_explicit(&net->worker[i].held, memory_order_relaxed);
 	out->accepting = atomic_load_explicit(&net->accepting, memory_order_relaxed);
 }
 

@@ -36,8 +36,12 @@ struct net_config {
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
-	uint64_t spin_ns;  /* of a loop before it sleeps; 0: none */
-	uint64_t stall_ns; /* a client that takes no output for so long is closed */
+	uint64_t spin_ns;     /* of a loop before it sleeps; 0: none */
+	unsigned per_address; /* TCP connections of one address; 0: no limit */
+	uint64_t conn_bytes;  /* of input, requests and short answers of all connections together */
+	uint64_t idle_ns;     /* a client that asks nothing for so long is closed; 0: it is not */
+	uint64_t request_ns;  /* for one request or answer, then SLOW_RATE; 0: no limit */
+	uint64_t stall_ns;    /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.
@@ -77,6 +81,9 @@ uint16_t net_port(const struct net *net, unsigned i);
 	X(total_connections, "connections accepted and served")                                    \
 	X(rejected_connections, "connections turned away at the limit")                            \
 	X(rejected_peers, "connections to the unix socket of users that are not allowed")          \
+	X(rejected_addresses, "connections turned away because their address had its share")       \
+	X(idle_kicks, "connections closed because they asked nothing for --idle-timeout")          \
+	X(slow_connections, "connections closed because a request or an answer took too long")     \
 	X(closed_connections, "connections that have ended")                                       \
 	X(accept_pauses, "times accepting paused for want of descriptors or memory")               \
 	X(cmd_get, "keys asked for by any reading command")                                        \
@@ -106,6 +113,7 @@ struct net_counters {
 	NET_COUNTERS(X)
 #undef X
 	uint64_t curr_connections; /* gauge: now */
+	uint64_t conn_bytes;       /* gauge: of net_config.conn_bytes, in use */
 	bool accepting;            /* gauge */
 };
 void net_counters(const struct net *net, struct net_counters *out);

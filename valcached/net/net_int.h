@@ -101,6 +101,20 @@ struct left {
  */
 enum conn_drain { DRAIN_NOT, DRAIN_STOP, DRAIN_IN, DRAIN_TOLD };
 
+/*
+ * How long a client has owed us the rest of a request, or the taking of an answer: limits.c. The clock stands
+ * while it waits for us.
+ */
+struct patience {
+	uint64_t since_ns; /* 0: it stands */
+	uint64_t spent_ns; /* before that */
+	uint64_t mark_ns; /* the time is over: from then on the client must keep up; 0: it is not */
+	uint64_t mark;    /* what had been moved by then */
+};
+
+/* What a client owes. */
+enum { OWES_LINE = 1, OWES_BODY = 2, OWES_TAKING = 4 };
+
 enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
 
 struct conn {
@@ -113,6 +127,8 @@ struct conn {
 	bool eof;         /* no more input is received */
 	bool hung_up;     /* the client sends no more */
 	bool rested;      /* nothing was asked or owed when the daemon began to end */
+	bool local;       /* on the unix socket */
+	uint8_t owes;     /* OWES_... */
 	uint8_t drain;    /* enum conn_drain */
 	bool closing;     /* nothing more is understood; answers go out, then the end */
 	bool dead;        /* being taken down */
@@ -155,7 +171,13 @@ struct conn {
 	bool watched;
 	uint8_t watch_idle; /* looks without progress */
 	uint64_t watch_ns, watch_mark;
-	uint64_t still_ns, still_mark; /* its send has made no progress since then; 0: not known */
+	uint64_t still_ns,
+	    still_mark; /* since then it has been slower than SLOW_RATE; 0: not known */
+	/* limits.c */
+	struct patience in_time, out_time;
+	uint64_t asked_ns; /* the last input, or the last answer that was taken */
+	uint64_t moved;    /* bytes of receives and sends that are done */
+	struct address *address;
 };
 
 struct listener {
@@ -194,8 +216,11 @@ struct worker {
 	unsigned left_n[LEFT_CLASSES];
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
-	uint64_t press_ns;               /* the last look at who keeps memory */
+	uint64_t press_ns;               /* the next look at who keeps memory, not before */
+	uint64_t places_ns;              /* since then somebody waits for a place; 0: nobody */
+	uint64_t idle_ns;                /* the next look at who asks nothing */
 	int64_t timeout_ns;              /* of the next turn */
+	bool narrow; /* memory for input is or lately was short: little is received at a time */
 	bool draining, killed;
 	bool sated;        /* draining: nothing more is received */
 	bool lingered;     /* draining: clients have had the time to hang up */
@@ -217,6 +242,7 @@ struct worker {
 
 	_Alignas(64) _Atomic(struct conn *) mailbox; /* pushed by worker 0 */
 	_Alignas(64) _Atomic unsigned conn_n;
+	_Atomic uint64_t held; /* of net_config.conn_bytes; written by its thread */
 	_Alignas(64) struct worker_counters count;
 };
 
@@ -228,6 +254,8 @@ enum net_stage { NET_OPEN, NET_SERVING, NET_DRAINING, NET_KILLING, NET_CLOSING, 
 
 /* A client that owes progress is looked at so many times in stall_ns. */
 #define WATCH_LOOKS 4u
+/* Bytes a second that a client has to keep up once its patience is over, or others need what it holds. */
+#define SLOW_RATE (16u * 1024)
 
 struct net {
 	unsigned magic;
@@ -236,6 +264,8 @@ struct net {
 	const struct io_engine *engine;
 	struct listener *listener;
 	unsigned listener_n;
+	uint64_t held_max; /* of each worker */
+	struct addresses *addresses;
 	bool unix_made;
 	struct rights rights; /* of the unix socket */
 	dev_t unix_dev;
@@ -277,6 +307,22 @@ bool accept__idle(const struct worker *w);
 void accept__freed(struct worker *w);
 uint64_t accept__turn(struct worker *w, uint64_t now);
 
+/* address.c: connections by address. False: it has as many as it may. */
+int address__open(struct net *net);
+bool address__take(struct worker *w, const struct listener *l, int fd, struct address **a);
+void address__give(struct net *net, struct address *a);
+void address__close(struct net *net);
+
+/* limits.c */
+/* At the end of settling; what the client owes, and for how long. True: too long, it was taken down. */
+bool limits__settled(struct conn *c);
+/* The same when nothing happened: the next look at a watched connection. */
+bool limits__overdue(struct conn *c);
+/* Bytes that the client has taken and given, as far as they are known. */
+uint64_t limits__moved(const struct conn *c);
+/* Closes who asks nothing; when to look again. */
+uint64_t limits__idle_turn(struct worker *w, uint64_t now);
+
 /* worker.c */
 void *worker__main(void *worker);
 void *worker__slow_main(void *worker);
@@ -290,6 +336,11 @@ struct out *worker__out(struct worker *w);
 void worker__out_free(struct worker *w, struct out *o);
 char *worker__left(struct worker *w, uint32_t need, uint32_t *room);
 void worker__left_free(struct worker *w, char *left, uint32_t room);
+/* The worker's part of net_config.conn_bytes is used up: one request at a time. */
+static inline bool worker__tight(const struct worker *w)
+{
+	return atomic_load_explicit(&w->held, memory_order_relaxed) > w->net->held_max;
+}
 void worker__watch(struct worker *w, struct conn *c);
 void worker__unwatch(struct worker *w, struct conn *c);
 
@@ -299,7 +350,11 @@ uint64_t press__turn(struct worker *w, uint64_t now);
 /* conn.c */
 struct conn *conn__new(int fd);
 void conn__begin(struct worker *w, struct conn *c);
+/* Nothing is asked, nothing is owed. */
+bool conn__at_rest(const struct conn *c);
 void conn__settle(struct conn *c);
+/* Ends a receive that may bring much at once. */
+void conn__narrow(struct conn *c);
 /* Takes the connection down without another word. */
 void conn__die(struct conn *c);
 /* Looks whether a client that owes progress made any. True: not for stall_ns; it was taken down. */

@@ -128,6 +128,8 @@ static void sent(struct io_op *op)
 	if (op->res >= 0) {
 		A((uint64_t)op->res == o->bytes);
 		count_add(&c->w->count.bytes_written, o->bytes);
+		c->moved += o->bytes;
+		c->asked_ns = io_now(c->w->io);
 		if (c->window < WINDOW_BYTES)
 			c->window *= 2;
 	} else if (!c->dead) {
@@ -135,6 +137,7 @@ static void sent(struct io_op *op)
 	}
 	release(c, o);
 	c->still_ns = 0;
+	c->out_time = (struct patience){0};
 	worker__unwatch(c->w, c); /* progress; settling watches again what is still due */
 	conn__dirty(c);
 }
