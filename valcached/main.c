@@ -11,7 +11,7 @@
  *
  * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
  * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again, are blocked
- * everywhere else.
+ * everywhere else. SIGHUP reads certificates anew, too.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -240,6 +240,15 @@ static int open_net(struct daemon *d)
 	    .turn_requests = o->requests_per_event,
 	    .workers = o->threads,
 	    .allow_flush = o->allow_flush,
+	    .tls = {.chain_cert = o->ssl ? o->ssl_chain_cert : NULL,
+		    .key = o->ssl_key,
+		    .ca_cert = o->ssl_ca_cert,
+		    .ciphers = o->ssl_ciphers,
+		    .verify = o->ssl_verify_mode,
+		    .key_der = o->ssl_keyformat == OPTIONS_KEY_DER,
+		    .min_13 = o->ssl_min_version == OPTIONS_TLS13 ||
+			      o->ssl_min_version == OPTIONS_TLS13_NUMBER,
+		    .session_cache = o->ssl_session_cache},
 	    .spin_ns = o->spin_ns,
 	    .per_address = o->per_address,
 	    .conn_bytes = o->conn_bytes,
@@ -256,7 +265,8 @@ static int open_net(struct daemon *d)
 	if (d->addr == NULL)
 		return fail("starting", NULL, -ENOMEM);
 	for (unsigned i = 0; i < o->listen_n; i++)
-		d->addr[i] = (struct net_addr){o->listen[i].host, o->listen[i].port};
+		d->addr[i] =
+		    (struct net_addr){o->listen[i].host, o->listen[i].port, o->listen[i].plain};
 	cfg.addr = d->addr;
 	rc = net_open(&cfg, &d->net, &cause);
 	if (rc != 0)
@@ -440,6 +450,7 @@ int main(int argc, char **argv)
 			if (sig == SIGHUP) {
 				log_info("SIGHUP: trying paths that are not online");
 				store_paths_online(d.store);
+				(void)net_reload(d.net); /* it has said what is wrong */
 				sig = 0;
 			}
 		sd_notify(0, "STOPPING=1");

@@ -120,7 +120,13 @@ static int add_address(struct options *o, const char *text, size_t len)
 	const char *host = text, *end = text + len, *host_end = end, *port = NULL;
 	struct options_addr *a;
 	uint64_t n = 0;
+	bool plain = len > 6 && strncmp(text, "notls:", 6) == 0;
 
+	if (plain) {
+		text += 6;
+		host = text;
+		len -= 6;
+	}
 	if (len > 0 && *text == '[') {
 		host = text + 1;
 		host_end = memchr(host, ']', (size_t)(end - host));
@@ -156,6 +162,7 @@ static int add_address(struct options *o, const char *text, size_t len)
 		return -ENOMEM;
 	a->host = strndup(host, (size_t)(host_end - host));
 	a->port = (uint16_t)n;
+	a->plain = plain;
 	return a->host != NULL ? 0 : -ENOMEM;
 }
 
@@ -655,6 +662,17 @@ static int settle(struct parse *p)
 	struct options *o = p->o;
 	unsigned kept = 0;
 
+	if (o->ssl && o->ssl_chain_cert == NULL)
+		return fail(
+		    p, -EINVAL,
+		    "-Z needs a certificate: give --ssl-chain-cert=FILE (-o ssl_chain_cert=FILE)");
+	if (!o->ssl && (o->ssl_chain_cert != NULL || o->ssl_key != NULL || o->ssl_ca_cert != NULL))
+		return fail(p, -EINVAL, "files of TLS are given, but not -Z, which switches it on");
+	if (o->ssl && o->ssl_verify_mode > 0 && o->ssl_ca_cert == NULL)
+		return fail(
+		    p, -EINVAL,
+		    "--ssl-verify-mode=%u needs authorities to verify with: give --ssl-ca-cert=FILE",
+		    o->ssl_verify_mode);
 	if (o->conn_bytes == 0) {
 		o->conn_bytes = (uint64_t)o->connections * (32u << 10);
 		if (o->conn_bytes < 64u << 20)
@@ -713,6 +731,10 @@ void options_free(struct options *o)
 	free(o->unix_owner);
 	free(o->unix_group);
 	free(o->unix_allow);
+	free(o->ssl_chain_cert);
+	free(o->ssl_key);
+	free(o->ssl_ca_cert);
+	free(o->ssl_ciphers);
 	free(o->user);
 	free(o->pidfile);
 	free(o->config);

@@ -26,6 +26,8 @@
 		.name = (n), .letter = (l), .kind = OPTION_REFUSED, .help = (why)                  \
 	}
 
+static const char *const keyformat_choices[] = {"PEM", "DER", NULL};
+static const char *const tls_choices[] = {"tlsv1.2", "tlsv1.3", "2", "3", NULL};
 static const char *const io_choices[] = {"auto", "uring", NULL};
 static const char *const admit_choices[] = {"all", "second", NULL};
 static const char *const restart_choices[] = {"auto", "disk", "empty", NULL};
@@ -91,6 +93,39 @@ const struct option_def options__table[] = {
 	{.name = "udp-port", .letter = 'U', .kind = OPTION_OFF, .arg = "0",
 	 .allowed = "0 (there is no UDP here)",
 	 .help = "Accepted with 0 only: there is no UDP."},
+
+	HEADING("TLS"),
+	{.name = "enable-ssl", .letter = 'Z', .kind = OPTION_BOOL, .offset = AT(ssl),
+	 .help = "TLS on every TCP address but those given as -l notls:ADDR. Needs --ssl-chain-cert. The unix "
+	         "socket has none. memcached's -o takes the settings here with _ for -."},
+	{.name = "ssl-chain-cert", .kind = OPTION_STRING, .offset = AT(ssl_chain_cert), .arg = "FILE",
+	 .max = 4095, .extended = true, .allowed = "a file name",
+	 .help = "Certificate and those above it, in PEM. Read again at SIGHUP and at refresh_certs, as the "
+	         "other files here."},
+	{.name = "ssl-key", .kind = OPTION_STRING, .offset = AT(ssl_key), .arg = "FILE", .max = 4095,
+	 .extended = true, .allowed = "a file name",
+	 .help = "Private key, if it is not in the file of --ssl-chain-cert."},
+	{.name = "ssl-keyformat", .kind = OPTION_CHOICE, .offset = AT(ssl_keyformat), .arg = "PEM|DER",
+	 .initial = "PEM", .choices = keyformat_choices, .extended = true, .allowed = "PEM or DER",
+	 .help = "Format of the key."},
+	{.name = "ssl-verify-mode", .kind = OPTION_NUMBER, .offset = AT(ssl_verify_mode), .arg = "N",
+	 .initial = "0", .max = 3, .extended = true, .allowed = "a number from 0 to 3",
+	 .help = "0: clients are not asked for a certificate. 1: asked, and it must be good if they have one. "
+	         "2, 3: they must have a good one. Good is what --ssl-ca-cert vouches for."},
+	{.name = "ssl-ca-cert", .kind = OPTION_STRING, .offset = AT(ssl_ca_cert), .arg = "FILE",
+	 .max = 4095, .extended = true, .allowed = "a file name",
+	 .help = "Authorities of clients' certificates, in PEM."},
+	{.name = "ssl-min-version", .kind = OPTION_CHOICE, .offset = AT(ssl_min_version),
+	 .arg = "VERSION", .initial = "tlsv1.2", .choices = tls_choices, .extended = true,
+	 .allowed = "tlsv1.2 or tlsv1.3 (memcached's 2 or 3)",
+	 .help = "Oldest version of TLS to speak: tlsv1.2 or tlsv1.3."},
+	{.name = "ssl-ciphers", .kind = OPTION_STRING, .offset = AT(ssl_ciphers), .arg = "LIST",
+	 .max = 1023, .extended = true, .allowed = "a list of ciphers as OpenSSL writes it",
+	 .help = "Ciphers of TLS 1.2 to offer, or, if the first name begins with TLS_, of TLS 1.3."},
+	{.name = "ssl-session-cache", .kind = OPTION_BOOL, .offset = AT(ssl_session_cache),
+	 .extended = true,
+	 .help = "Keep up to 20480 sessions for clients of TLS 1.2 that resume them without tickets. Those with "
+	         "tickets always can."},
 
 	HEADING("Store"),
 	{.name = "path", .kind = OPTION_LIST, .offset = AT(path), .arg = "FILE",
@@ -184,7 +219,6 @@ const struct option_def options__table[] = {
 	/* A memcached unit file may hold any of these; each deserves an answer of its own. */
 	LATER(0, "admin"),
 	LATER('S', "enable-sasl"),
-	LATER('Z', "enable-ssl"),
 	LATER('Y', "auth-file"),
 	LATER('k', "lock-memory"),
 	LATER('r', "enable-coredumps"),

@@ -171,8 +171,9 @@ bool options__value(const struct options *o, const struct option_def *d, unsigne
 	case OPTION_LISTEN:
 		if (i >= o->listen_n)
 			return false;
-		snprintf(buf, len, strchr(o->listen[i].host, ':') ? "[%s]:%u" : "%s:%u",
-			 o->listen[i].host, (unsigned)o->listen[i].port);
+		snprintf(buf, len, strchr(o->listen[i].host, ':') ? "%s[%s]:%u" : "%s%s:%u",
+			 o->listen[i].plain ? "notls:" : "", o->listen[i].host,
+			 (unsigned)o->listen[i].port);
 		return true;
 	case OPTION_CHOICE:
 		snprintf(buf, len, "%s", d->choices[*(const unsigned *)at]);

@@ -335,7 +335,7 @@ static void later_and_never(void **state)
 {
 	(void)state;
 	REFUSE("-S (--enable-sasl) is not supported in this version", "-S");
-	REFUSE("-Z (--enable-ssl) is not supported in this version", "-Z");
+	REFUSE("-Y (--auth-file) is not supported in this version", "-Y");
 	REFUSE("--admin is not supported in this version", "--admin=127.0.0.1:8080");
 	REFUSE("-M (--disable-evictions) cannot work here: the oldest values always make room",
 	       "-M");

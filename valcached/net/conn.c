@@ -63,14 +63,14 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 static void conn_assert(const struct conn *c)
 {
 	MAGIC_OK(c, CONN_MAGIC);
 	A((c->queue == NULL) == (c->queue_n == 0));
 	A(c->stream == NULL || c->stream == c->queue);
-	A(c->out != NULL || (c->out_bytes == 0 && io_op_idle(&c->tx)));
+	A(c->out != NULL || (c->out_bytes == 0 && (io_op_idle(&c->tx) || c->tls != NULL)));
 	A(c->left != NULL || c->left_n == 0);
 	if (c->dead)
 		return;
@@ -135,6 +135,10 @@ static void left_input(struct conn *c)
 
 	if (c->left_n == 0 || c->dead)
 		return;
+	if (c->tls != NULL && !c->tls->open) {
+		tls__greet(c);
+		return;
+	}
 	did = (uint32_t)request__input(c, c->left + c->left_at, c->left_n);
 	c->left_at += did;
 	c->left_n -= did;
@@ -144,7 +148,7 @@ static void left_input(struct conn *c)
 
 /* ---- receiving -------------------------------------------------------------------------------- */
 
-static void bytes_came(struct conn *c, const char *bytes, size_t n)
+void conn__bytes_came(struct conn *c, const char *bytes, size_t n)
 {
 	size_t did = 0;
 
@@ -185,7 +189,14 @@ static void received(struct io_op *op)
 	} else if (op->res > 0) {
 		if (c->watched && io_op_idle(&c->tx))
 			worker__unwatch(w, c);
-		bytes_came(c, op->data, (size_t)op->res);
+		if (c->tls == NULL)
+			conn__bytes_came(c, op->data, (size_t)op->res);
+		else if (c->dead || c->closing)
+			; /* not even decrypted */
+		else if (c->tls->open)
+			tls__came(c, op->data, (size_t)op->res);
+		else
+			left_add(c, op->data, (size_t)op->res); /* for the handshake */
 	}
 	if (op->res == 0 && !direct)
 		c->eof = c->hung_up = true;
@@ -196,7 +207,8 @@ static void received(struct io_op *op)
 /* The rest of a body is long enough to go straight to its place. */
 static bool direct_wanted(const struct conn *c)
 {
-	return c->in == IN_BODY && c->left_n == 0 && c->cur->op.body_n - c->filled > DIRECT_MIN;
+	return c->in == IN_BODY && c->left_n == 0 && c->tls == NULL &&
+	       c->cur->op.body_n - c->filled > DIRECT_MIN;
 }
 
 static void stop_receiving(struct conn *c)
@@ -284,6 +296,7 @@ static void reap(struct conn *c)
 	if (!io_op_idle(&c->rx) || !io_op_idle(&c->tx) || c->busy > 0 || c->dirty)
 		return;
 	A(c->cur == NULL && c->queue == NULL && c->out == NULL && c->left == NULL);
+	tls__free(c);
 	worker__unwatch(w, c);
 	if (c->prev != NULL)
 		c->prev->next = c->next;
@@ -303,8 +316,9 @@ static void reap(struct conn *c)
 
 bool conn__at_rest(const struct conn *c)
 {
-	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
-	       c->left_n == 0 && proto_idle(&c->proto);
+	return (c->tls == NULL || (c->tls->open && io_op_idle(&c->tx))) && c->in == IN_LINE &&
+	       c->cur == NULL && c->queue == NULL && c->out == NULL && c->left_n == 0 &&
+	       proto_idle(&c->proto);
 }
 
 /* The daemon ends: what has arrived by now is the last of the input. */
@@ -383,8 +397,10 @@ void conn__settle(struct conn *c)
 			left_drop(c);
 		}
 		output__send(c);
+		if (c->tls != NULL && c->tls->failed && io_op_idle(&c->tx))
+			conn__die(c); /* its alert was sent */
 		if ((c->closing && c->cur == NULL && c->queue == NULL && c->out == NULL &&
-		     parted(c)) ||
+		     (c->tls == NULL || tls__parted(c)) && parted(c)) ||
 		    w->killed)
 			conn__die(c);
 	}
@@ -462,6 +478,8 @@ void conn__begin(struct worker *w, struct conn *c)
 		c->next->prev = c;
 	w->conns = c;
 	c->asked_ns = io_now(w->io);
+	if (c->secure && !tls__begin(c))
+		conn__die(c);
 	count_add(&w->count.total_connections, 1);
 	conn__dirty(c);
 }

@@ -10,8 +10,10 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
+/* From the acceptance of a connection to the end of its TLS handshake, however much is sent meanwhile. */
+#define HANDSHAKE_NS  (10 * NS_PER_S)
 #define IDLE_LOOK_MIN (20 * NS_PER_MS)
 
 /* On a unix socket only what is done is known: the kernel does not tell how far it is. */
@@ -47,12 +49,28 @@ static bool lost(const struct conn *c, struct patience *p, uint64_t now)
 	       limits__moved(c) - p->mark < (now - p->mark_ns) / (NS_PER_S / SLOW_RATE);
 }
 
+static bool handshaking(const struct conn *c)
+{
+	return c->tls != NULL && !c->tls->open && !c->closing;
+}
+
 bool limits__overdue(struct conn *c)
 {
 	static struct log_limit limit;
 	uint64_t now = io_now(c->w->io);
 	bool out;
 
+	if (handshaking(c)) {
+		if (c->in_time.since_ns == 0 || now - c->in_time.since_ns < HANDSHAKE_NS)
+			return false;
+		count_add(&c->w->count.ssl_handshake_errors, 1);
+		log_limited(&limit, LOG_INFO,
+			    "closed a connection whose TLS handshake took more than %llu s",
+			    HANDSHAKE_NS / NS_PER_S);
+		worker__unwatch(c->w, c);
+		conn__die(c);
+		return true;
+	}
 	if (c->w->net->cfg.request_ns == 0)
 		return false;
 	out = lost(c, &c->out_time, now);
@@ -74,6 +92,8 @@ static uint8_t what_is_owed(struct conn *c)
 
 	if (c->closing || c->eof)
 		return owes;
+	if (handshaking(c))
+		return owes | OWES_LINE;
 	switch ((enum conn_in)c->in) {
 	case IN_BODY:
 	case IN_END:

@@ -286,12 +286,15 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 		}
 		name_socket(fd, bound, sizeof bound, &port);
 		rc = add(net, fd, bound, port);
+		if (rc == 0)
+			net->listener[net->listener_n - 1].tls = net->tls != NULL && !addr->plain;
 		if (rc != 0) {
 			close(fd);
 			break;
 		}
 		made++;
-		log_info("listening on %s", bound);
+		log_info("listening on %s%s", bound,
+			 net->listener[net->listener_n - 1].tls ? " with TLS" : "");
 	}
 	freeaddrinfo(list);
 	return rc;

@@ -7,7 +7,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 {
@@ -24,6 +24,8 @@ int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 	pthread_mutex_init(&net->lock, NULL);
 	pthread_cond_init(&net->changed, NULL);
 	rc = address__open(net);
+	if (rc == 0)
+		rc = tls__open(net, cause);
 	if (rc == 0)
 		rc = net__listen(net, cause);
 	if (rc != 0) {
@@ -163,11 +165,26 @@ void net_close(struct net **netp)
 	MAGIC_OK(net, NET_MAGIC);
 	net__unlisten(net);
 	address__close(net);
+	tls__close(net);
 	free(net->worker);
 	pthread_cond_destroy(&net->changed);
 	pthread_mutex_destroy(&net->lock);
 	net->magic = 0;
 	free(net);
+}
+
+int net_reload(struct net *net)
+{
+	char *cause = NULL;
+	int rc = net->tls != NULL ? tls__reload(net, &cause) : 0;
+
+	free(cause);
+	return rc;
+}
+
+uint64_t net_tls_age(const struct net *net)
+{
+	return net->tls != NULL ? tls__age(net) : 0;
 }
 
 uint16_t net_port(const struct net *net, unsigned i)

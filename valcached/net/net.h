@@ -22,6 +22,17 @@ struct text;
 struct net_addr {
 	const char *host; /* a name or an address without brackets; "*": every address */
 	uint16_t port;    /* 0: one the kernel picks (tests) */
+	bool plain;       /* without TLS, also if it is on */
+};
+
+/* TLS on the TCP listeners; see the flags --ssl-... */
+struct net_tls {
+	const char *chain_cert; /* NULL: no TLS */
+	const char *key;        /* NULL: in chain_cert */
+	const char *ca_cert;    /* NULL: none */
+	const char *ciphers;    /* NULL: OpenSSL's */
+	unsigned verify;        /* 0 to 3: memcached's ssl_verify_mode */
+	bool key_der, min_13, session_cache;
 };
 
 struct net_config {
@@ -36,6 +47,7 @@ struct net_config {
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
+	struct net_tls tls;
 	uint64_t spin_ns;     /* of a loop before it sleeps; 0: none */
 	unsigned per_address; /* TCP connections of one address; 0: no limit */
 	uint64_t conn_bytes;  /* of input, requests and short answers of all connections together */
@@ -84,6 +96,10 @@ uint16_t net_port(const struct net *net, unsigned i);
 	X(rejected_addresses, "connections turned away because their address had its share")       \
 	X(idle_kicks, "connections closed because they asked nothing for --idle-timeout")          \
 	X(slow_connections, "connections closed because a request or an answer took too long")     \
+	X(ssl_handshakes, "TLS handshakes that were completed")                                    \
+	X(ssl_resumed, "of these, those that resumed a session")                                   \
+	X(ssl_handshake_errors, "TLS handshakes that failed or took too long")                     \
+	X(ssl_proto_errors, "TLS connections that were broken later")                              \
 	X(closed_connections, "connections that have ended")                                       \
 	X(accept_pauses, "times accepting paused for want of descriptors or memory")               \
 	X(cmd_get, "keys asked for by any reading command")                                        \
@@ -122,6 +138,14 @@ void net_reset(struct net *net);
 
 const struct net_config *net_config(const struct net *net);
 struct store *net_store(const struct net *net);
+
+/*
+ * Reads certificates and key anew, for connections to come; without TLS nothing is to be done. On failure what was
+ * read before stays. Any thread. 0 or -errno.
+ */
+int net_reload(struct net *net);
+/* Seconds since they were read; 0 without TLS. */
+uint64_t net_tls_age(const struct net *net);
 
 /* Seconds since net_open(). */
 uint64_t net_uptime(const struct net *net);

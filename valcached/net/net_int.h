@@ -128,6 +128,7 @@ struct conn {
 	bool hung_up;     /* the client sends no more */
 	bool rested;      /* nothing was asked or owed when the daemon began to end */
 	bool local;       /* on the unix socket */
+	bool secure;      /* on a listener with TLS */
 	uint8_t owes;     /* OWES_... */
 	uint8_t drain;    /* enum conn_drain */
 	bool closing;     /* nothing more is understood; answers go out, then the end */
@@ -178,12 +179,14 @@ struct conn {
 	uint64_t asked_ns; /* the last input, or the last answer that was taken */
 	uint64_t moved;    /* bytes of receives and sends that are done */
 	struct address *address;
+	struct tls *tls; /* NULL: plain */
 };
 
 struct listener {
 	int fd;
 	uint16_t port; /* 0: unix */
 	struct net *net;
+	bool tls;
 	struct io_op accept;
 	char where[128];
 };
@@ -232,6 +235,7 @@ struct worker {
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
 	struct req *flush;
 	uint64_t accept_at_ns;        /* worker 0: accepting is paused until then; 0: it is not */
+	unsigned greeted;             /* TLS handshakes that went on in this turn */
 	struct proto_request rq;      /* scratch */
 	struct req *ahead[AHEAD_MAX]; /* scratch: reads parsed and not begun; empty between calls */
 	unsigned ahead_n;
@@ -240,6 +244,7 @@ struct worker {
 	int start_rc;
 	char *start_cause;
 
+	char plain[16384];                           /* scratch of TLS: a record's text */
 	_Alignas(64) _Atomic(struct conn *) mailbox; /* pushed by worker 0 */
 	_Alignas(64) _Atomic unsigned conn_n;
 	_Atomic uint64_t held; /* of net_config.conn_bytes; written by its thread */
@@ -266,6 +271,7 @@ struct net {
 	unsigned listener_n;
 	uint64_t held_max; /* of each worker */
 	struct addresses *addresses;
+	struct tls_server *tls; /* NULL: none */
 	bool unix_made;
 	struct rights rights; /* of the unix socket */
 	dev_t unix_dev;
@@ -350,6 +356,8 @@ uint64_t press__turn(struct worker *w, uint64_t now);
 /* conn.c */
 struct conn *conn__new(int fd);
 void conn__begin(struct worker *w, struct conn *c);
+/* Input, in plain text. */
+void conn__bytes_came(struct conn *c, const char *bytes, size_t n);
 /* Nothing is asked, nothing is owed. */
 bool conn__at_rest(const struct conn *c);
 void conn__settle(struct conn *c);
@@ -406,5 +414,11 @@ void output__ref(struct conn *c, const void *bytes, size_t n);
 void output__hold(struct conn *c, struct req *r);
 void output__send(struct conn *c);
 void output__free_all(struct conn *c);
+/* The first out was sent (or never will be): it goes, with what it held. */
+void output__done(struct conn *c, bool sent);
+/* A send has ended: the client has moved, the connection is to be settled. */
+void output__moved(struct conn *c);
+/* Nothing is begun because the send of the first out is done. */
+bool output__last(const struct conn *c);
 
 #endif

@@ -16,7 +16,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 #define PRESS_NS    (25 * NS_PER_MS)  /* between two looks */
 #define LOOKED_NS   (NS_PER_MS / 20)  /* and so much for each connection that was looked at */
@@ -48,6 +48,8 @@ static uint64_t kept_here(const struct conn *c)
 
 	for (const struct out *o = c->out; o != NULL; o = o->next)
 		n += sizeof *o;
+	if (c->tls != NULL)
+		n += c->tls->out_room + c->tls->flying_room;
 	return n;
 }
 

@@ -233,6 +233,9 @@ static void begin(struct conn *c, const struct proto_request *rq)
 	case PROTO_PATH:
 		service__path(c, rq);
 		return;
+	case PROTO_REFRESH_CERTS:
+		service__refresh_certs(c, rq);
+		return;
 	case PROTO_MN:
 		count_add(&w->count.cmd_meta, 1);
 		answer__constant(c, rq, PROTO_MN_LINE);

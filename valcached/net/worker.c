@@ -243,6 +243,7 @@ static void settle_marked(struct worker *w)
 	/* those marked meanwhile have their turn after the next io_turn() */
 	w->dirty = NULL;
 	w->dirty_end = &w->dirty;
+	w->greeted = 0;
 	for (; c != NULL; c = next) {
 		next = c->dirty_next;
 		c->dirty = false;
