@@ -150,6 +150,7 @@ static int make(const struct net_tls *t, SSL_CTX **out, char **cause)
 		rc = choose_ciphers(ctx, t->ciphers, cause);
 	if (rc != 0) {
 		SSL_CTX_free(ctx);
+		ERR_clear_error(); /* a connection of this thread would take it for its own */
 		return rc;
 	}
 	*out = ctx;
