@@ -31,7 +31,7 @@
 #include "valcached/net/tls_int.h"
 
 #define RECORD    16384u /* plain text of one */
-#define BATCH     (64u * 1024)
+#define BATCH     (3 * RECORD) /* with what TLS adds, below 64 KiB */
 #define GATHER    4096u
 #define GREETINGS 8u
 #define SAID_MAX  (32u * 1024)
