@@ -30,7 +30,7 @@
 #include "base/log.h"
 #include "valcached/net/tls_int.h"
 
-#define RECORD    16384u /* plain text of one */
+#define RECORD    16384u       /* plain text of one */
 #define BATCH     (3 * RECORD) /* with what TLS adds, below 64 KiB */
 #define GATHER    4096u
 #define GREETINGS 8u
