@@ -52,7 +52,7 @@ ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
 io_libs    := -luring
 base_libs  := -lxxhash -lm
-all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lm
+all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lssl -lcrypto -lm
 
 # What is installed, and needs no more than `tools/deps run`; the micro-benchmarks need C++.
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)

@@ -10,8 +10,8 @@
  * served after.
  *
  * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
- * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed and reads passwords again, are blocked
- * everywhere else.
+ * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again and reads passwords and
+ * certificates anew, are blocked everywhere else.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -232,6 +232,9 @@ static int open_net(struct daemon *d)
 	    .addr_n = o->listen_n,
 	    .unix_path = o->unix_path,
 	    .unix_mode = o->unix_mask,
+	    .unix_owner = o->unix_owner,
+	    .unix_group = o->unix_group,
+	    .unix_allow = o->unix_allow,
 	    .backlog = o->backlog,
 	    .connections = o->connections,
 	    .turn_requests = o->requests_per_event,
@@ -240,7 +243,20 @@ static int open_net(struct daemon *d)
 	    .auth_file = o->auth_file,
 	    .text_login = o->auth_file != NULL,
 	    .sasl = o->sasl,
+	    .tls = {.chain_cert = o->ssl ? o->ssl_chain_cert : NULL,
+		    .key = o->ssl_key,
+		    .ca_cert = o->ssl_ca_cert,
+		    .ciphers = o->ssl_ciphers,
+		    .verify = o->ssl_verify_mode,
+		    .key_der = o->ssl_keyformat == OPTIONS_KEY_DER,
+		    .min_13 = o->ssl_min_version == OPTIONS_TLS13 ||
+			      o->ssl_min_version == OPTIONS_TLS13_NUMBER,
+		    .session_cache = o->ssl_session_cache},
 	    .spin_ns = o->spin_ns,
+	    .per_address = o->per_address,
+	    .conn_bytes = o->conn_bytes,
+	    .idle_ns = o->idle_ns,
+	    .request_ns = o->request_ns,
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,
@@ -260,7 +276,8 @@ static int open_net(struct daemon *d)
 	if (d->addr == NULL)
 		return fail("starting", NULL, -ENOMEM);
 	for (unsigned i = 0; i < o->listen_n; i++)
-		d->addr[i] = (struct net_addr){o->listen[i].host, o->listen[i].port};
+		d->addr[i] =
+		    (struct net_addr){o->listen[i].host, o->listen[i].port, o->listen[i].plain};
 	cfg.addr = d->addr;
 	rc = net_open(&cfg, &d->net, &cause);
 	if (rc != 0)
@@ -394,17 +411,6 @@ static void stop_workers(struct daemon *d)
 		pthread_join(guard, NULL);
 }
 
-/* What SIGHUP reads again; what is bad is not used. */
-static void reload(struct daemon *d)
-{
-	char *cause = NULL;
-	int rc = net_reload(d->net, &cause);
-
-	if (rc != 0)
-		log_error("%s; the users of before stay", cause != NULL ? cause : strerror(-rc));
-	free(cause);
-}
-
 static void undo(struct daemon *d)
 {
 	if (d->net != NULL)
@@ -455,7 +461,7 @@ int main(int argc, char **argv)
 			if (sig == SIGHUP) {
 				log_info("SIGHUP: trying paths that are not online");
 				store_paths_online(d.store);
-				reload(&d);
+				net_reload(d.net);
 				sig = 0;
 			}
 		sd_notify(0, "STOPPING=1");

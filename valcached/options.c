@@ -120,7 +120,13 @@ static int add_address(struct options *o, const char *text, size_t len)
 	const char *host = text, *end = text + len, *host_end = end, *port = NULL;
 	struct options_addr *a;
 	uint64_t n = 0;
+	bool plain = len > 6 && strncmp(text, "notls:", 6) == 0;
 
+	if (plain) {
+		text += 6;
+		host = text;
+		len -= 6;
+	}
 	if (len > 0 && *text == '[') {
 		host = text + 1;
 		host_end = memchr(host, ']', (size_t)(end - host));
@@ -156,6 +162,7 @@ static int add_address(struct options *o, const char *text, size_t len)
 		return -ENOMEM;
 	a->host = strndup(host, (size_t)(host_end - host));
 	a->port = (uint16_t)n;
+	a->plain = plain;
 	return a->host != NULL ? 0 : -ENOMEM;
 }
 
@@ -300,6 +307,7 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 	}
 	case OPTION_LISTEN:
 		return add_addresses(o, text);
+	case OPTION_EXTENDED:
 	case OPTION_HELP:
 	case OPTION_VERSION:
 	case OPTION_REFUSED:
@@ -317,6 +325,9 @@ static int set_value(struct options *o, const struct option_def *d, const char *
 	return 0;
 }
 
+static int give_extended(struct parse *p, enum option_from from, const char *flag,
+			 const char *text);
+
 /* set_value() with rule 2 and the sentence; flag is what the operator wrote, as in "-p". */
 static int give(struct parse *p, const struct option_def *d, enum option_from from,
 		const char *flag, const char *text)
@@ -326,10 +337,13 @@ static int give(struct parse *p, const struct option_def *d, enum option_from fr
 	int ret;
 
 	A(row < ROWS_MAX);
+	if (d->kind == OPTION_EXTENDED)
+		return give_extended(p, from, flag, text);
 	if (from == FROM_CONFIG)
 		snprintf(where, sizeof where, "%s line %u: %s = %s", p->file, p->line, flag, text);
 	else
-		snprintf(where, sizeof where, "%s%s%s", flag, flag[1] == '-' ? "=" : " ", text);
+		snprintf(where, sizeof where, "%s%s%s", flag,
+			 flag[1] == '-' || strchr(flag, ' ') != NULL ? "=" : " ", text);
 
 	if (d->kind == OPTION_LIST && p->from[row] != from)
 		free_paths(p->o);
@@ -347,6 +361,72 @@ static int give(struct parse *p, const struct option_def *d, enum option_from fr
 		return fail(p, -EINVAL, "%s is not allowed: %s is wanted", where,
 			    d->kind == OPTION_BOOL ? "yes or no" : d->allowed);
 	return 0;
+}
+
+/* What memcached's -o could say and changes nothing here. */
+static bool no_matter(const char *name)
+{
+	static const char *const names[] = {"maxconns_fast", "ssl_wbuf_size"};
+
+	for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The row of memcached's name, which has _ where ours has -. */
+static const struct option_def *find_extended(const char *theirs)
+{
+	for (const struct option_def *d = options__table; d->help != NULL; d++) {
+		size_t i = 0;
+
+		if (!d->extended)
+			continue;
+		while (d->name[i] != '\0' && theirs[i] == (d->name[i] == '-' ? '_' : d->name[i]))
+			i++;
+		if (d->name[i] == '\0' && theirs[i] == '\0')
+			return d;
+	}
+	return NULL;
+}
+
+/* -o NAME[=VALUE][,...]: the same settings under memcached's names; a bare time is in seconds there. */
+static int give_extended(struct parse *p, enum option_from from, const char *flag, const char *text)
+{
+	int ret = 0;
+
+	while (ret == 0 && *text != '\0') {
+		char item[1100], where[64], *value;
+		size_t len = strcspn(text, ",");
+		const struct option_def *d;
+
+		if (len >= sizeof item - 2)
+			return fail(p, -EINVAL, "%s %.40s... is too long", flag, text);
+		memcpy(item, text, len);
+		item[len] = '\0';
+		text += len + (text[len] == ',');
+		value = strchr(item, '=');
+		if (value != NULL)
+			*value++ = '\0';
+		if (no_matter(item))
+			continue;
+		d = find_extended(item);
+		if (d == NULL)
+			return fail(
+			    p, -EINVAL,
+			    "%s %.40s is memcached's own; the settings here have long names "
+			    "(--help)",
+			    flag, item);
+		snprintf(where, sizeof where, "%s %.40s", flag, item);
+		if (takes_value(d) && value == NULL)
+			return fail(p, -EINVAL, "%s needs a value: %s is wanted", where,
+				    d->allowed);
+		if (d->kind == OPTION_DURATION && value != NULL && *value != '\0' &&
+		    value[strspn(value, "0123456789")] == '\0')
+			strcat(value, "s");
+		ret = give(p, d, from, where, value != NULL ? value : "yes");
+	}
+	return ret;
 }
 
 static void set_defaults(struct parse *p)
@@ -582,6 +662,28 @@ static int settle(struct parse *p)
 	struct options *o = p->o;
 	unsigned kept = 0;
 
+	if (o->ssl && o->ssl_chain_cert == NULL)
+		return fail(
+		    p, -EINVAL,
+		    "-Z needs a certificate: give --ssl-chain-cert=FILE (-o ssl_chain_cert=FILE)");
+	if (!o->ssl && (o->ssl_chain_cert != NULL || o->ssl_key != NULL || o->ssl_ca_cert != NULL))
+		return fail(p, -EINVAL, "files of TLS are given, but not -Z, which switches it on");
+	if (o->ssl && o->ssl_verify_mode > 0 && o->ssl_ca_cert == NULL)
+		return fail(
+		    p, -EINVAL,
+		    "--ssl-verify-mode=%u needs authorities to verify with: give --ssl-ca-cert=FILE",
+		    o->ssl_verify_mode);
+	if (o->conn_bytes == 0) {
+		o->conn_bytes = (uint64_t)o->connections * (32u << 10);
+		if (o->conn_bytes < 64u << 20)
+			o->conn_bytes = 64u << 20;
+	}
+	if (o->unix_path == NULL &&
+	    (o->unix_owner != NULL || o->unix_group != NULL || o->unix_allow != NULL))
+		return fail(
+		    p, -EINVAL,
+		    "--unix-owner, --unix-group and --unix-allow are about the unix socket: "
+		    "give -s FILE, too");
 	if (o->unix_path != NULL && !given(p, "port") && !given(p, "listen"))
 		free_listen(o);
 	for (unsigned i = 0; i < o->listen_n; i++) {
@@ -627,6 +729,13 @@ void options_free(struct options *o)
 	free_paths(o);
 	free(o->unix_path);
 	free(o->auth_file);
+	free(o->unix_owner);
+	free(o->unix_group);
+	free(o->unix_allow);
+	free(o->ssl_chain_cert);
+	free(o->ssl_key);
+	free(o->ssl_ca_cert);
+	free(o->ssl_ciphers);
 	free(o->user);
 	free(o->pidfile);
 	free(o->config);

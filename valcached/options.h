@@ -17,6 +17,9 @@
 #include <stdio.h>
 
 enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING };
+enum options_keyformat { OPTIONS_KEY_PEM, OPTIONS_KEY_DER };
+/* In the order of the words that are taken, memcached's numbers among them. */
+enum options_tls { OPTIONS_TLS12, OPTIONS_TLS13, OPTIONS_TLS12_NUMBER, OPTIONS_TLS13_NUMBER };
 enum options_restart { OPTIONS_RESTART_AUTO, OPTIONS_RESTART_DISK, OPTIONS_RESTART_EMPTY };
 enum options_admit { OPTIONS_ADMIT_ALL, OPTIONS_ADMIT_SECOND };
 
@@ -24,6 +27,7 @@ enum options_admit { OPTIONS_ADMIT_ALL, OPTIONS_ADMIT_SECOND };
 struct options_addr {
 	char *host;
 	uint16_t port;
+	bool plain; /* "notls:" before it */
 };
 
 struct options {
@@ -33,9 +37,21 @@ struct options {
 	unsigned port;      /* -p; of those in listen without a port of their own */
 	char *unix_path;    /* NULL: none */
 	unsigned unix_mask; /* permissions of the socket file, as in chmod: 0700 */
+	char *unix_owner, *unix_group, *unix_allow; /* as written; NULL: not given */
 	unsigned connections, backlog, requests_per_event;
 	char *auth_file; /* NULL: none */
 	bool sasl;
+	unsigned per_address; /* connections; 0: no limit */
+	uint64_t conn_bytes;  /* of all connections; never 0 once parsed */
+	uint64_t idle_ns;     /* 0: no limit */
+	uint64_t request_ns;  /* 0: no limit */
+
+	/* TLS */
+	bool ssl, ssl_session_cache;
+	char *ssl_chain_cert, *ssl_key, *ssl_ca_cert, *ssl_ciphers; /* NULL: not given */
+	enum options_keyformat ssl_keyformat;
+	unsigned ssl_verify_mode; /* 0 to 3 */
+	enum options_tls ssl_min_version;
 
 	/* store */
 	char **path;

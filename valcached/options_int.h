@@ -21,6 +21,7 @@ enum option_kind {
 	OPTION_LIST,     /* char ** and a count right behind */
 	OPTION_LISTEN,   /* struct options_addr * and a count right behind; commas separate */
 	OPTION_CHOICE,   /* an enum; choices in its order */
+	OPTION_EXTENDED, /* memcached's -o: NAME=VALUE,... of rows that are marked extended */
 	OPTION_OFF,      /* takes only the value "off" or "0": what memcached could switch on */
 	OPTION_CONFIG,
 	OPTION_HELP,
@@ -41,6 +42,7 @@ struct option_def {
 	const char *const *choices;
 	const char *allowed; /* ends the sentence "... is wanted" of a bad value */
 	const char *help;
+	bool extended; /* -o takes it, too, by this name with _ for - */
 };
 
 /* Rows with a name of NULL are headings (text in help); the last row has both NULL. */

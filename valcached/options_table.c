@@ -26,6 +26,8 @@
 		.name = (n), .letter = (l), .kind = OPTION_REFUSED, .help = (why)                  \
 	}
 
+static const char *const keyformat_choices[] = {"PEM", "DER", NULL};
+static const char *const tls_choices[] = {"tlsv1.2", "tlsv1.3", "2", "3", NULL};
 static const char *const io_choices[] = {"auto", "uring", NULL};
 static const char *const admit_choices[] = {"all", "second", NULL};
 static const char *const restart_choices[] = {"auto", "disk", "empty", NULL};
@@ -48,10 +50,39 @@ const struct option_def options__table[] = {
 	{.name = "unix-mask", .letter = 'a', .kind = OPTION_OCTAL, .offset = AT(unix_mask),
 	 .arg = "MODE", .initial = "0700", .max = 0777, .allowed = "an octal mode from 0 to 0777",
 	 .help = "Permissions of the unix socket, in octal."},
+	{.name = "unix-owner", .kind = OPTION_STRING, .offset = AT(unix_owner), .arg = "USER", .max = 255,
+	 .allowed = "the name or number of a user",
+	 .help = "Owner of the unix socket; without it the user that the daemon runs as."},
+	{.name = "unix-group", .kind = OPTION_STRING, .offset = AT(unix_group), .arg = "GROUP", .max = 255,
+	 .allowed = "the name or number of a group",
+	 .help = "Group of the unix socket; without it that of the daemon. With -a 0770 its members can "
+	         "connect."},
+	{.name = "unix-allow", .kind = OPTION_STRING, .offset = AT(unix_allow), .arg = "USERS",
+	 .max = 4095, .allowed = "names or numbers of users, separated by commas,",
+	 .help = "Only processes of these users are served on the unix socket, whatever its permissions; "
+	         "others are hung up on."},
 	{.name = "conn-limit", .letter = 'c', .kind = OPTION_NUMBER, .offset = AT(connections),
 	 .arg = "N", .initial = "1024", .min = 1, .max = 1000000,
 	 .allowed = "a number from 1 to 1000000",
 	 .help = "Connections served at a time."},
+	{.name = "conns-per-address", .kind = OPTION_NUMBER, .offset = AT(per_address), .arg = "N",
+	 .initial = "0", .max = 1000000, .allowed = "a number up to 1000000, or 0 for no limit,",
+	 .help = "TCP connections of one address (of IPv6 one /64) served at a time; 0 is no limit."},
+	{.name = "conn-buffers", .kind = OPTION_SIZE, .offset = AT(conn_bytes), .arg = "SIZE",
+	 .initial = "0", .max = 1 * TIB, .allowed = "a size up to 1t, or 0 for 32k a connection,",
+	 .help = "RAM for requests not yet understood, requests under way and short answers, of all "
+	         "connections together. Above it each has one request at a time. 0: 32k for each of "
+	         "-c, and at least 64m."},
+	{.name = "idle-timeout", .kind = OPTION_DURATION, .offset = AT(idle_ns), .arg = "TIME",
+	 .initial = "0", .max = 30 * 86400 * SECOND, .extended = true,
+	 .allowed = "a time, such as 90s or 30m, or 0 for no limit,",
+	 .help = "A connection that asks nothing for so long is closed; 0 is no limit. memcached's -o "
+	         "idle_timeout."},
+	{.name = "request-timeout", .kind = OPTION_DURATION, .offset = AT(request_ns), .arg = "TIME",
+	 .initial = "60s", .max = 86400 * SECOND,
+	 .allowed = "a time up to 24h, such as 60s, or 0 for no limit,",
+	 .help = "A client has so long to send a request or to take an answer, and from then on must keep "
+	         "up 16 KiB a second; 0 is no limit. (One that does nothing for 10 s is closed anyway.)"},
 	{.name = "listen-backlog", .letter = 'b', .kind = OPTION_NUMBER, .offset = AT(backlog),
 	 .arg = "N", .initial = "1024", .min = 1, .max = 65535, .allowed = "a number from 1 to 65535",
 	 .help = "Connections the kernel keeps waiting to be accepted."},
@@ -71,6 +102,39 @@ const struct option_def options__table[] = {
 	{.name = "udp-port", .letter = 'U', .kind = OPTION_OFF, .arg = "0",
 	 .allowed = "0 (there is no UDP here)",
 	 .help = "Accepted with 0 only: there is no UDP."},
+
+	HEADING("TLS"),
+	{.name = "enable-ssl", .letter = 'Z', .kind = OPTION_BOOL, .offset = AT(ssl),
+	 .help = "TLS on every TCP address but those given as -l notls:ADDR. Needs --ssl-chain-cert. The unix "
+	         "socket has none. memcached's -o takes the settings here with _ for -."},
+	{.name = "ssl-chain-cert", .kind = OPTION_STRING, .offset = AT(ssl_chain_cert), .arg = "FILE",
+	 .max = 4095, .extended = true, .allowed = "a file name",
+	 .help = "Certificate and those above it, in PEM. Read again at SIGHUP and at refresh_certs, as the "
+	         "other files here."},
+	{.name = "ssl-key", .kind = OPTION_STRING, .offset = AT(ssl_key), .arg = "FILE", .max = 4095,
+	 .extended = true, .allowed = "a file name",
+	 .help = "Private key, if it is not in the file of --ssl-chain-cert."},
+	{.name = "ssl-keyformat", .kind = OPTION_CHOICE, .offset = AT(ssl_keyformat), .arg = "PEM|DER",
+	 .initial = "PEM", .choices = keyformat_choices, .extended = true, .allowed = "PEM or DER",
+	 .help = "Format of the key."},
+	{.name = "ssl-verify-mode", .kind = OPTION_NUMBER, .offset = AT(ssl_verify_mode), .arg = "N",
+	 .initial = "0", .max = 3, .extended = true, .allowed = "a number from 0 to 3",
+	 .help = "0: clients are not asked for a certificate. 1: asked, and it must be good if they have one. "
+	         "2, 3: they must have a good one. Good is what --ssl-ca-cert vouches for."},
+	{.name = "ssl-ca-cert", .kind = OPTION_STRING, .offset = AT(ssl_ca_cert), .arg = "FILE",
+	 .max = 4095, .extended = true, .allowed = "a file name",
+	 .help = "Authorities of clients' certificates, in PEM."},
+	{.name = "ssl-min-version", .kind = OPTION_CHOICE, .offset = AT(ssl_min_version),
+	 .arg = "VERSION", .initial = "tlsv1.2", .choices = tls_choices, .extended = true,
+	 .allowed = "tlsv1.2 or tlsv1.3 (memcached's 2 or 3)",
+	 .help = "Oldest version of TLS to speak: tlsv1.2 or tlsv1.3."},
+	{.name = "ssl-ciphers", .kind = OPTION_STRING, .offset = AT(ssl_ciphers), .arg = "LIST",
+	 .max = 1023, .extended = true, .allowed = "a list of ciphers as OpenSSL writes it",
+	 .help = "Ciphers of TLS 1.2 to offer, or, if the first name begins with TLS_, of TLS 1.3."},
+	{.name = "ssl-session-cache", .kind = OPTION_BOOL, .offset = AT(ssl_session_cache),
+	 .extended = true,
+	 .help = "Keep up to 20480 sessions for clients of TLS 1.2 that resume them without tickets. Those with "
+	         "tickets always can."},
 
 	HEADING("Store"),
 	{.name = "path", .kind = OPTION_LIST, .offset = AT(path), .arg = "FILE",
@@ -149,6 +213,10 @@ const struct option_def options__table[] = {
 	{.name = "verbose", .letter = 'v', .kind = OPTION_COUNT, .offset = AT(verbose),
 	 .initial = "0", .max = 3, .allowed = "a number from 0 to 3",
 	 .help = "Log more, for those who look for a fault."},
+	{.name = "extended", .letter = 'o', .kind = OPTION_EXTENDED, .arg = "NAME=VALUE,...",
+	 .allowed = "NAME=VALUE, several separated by commas,",
+	 .help = "memcached's way to give some of the settings here, by their names with _ for -: "
+	         "idle_timeout=SECONDS."},
 	{.name = "config", .kind = OPTION_CONFIG, .offset = AT(config), .arg = "FILE", .max = 4095,
 	 .allowed = "a file name",
 	 .help = "Read settings from this file first: lines of NAME = VALUE with the long names "
@@ -159,7 +227,6 @@ const struct option_def options__table[] = {
 
 	/* A memcached unit file may hold any of these; each deserves an answer of its own. */
 	LATER(0, "admin"),
-	LATER('Z', "enable-ssl"),
 	LATER('k', "lock-memory"),
 	LATER('r', "enable-coredumps"),
 	LATER('A', "enable-shutdown"),
@@ -167,7 +234,6 @@ const struct option_def options__table[] = {
 	LATER('X', "disable-dumping"),
 	LATER('W', "disable-watch"),
 	LATER('N', "napi-ids"),
-	NEVER('o', "extended", "is memcached's own; the settings here have long names (--help)"),
 	NEVER('M', "disable-evictions", "cannot work here: the oldest values always make room"),
 	NEVER('C', "disable-cas", "cannot work here: the CAS value is a hash and costs nothing"),
 	NEVER('F', "disable-flush-all", "is not needed: flush_all is off unless --allow-flush is given"),

@@ -111,7 +111,8 @@ void options_print_conf(FILE *to)
 			continue;
 		}
 		if (!shown(d) || d->kind == OPTION_OFF || d->kind == OPTION_CONFIG ||
-		    d->kind == OPTION_HELP || d->kind == OPTION_VERSION)
+		    d->kind == OPTION_EXTENDED || d->kind == OPTION_HELP ||
+		    d->kind == OPTION_VERSION)
 			continue;
 		fprintf(to, "\n# ");
 		print_wrapped(to, d->help, 2, HELP_WIDTH, "# ");
@@ -170,12 +171,14 @@ bool options__value(const struct options *o, const struct option_def *d, unsigne
 	case OPTION_LISTEN:
 		if (i >= o->listen_n)
 			return false;
-		snprintf(buf, len, strchr(o->listen[i].host, ':') ? "[%s]:%u" : "%s:%u",
-			 o->listen[i].host, (unsigned)o->listen[i].port);
+		snprintf(buf, len, strchr(o->listen[i].host, ':') ? "%s[%s]:%u" : "%s%s:%u",
+			 o->listen[i].plain ? "notls:" : "", o->listen[i].host,
+			 (unsigned)o->listen[i].port);
 		return true;
 	case OPTION_CHOICE:
 		snprintf(buf, len, "%s", d->choices[*(const unsigned *)at]);
 		return true;
+	case OPTION_EXTENDED:
 	case OPTION_OFF:
 	case OPTION_HELP:
 	case OPTION_VERSION:

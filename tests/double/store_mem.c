@@ -565,6 +565,12 @@ uint64_t store_memory_wanted(const struct store_worker *sw)
 	return sw->wait_head != NULL ? (uint64_t)sw->s->buffers * STORE_WHOLE_MAX : 0;
 }
 
+enum store_places store_places(const struct store_worker *sw)
+{
+	(void)sw;
+	return STORE_PLACES_FREE;
+}
+
 uint64_t store_op_held(const struct store_op *op)
 {
 	return op->charge ? op->value_len : 0;

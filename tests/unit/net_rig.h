@@ -76,6 +76,11 @@ static inline struct rig *rig_open(uint64_t seed, const struct sim_config *sc,
 	r->net.listener = &r->listener;
 	r->net.listener_n = 1;
 	r->listener.net = &r->net;
+	r->listener.port = 1; /* as TCP */
+	if (r->net.cfg.conn_bytes == 0)
+		r->net.cfg.conn_bytes = 64u << 20;
+	r->net.held_max = r->net.cfg.conn_bytes;
+	AZ(address__open(&r->net));
 	r->listener.fd = sim_sock_listen(r->env);
 	pthread_mutex_init(&r->net.lock, NULL);
 	pthread_cond_init(&r->net.changed, NULL);
@@ -200,6 +205,7 @@ static inline void rig_free(struct rig **rp)
 
 	*rp = NULL;
 	store_close(&r->store);
+	address__close(&r->net);
 	sim_sock_close(r->env, r->listener.fd, false);
 	sim_env_free(&r->env);
 	free(r->net.worker);

@@ -298,16 +298,48 @@ static void refused_addresses(void **state)
 	}
 }
 
+static void extended(void **state)
+{
+	struct options o;
+
+	(void)state;
+	ACCEPT(&o);
+	assert_int_equal(o.idle_ns, 0);
+	assert_int_equal(o.request_ns, 60000000000);
+	assert_int_equal(o.conn_bytes, 64u << 20);
+	options_free(&o);
+	ACCEPT(&o, "-o", "maxconns_fast,idle_timeout=90,ssl_wbuf_size=16", "-c", "10000");
+	assert_int_equal(o.idle_ns, 90000000000);
+	assert_int_equal(o.conn_bytes, 10000u * 32768u);
+	options_free(&o);
+	ACCEPT(&o, "--extended=idle_timeout=2m", "--conn-buffers=1m");
+	assert_int_equal(o.idle_ns, 120000000000);
+	assert_int_equal(o.conn_bytes, 1u << 20);
+	options_free(&o);
+	REFUSE(
+	    "-o idle_timeout needs a value: a time, such as 90s or 30m, or 0 for no limit, is wanted",
+	    "-o", "idle_timeout");
+	REFUSE(
+	    "-o idle_timeout=x is not allowed: a time, such as 90s or 30m, or 0 for no limit, is "
+	    "wanted",
+	    "-o", "idle_timeout=x");
+	REFUSE("-o idle_timeout= is not allowed: a time, such as 90s or 30m, or 0 for no limit, is "
+	       "wanted",
+	       "-o", "idle_timeout=");
+	REFUSE("-o port is memcached's own; the settings here have long names (--help)", "-o",
+	       "idle_timeout=1,port=1");
+	REFUSE("-o needs a value: NAME=VALUE, several separated by commas, is wanted", "-o");
+}
+
 static void later_and_never(void **state)
 {
 	(void)state;
 	REFUSE("-A (--enable-shutdown) is not supported in this version", "-A");
-	REFUSE("-Z (--enable-ssl) is not supported in this version", "-Z");
 	REFUSE("--admin is not supported in this version", "--admin=127.0.0.1:8080");
 	REFUSE("-M (--disable-evictions) cannot work here: the oldest values always make room",
 	       "-M");
-	REFUSE("-o (--extended) is memcached's own; the settings here have long names (--help)",
-	       "-o", "modern");
+	REFUSE("-o modern is memcached's own; the settings here have long names (--help)", "-o",
+	       "modern");
 }
 
 static char conf[] = "/tmp/valcached-options-XXXXXX";
@@ -522,6 +554,7 @@ int main(void)
 	    cmocka_unit_test(unix_socket_alone_has_no_tcp),
 	    cmocka_unit_test(refused),
 	    cmocka_unit_test(refused_addresses),
+	    cmocka_unit_test(extended),
 	    cmocka_unit_test(later_and_never),
 	    cmocka_unit_test(file_then_command_line),
 	    cmocka_unit_test(bad_files),

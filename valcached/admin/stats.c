@@ -72,6 +72,9 @@ static void general_net(const struct admin *a, struct text *out)
 #define X(name, text) number(out, #name, n.name);
 	NET_COUNTERS(X)
 #undef X
+	number(out, "conn_buffers_used_bytes", n.conn_bytes);
+	number(out, "listen_disabled_num", n.accept_pauses);
+	number(out, "time_since_server_cert_refresh", net_tls_age(a->net));
 	number(out, "get_expired", 0);
 	number(out, "accepting_conns", n.accepting);
 	number(out, "threads", cfg->workers);
@@ -140,6 +143,9 @@ static void group_settings(const struct admin *a, struct text *out)
 	stat_line(out, "umask", "%o", o->unix_mask);
 	number(out, "num_threads", o->threads);
 	number(out, "item_size_max", o->item_max);
+	number(out, "idle_timeout", o->idle_ns / 1000000000u);
+	stat_line(out, "maxconns_fast", "yes");
+	stat_line(out, "ssl_enabled", "%s", o->ssl ? "yes" : "no");
 	number(out, "tcp_backlog", o->backlog);
 	number(out, "reqs_per_event", o->requests_per_event);
 	stat_line(out, "cas_enabled", "yes");

@@ -127,6 +127,13 @@ struct io_config {
 	bool net;         /* this io serves sockets */
 };
 
+/* Who is at the other end. */
+struct io_peer {
+	bool local;        /* a process of this host, on a unix socket */
+	uint32_t uid, pid; /* local: as it was when it connected */
+	uint8_t addr[16];  /* else its address: IPv6, or IPv4 mapped into it */
+};
+
 /*
  * What is done to a socket at once, without an operation; a descriptor is its engine's to close, too. All
  * but close() may be called while operations are in flight on it.
@@ -138,6 +145,7 @@ struct io_sock_ops {
 	uint32_t (*unread)(struct io *, int fd);
 	uint32_t (*unsent)(struct io *, int fd);
 	uint64_t (*progress)(struct io *, int fd);
+	bool (*peer)(struct io *, int fd, struct io_peer *);
 };
 
 /* ---- the engine's table; every entry is required unless marked optional ---------------------- */
@@ -416,6 +424,12 @@ static inline uint32_t io_sock_unsent(struct io *io, int fd)
 static inline uint64_t io_sock_progress(struct io *io, int fd)
 {
 	return io->ops->sock->progress(io, fd);
+}
+
+/* False: the other end is gone. */
+static inline bool io_sock_peer(struct io *io, int fd, struct io_peer *peer)
+{
+	return io->ops->sock->peer(io, fd, peer);
 }
 
 static inline void io_cancel(struct io *io, struct io_op *op)

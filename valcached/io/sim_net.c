@@ -362,6 +362,13 @@ static uint64_t sock_progress(struct io *io, int fd)
 	return s != NULL ? s->moved : 0;
 }
 
+/* All come from one address. */
+static bool sock_peer(struct io *io, int fd, struct io_peer *peer)
+{
+	*peer = (struct io_peer){.addr[15] = 1};
+	return find(io->engine->env, fd) != NULL;
+}
+
 const struct io_sock_ops sim_sock_ops = {
     .say = sock_say,
     .finish = sock_finish,
@@ -369,4 +376,5 @@ const struct io_sock_ops sim_sock_ops = {
     .unread = sock_unread,
     .unsent = sock_unsent,
     .progress = sock_progress,
+    .peer = sock_peer,
 };

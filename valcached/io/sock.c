@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <netinet/in.h>
+#include <string.h>
 #include <linux/tcp.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -58,6 +59,38 @@ static uint64_t progress(struct io *io, int fd)
 	return (uint64_t)unsent(io, fd) << 32 | unread(io, fd);
 }
 
+static bool peer(struct io *io, int fd, struct io_peer *p)
+{
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+	struct sockaddr_storage ss = {0};
+	const struct sockaddr_in *in4 = (const void *)&ss;
+	const struct sockaddr_in6 *in6 = (const void *)&ss;
+	struct ucred cred;
+	socklen_t len = sizeof ss;
+
+	(void)io;
+	*p = (struct io_peer){0};
+	if (getpeername(fd, (struct sockaddr *)&ss, &len) != 0)
+		return false;
+	switch (ss.ss_family) {
+	case AF_INET:
+		memcpy(p->addr, mapped, sizeof mapped);
+		memcpy(p->addr + sizeof mapped, &in4->sin_addr, 4);
+		return true;
+	case AF_INET6:
+		memcpy(p->addr, &in6->sin6_addr, sizeof p->addr);
+		return true;
+	default:
+		len = sizeof cred;
+		if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0)
+			return false;
+		p->local = true;
+		p->uid = cred.uid;
+		p->pid = (uint32_t)cred.pid;
+		return true;
+	}
+}
+
 const struct io_sock_ops io_real_sock = {
     .say = say,
     .finish = finish,
@@ -65,4 +98,5 @@ const struct io_sock_ops io_real_sock = {
     .unread = unread,
     .unsent = unsent,
     .progress = progress,
+    .peer = peer,
 };

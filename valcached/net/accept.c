@@ -44,16 +44,22 @@ static void pause_accepting(struct worker *w, const struct listener *l, int err)
 			: "trying again in a moment");
 }
 
-/* Told at once and closed, as memcached does. */
-static void turn_away(struct worker *w, int fd)
+/* Told at once and closed, as memcached does; a client that waits for TLS is only closed. */
+static void turn_away(struct worker *w, const struct listener *l, int fd)
 {
-	static struct log_limit limit;
 	const struct proto_line *line = &proto_lines[PROTO_TOO_MANY];
 
-	count_add(&w->count.rejected_connections, 1);
-	if (!io_sock_say(w->io, fd, line->s, line->len))
+	if (!l->tls && !io_sock_say(w->io, fd, line->s, line->len))
 		log_debug("a connection that was turned away is gone already");
 	io_sock_close(w->io, fd);
+}
+
+static void at_limit(struct worker *w, const struct listener *l, int fd)
+{
+	static struct log_limit limit;
+
+	count_add(&w->count.rejected_connections, 1);
+	turn_away(w, l, fd);
 	log_limited(&limit, LOG_WARN,
 		    "turned a connection away: %u are open; raise -c to allow more",
 		    w->net->cfg.connections);
@@ -89,6 +95,7 @@ static void accepted(struct io_op *op)
 	struct listener *l = container_of(op, struct listener, accept);
 	struct net *net = l->net;
 	struct worker *w = &net->worker[0];
+	struct address *address = NULL;
 	struct conn *c;
 
 	if (op->res < 0) {
@@ -106,14 +113,23 @@ static void accepted(struct io_op *op)
 		io_sock_close(w->io, op->res);
 		return;
 	}
-	if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >= net->cfg.connections) {
-		turn_away(w, op->res);
+	if (!rights__admit(w, l, op->res)) {
+		io_sock_close(w->io, op->res);
+	} else if (atomic_load_explicit(&net->conn_n, memory_order_relaxed) >=
+		   net->cfg.connections) {
+		at_limit(w, l, op->res);
+	} else if (!address__take(w, l, op->res, &address)) {
+		turn_away(w, l, op->res);
 	} else {
 		c = conn__new(op->res);
 		if (c == NULL) {
+			address__give(net, address);
 			io_sock_close(w->io, op->res);
 			pause_accepting(w, l, ENOMEM);
 		} else {
+			c->local = l->port == 0;
+			c->secure = l->tls;
+			c->address = address;
 			atomic_fetch_add_explicit(&net->conn_n, 1, memory_order_relaxed);
 			hand_over(net, c);
 		}

@@ -132,6 +132,7 @@ static enum put put_answer(struct conn *c, struct req *r)
 		return PUT_DONE;
 	case PROTO_STATS:
 	case PROTO_PATH:
+	case PROTO_REFRESH_CERTS:
 		if (r->text.n == 0)
 			return PUT_DONE;
 		output__ref(c, r->text.at, r->text.n);

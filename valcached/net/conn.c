@@ -42,7 +42,8 @@
  * The receive (c->rx), re-armed in receive() only:
  *
  *   multishot          the rule. Bytes arrive in the engine's buffers; an idle connection has none.
- *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet
+ *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet; and
+ *                      while the worker is short of memory for input (w->narrow)
  *   direct             the rest of a body with its "\r\n", into its place, when more than DIRECT_MIN is
  *                      to come
  *   none               back-pressure: LEFT_MAX bytes wait here, the others in the socket
@@ -62,14 +63,14 @@
 
 #include "base/assert.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 static void conn_assert(const struct conn *c)
 {
 	MAGIC_OK(c, CONN_MAGIC);
 	A((c->queue == NULL) == (c->queue_n == 0));
 	A(c->stream == NULL || c->stream == c->queue);
-	A(c->out != NULL || (c->out_bytes == 0 && io_op_idle(&c->tx)));
+	A(c->out != NULL || (c->out_bytes == 0 && (io_op_idle(&c->tx) || c->tls != NULL)));
 	A(c->left != NULL || c->left_n == 0);
 	if (c->dead)
 		return;
@@ -134,6 +135,10 @@ static void left_input(struct conn *c)
 
 	if (c->left_n == 0 || c->dead)
 		return;
+	if (c->tls != NULL && !c->tls->open) {
+		tls__greet(c);
+		return;
+	}
 	did = (uint32_t)request__input(c, c->left + c->left_at, c->left_n);
 	c->left_at += did;
 	c->left_n -= did;
@@ -143,7 +148,7 @@ static void left_input(struct conn *c)
 
 /* ---- receiving -------------------------------------------------------------------------------- */
 
-static void bytes_came(struct conn *c, const char *bytes, size_t n)
+void conn__bytes_came(struct conn *c, const char *bytes, size_t n)
 {
 	size_t did = 0;
 
@@ -167,6 +172,8 @@ static void received(struct io_op *op)
 	if (op->res > 0) {
 		count_add(&w->count.receives, 1);
 		count_add(&w->count.bytes_read, (uint64_t)op->res);
+		c->moved += (uint64_t)op->res;
+		c->asked_ns = io_now(w->io);
 		if (c->drain == DRAIN_IN)
 			c->drain_in -= (uint32_t)op->res;
 	}
@@ -182,7 +189,14 @@ static void received(struct io_op *op)
 	} else if (op->res > 0) {
 		if (c->watched && io_op_idle(&c->tx))
 			worker__unwatch(w, c);
-		bytes_came(c, op->data, (size_t)op->res);
+		if (c->tls == NULL)
+			conn__bytes_came(c, op->data, (size_t)op->res);
+		else if (c->dead || c->closing)
+			; /* not even decrypted */
+		else if (c->tls->open)
+			tls__came(c, op->data, (size_t)op->res);
+		else
+			left_add(c, op->data, (size_t)op->res); /* for the handshake */
 	}
 	if (op->res == 0 && !direct)
 		c->eof = c->hung_up = true;
@@ -193,7 +207,8 @@ static void received(struct io_op *op)
 /* The rest of a body is long enough to go straight to its place. */
 static bool direct_wanted(const struct conn *c)
 {
-	return c->in == IN_BODY && c->left_n == 0 && c->cur->op.body_n - c->filled > DIRECT_MIN;
+	return c->in == IN_BODY && c->left_n == 0 && c->tls == NULL &&
+	       c->cur->op.body_n - c->filled > DIRECT_MIN;
 }
 
 static void stop_receiving(struct conn *c)
@@ -204,18 +219,25 @@ static void stop_receiving(struct conn *c)
 	io_cancel(c->w->io, &c->rx);
 }
 
+void conn__narrow(struct conn *c)
+{
+	if (c->rx.kind == IO_RECV_MULTI && !c->dead && c->drain == DRAIN_NOT)
+		stop_receiving(c);
+}
+
 /* Arms the receive that the state asks for, or ends the one that it no longer wants. */
 static void receive(struct conn *c)
 {
 	struct io *io = c->w->io;
-	bool direct = direct_wanted(c);
+	bool direct = direct_wanted(c), narrow = c->w->narrow;
 
 	if (direct) {
 		c->bulk = true;
 		c->small_run = 0;
 	}
 	if (!io_op_idle(&c->rx)) {
-		if (c->rx.kind == IO_RECV_MULTI && (direct || c->left_n > LEFT_MAX)) {
+		if (c->rx.kind == IO_RECV_MULTI &&
+		    (direct || c->left_n > (narrow ? PROTO_LINE_MAX : LEFT_MAX))) {
 			if (!direct && !c->rx_cancel)
 				count_add(&c->w->count.input_pauses, 1);
 			stop_receiving(c);
@@ -237,12 +259,12 @@ static void receive(struct conn *c)
 	}
 	if (c->left_n > LEFT_MAX / 2)
 		return; /* what is here comes first */
-	if (!c->bulk) {
+	if (!c->bulk && !narrow) {
 		io_recv_multi(io, &c->rx, c->fd, received);
 		return;
 	}
 	if (c->left_n > PROTO_LINE_MAX || c->in == IN_HOLD)
-		return; /* bulk mode asks for little, and only when it can be used */
+		return; /* asks for little, and only when it can be used */
 	io_recv_some(io, &c->rx, c->fd,
 		     c->in == IN_BODY ? c->cur->op.body_n - c->filled + 2 : HEAD_MAX, received);
 }
@@ -274,6 +296,7 @@ static void reap(struct conn *c)
 	if (!io_op_idle(&c->rx) || !io_op_idle(&c->tx) || c->busy > 0 || c->dirty)
 		return;
 	A(c->cur == NULL && c->queue == NULL && c->out == NULL && c->left == NULL);
+	tls__free(c);
 	worker__unwatch(w, c);
 	if (c->prev != NULL)
 		c->prev->next = c->next;
@@ -282,6 +305,7 @@ static void reap(struct conn *c)
 	if (c->next != NULL)
 		c->next->prev = c->prev;
 	io_sock_close(w->io, c->fd);
+	address__give(w->net, c->address);
 	c->magic = 0;
 	free(c);
 	atomic_fetch_sub_explicit(&w->conn_n, 1, memory_order_relaxed);
@@ -290,24 +314,24 @@ static void reap(struct conn *c)
 	accept__freed(&w->net->worker[0]);
 }
 
-/* Nothing is asked, nothing is owed. */
-static bool at_rest(const struct conn *c)
+bool conn__at_rest(const struct conn *c)
 {
-	return c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
-	       c->left_n == 0 && proto_idle(&c->proto);
+	return (c->tls == NULL || (c->tls->open && io_op_idle(&c->tx))) && c->in == IN_LINE &&
+	       c->cur == NULL && c->queue == NULL && c->out == NULL && c->left_n == 0 &&
+	       proto_idle(&c->proto);
 }
 
 /* The daemon ends: what has arrived by now is the last of the input. */
 static void drain(struct conn *c)
 {
 	if (c->drain == DRAIN_NOT) {
-		c->rested = at_rest(c) && io_sock_unsent(c->w->io, c->fd) == 0;
+		c->rested = conn__at_rest(c) && io_sock_unsent(c->w->io, c->fd) == 0;
 		stop_receiving(c);
 		c->drain = DRAIN_STOP;
 	}
 	if (c->drain == DRAIN_STOP && io_op_idle(&c->rx)) {
 		c->drain_in = io_sock_unread(c->w->io, c->fd);
-		c->rested = c->rested && c->drain_in == 0 && at_rest(c);
+		c->rested = c->rested && c->drain_in == 0 && conn__at_rest(c);
 		c->drain = DRAIN_IN;
 	}
 	if (c->drain == DRAIN_IN && (c->drain_in == 0 || c->w->sated)) {
@@ -358,7 +382,6 @@ static bool input_over(struct conn *c)
 void conn__settle(struct conn *c)
 {
 	struct worker *w = c->w;
-	bool owed;
 
 	conn_assert(c);
 	if (!c->dead) {
@@ -374,8 +397,10 @@ void conn__settle(struct conn *c)
 			left_drop(c);
 		}
 		output__send(c);
+		if (c->tls != NULL && c->tls->failed && io_op_idle(&c->tx))
+			conn__die(c); /* its alert was sent */
 		if ((c->closing && c->cur == NULL && c->queue == NULL && c->out == NULL &&
-		     parted(c)) ||
+		     (c->tls == NULL || tls__parted(c)) && parted(c)) ||
 		    w->killed)
 			conn__die(c);
 	}
@@ -385,11 +410,11 @@ void conn__settle(struct conn *c)
 	}
 	if (!c->closing)
 		receive(c);
-	owed = !io_op_idle(&c->tx) || c->in == IN_BODY || c->in == IN_END ||
-	       (c->in == IN_LINE && c->left_n == 0 && proto_in_block(&c->proto));
-	if (owed && !c->watched)
+	if (limits__settled(c))
+		return;
+	if (c->owes != 0 && !c->watched)
 		worker__watch(w, c);
-	else if (!owed && c->watched)
+	else if (c->owes == 0 && c->watched)
 		worker__unwatch(w, c);
 	if (c->served >= w->net->cfg.turn_requests) {
 		count_add(&w->count.yields, 1);
@@ -404,6 +429,11 @@ bool conn__look(struct conn *c)
 	static struct log_limit limit;
 	uint64_t mark = io_sock_progress(c->w->io, c->fd) + c->rx.u.net.did;
 
+	if (limits__overdue(c))
+		return true;
+	if (c->owes ==
+	    OWES_LINE) /* it may have gone for a coffee: --request-timeout is about that */
+		return false;
 	/* the first look has nothing to compare with, but a period has passed */
 	if (c->watch_idle == 0 || mark != c->watch_mark) {
 		c->watch_idle = 1;
@@ -448,6 +478,9 @@ void conn__begin(struct worker *w, struct conn *c)
 		c->next->prev = c;
 	w->conns = c;
 	login__begin(w, c);
+	c->asked_ns = io_now(w->io);
+	if (c->secure && !tls__begin(c))
+		conn__die(c);
 	count_add(&w->count.total_connections, 1);
 	conn__dirty(c);
 }

@@ -2,8 +2,8 @@
 /*
  * Listening sockets: made at start on the main thread, each failure one sentence for the operator.
  *
- * Accepted TCP sockets inherit TCP_NODELAY and SO_KEEPALIVE from the listener, so accepting a
- * connection costs no further call.
+ * Accepted TCP sockets inherit TCP_NODELAY, SO_KEEPALIVE and TCP_NOTSENT_LOWAT from the listener, so
+ * accepting a connection costs no further call.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -25,6 +25,12 @@
 #include "valcached/net/net_int.h"
 
 #define BIND_WAIT_NS (5 * NS_PER_S)
+/*
+ * What the kernel keeps for a client that takes nothing, beyond what is under way. Without a limit it is
+ * megabytes each, and a few hundred such clients bring the whole host to its limit of TCP memory
+ * (net.ipv4.tcp_mem): then everybody's windows shrink.
+ */
+#define UNSENT_MAX (128 * 1024)
 
 static int say(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
@@ -181,7 +187,7 @@ static int add(struct net *net, int fd, const char *where, uint16_t port)
 
 static int bind_now(const struct addrinfo *ai, unsigned backlog)
 {
-	int fd, on = 1, err;
+	int fd, on = 1, unsent = UNSENT_MAX, err;
 
 	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
@@ -189,6 +195,7 @@ static int bind_now(const struct addrinfo *ai, unsigned backlog)
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
 	if (ai->ai_family == AF_INET6) /* so that 0.0.0.0 and :: can both be given */
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
 	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, (int)backlog) == 0)
@@ -279,12 +286,15 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 		}
 		name_socket(fd, bound, sizeof bound, &port);
 		rc = add(net, fd, bound, port);
+		if (rc == 0)
+			net->listener[net->listener_n - 1].tls = net->tls != NULL && !addr->plain;
 		if (rc != 0) {
 			close(fd);
 			break;
 		}
 		made++;
-		log_info("listening on %s", bound);
+		log_info("listening on %s%s", bound,
+			 net->listener[net->listener_n - 1].tls ? " with TLS" : "");
 	}
 	freeaddrinfo(list);
 	return rc;
@@ -340,6 +350,9 @@ static int listen_unix(struct net *net, char **cause)
 		    "-s",
 		    path, sizeof sun.sun_path - 1);
 	strcpy(sun.sun_path, path);
+	rc = rights__read(net, cause);
+	if (rc != 0)
+		return rc;
 	rc = clear_stale(path, &sun, cause);
 	if (rc != 0)
 		return rc;
@@ -361,6 +374,11 @@ static int listen_unix(struct net *net, char **cause)
 	net->unix_made = true;
 	if (lstat(path, &st) == 0)
 		net->unix_dev = st.st_dev, net->unix_ino = st.st_ino;
+	rc = rights__give(net, cause);
+	if (rc != 0) {
+		close(fd);
+		return rc;
+	}
 	if (listen(fd, (int)net->cfg.backlog) != 0 || add(net, fd, path, 0) != 0) {
 		rc = errno;
 		close(fd);
@@ -384,7 +402,10 @@ int net__listen(struct net *net, char **cause)
 int net_give(const struct net *net, uid_t user, gid_t group)
 {
 	MAGIC_OK(net, NET_MAGIC);
-	if (!net->unix_made || lchown(net->cfg.unix_path, user, group) == 0)
+	/* -1 leaves it as it is */
+	if (!net->unix_made ||
+	    lchown(net->cfg.unix_path, net->rights.uid == (uid_t)-1 ? user : (uid_t)-1,
+		   net->rights.gid == (gid_t)-1 ? group : (gid_t)-1) == 0)
 		return 0;
 	return -errno;
 }
@@ -404,4 +425,5 @@ void net__unlisten(struct net *net)
 	    st.st_ino == net->unix_ino)
 		unlink(net->cfg.unix_path);
 	net->unix_made = false;
+	rights__free(net);
 }

@@ -8,7 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/net/auth.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 {
@@ -21,9 +21,14 @@ int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 	net->magic = NET_MAGIC;
 	net->cfg = *cfg;
 	net->start_ns = clock_ns();
+	net->held_max = cfg->conn_bytes / cfg->workers;
 	pthread_mutex_init(&net->lock, NULL);
 	pthread_cond_init(&net->changed, NULL);
 	rc = cfg->auth_file != NULL ? auth_open(cfg->auth_file, &net->auth, cause) : 0;
+	if (rc == 0)
+		rc = address__open(net);
+	if (rc == 0)
+		rc = tls__open(net, cause);
 	if (rc == 0)
 		rc = net__listen(net, cause);
 	if (rc != 0) {
@@ -34,17 +39,25 @@ int net_open(const struct net_config *cfg, struct net **netp, char **cause)
 	return 0;
 }
 
-int net_reload(struct net *net, char **cause)
+void net_reload(struct net *net)
 {
+	char *cause = NULL;
 	int rc;
 
 	MAGIC_OK(net, NET_MAGIC);
-	if (net->auth == NULL)
-		return 0;
-	rc = auth_load(net->auth, cause);
-	if (rc == 0)
-		log_info("read users and passwords again: %u lines", auth_users(net->auth));
-	return rc;
+	if (net->auth != NULL) {
+		rc = auth_load(net->auth, &cause);
+		if (rc == 0)
+			log_info("read users and passwords again: %u lines", auth_users(net->auth));
+		else
+			log_error("%s; the users of before stay",
+				  cause != NULL ? cause : strerror(-rc));
+		free(cause);
+		cause = NULL;
+	}
+	if (net->tls != NULL)
+		(void)tls__reload(net, &cause); /* says what is wrong */
+	free(cause);
 }
 
 /* Starts thread id and waits until it is ready or has failed. */
@@ -176,11 +189,18 @@ void net_close(struct net **netp)
 	MAGIC_OK(net, NET_MAGIC);
 	net__unlisten(net);
 	auth_close(&net->auth);
+	address__close(net);
+	tls__close(net);
 	free(net->worker);
 	pthread_cond_destroy(&net->changed);
 	pthread_mutex_destroy(&net->lock);
 	net->magic = 0;
 	free(net);
+}
+
+uint64_t net_tls_age(const struct net *net)
+{
+	return net->tls != NULL ? tls__age(net) : 0;
 }
 
 uint16_t net_port(const struct net *net, unsigned i)
@@ -233,6 +253,9 @@ void net_counters(const struct net *net, struct net_counters *out)
 #undef X
 	pthread_mutex_unlock(&unlocked->lock);
 	out->curr_connections = atomic_load_explicit(&net->conn_n, memory_order_relaxed);
+	out->conn_bytes = 0;
+	for (unsigned i = 0; net->worker != NULL && i < net->cfg.workers; i++)
+		out->conn_bytes += atomic_load_explicit(&net->worker[i].held, memory_order_relaxed);
 	out->accepting = atomic_load_explicit(&net->accepting, memory_order_relaxed);
 }
 

@@ -22,13 +22,26 @@ struct text;
 struct net_addr {
 	const char *host; /* a name or an address without brackets; "*": every address */
 	uint16_t port;    /* 0: one the kernel picks (tests) */
+	bool plain;       /* without TLS, also if it is on */
+};
+
+/* TLS on the TCP listeners; see the flags --ssl-... */
+struct net_tls {
+	const char *chain_cert; /* NULL: no TLS */
+	const char *key;        /* NULL: in chain_cert */
+	const char *ca_cert;    /* NULL: none */
+	const char *ciphers;    /* NULL: OpenSSL's */
+	unsigned verify;        /* 0 to 3: memcached's ssl_verify_mode */
+	bool key_der, min_13, session_cache;
 };
 
 struct net_config {
 	const struct net_addr *addr;
 	unsigned addr_n;
-	const char *unix_path; /* NULL: none */
-	unsigned unix_mode;    /* permissions of the socket file */
+	const char *unix_path;               /* NULL: none */
+	unsigned unix_mode;                  /* permissions of the socket file */
+	const char *unix_owner, *unix_group; /* names or numbers; NULL: the process's own */
+	const char *unix_allow; /* users with commas: nobody else is served there; NULL: all */
 	unsigned backlog;
 	unsigned connections;   /* at most; one more is told so and closed */
 	unsigned turn_requests; /* of one connection before it is another's turn */
@@ -36,8 +49,13 @@ struct net_config {
 	bool allow_flush;
 	const char *auth_file; /* users and passwords (auth.h); NULL: whoever connects is served */
 	bool text_login, sasl; /* with auth_file: how a client may say who it is */
-	uint64_t spin_ns;      /* of a loop before it sleeps; 0: none */
-	uint64_t stall_ns;     /* a client that takes no output for so long is closed */
+	struct net_tls tls;
+	uint64_t spin_ns;     /* of a loop before it sleeps; 0: none */
+	unsigned per_address; /* TCP connections of one address; 0: no limit */
+	uint64_t conn_bytes;  /* of input, requests and short answers of all connections together */
+	uint64_t idle_ns;     /* a client that asks nothing for so long is closed; 0: it is not */
+	uint64_t request_ns;  /* for one request or answer, then SLOW_RATE; 0: no limit */
+	uint64_t stall_ns;    /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.
@@ -53,7 +71,8 @@ struct net_config {
  */
 int net_open(const struct net_config *cfg, struct net **net, char **cause);
 
-/* Before the process becomes another user: gives that user the unix socket. -errno. */
+/* Before the process becomes another user: gives that user the unix socket, as far as its owner and
+ * group were not stated. -errno. */
 int net_give(const struct net *net, uid_t user, gid_t group);
 
 /* Starts the workers and the slow thread on a store that is open: from here on clients are served. */
@@ -66,10 +85,10 @@ int net_start(struct net *net, const struct io_engine *engine, struct store *sto
 void net_stop(struct net *net, uint64_t bound_ns);
 
 /*
- * Reads the users and passwords again, if there are any; connections of clients that have said who they are stay.
- * -errno: those of before stay, and *cause is why (malloc'd). Any thread.
+ * Reads users and passwords, and certificates and key, again, as far as there are any; for connections to come, and for
+ * clients that have yet to say who they are. What is bad is said in the log, and what was read before stays. Any thread.
  */
-int net_reload(struct net *net, char **cause);
+void net_reload(struct net *net);
 
 /* Closes the listeners and removes the socket file. Empties the caller's pointer. */
 void net_close(struct net **net);
@@ -81,6 +100,14 @@ uint16_t net_port(const struct net *net, unsigned i);
 #define NET_COUNTERS(X)                                                                            \
 	X(total_connections, "connections accepted and served")                                    \
 	X(rejected_connections, "connections turned away at the limit")                            \
+	X(rejected_peers, "connections to the unix socket of users that are not allowed")          \
+	X(rejected_addresses, "connections turned away because their address had its share")       \
+	X(idle_kicks, "connections closed because they asked nothing for --idle-timeout")          \
+	X(slow_connections, "connections closed because a request or an answer took too long")     \
+	X(ssl_handshakes, "TLS handshakes that were completed")                                    \
+	X(ssl_resumed, "of these, those that resumed a session")                                   \
+	X(ssl_handshake_errors, "TLS handshakes that failed or took too long")                     \
+	X(ssl_proto_errors, "TLS connections that were broken later")                              \
 	X(closed_connections, "connections that have ended")                                       \
 	X(accept_pauses, "times accepting paused for want of descriptors or memory")               \
 	X(cmd_get, "keys asked for by any reading command")                                        \
@@ -112,6 +139,7 @@ struct net_counters {
 	NET_COUNTERS(X)
 #undef X
 	uint64_t curr_connections; /* gauge: now */
+	uint64_t conn_bytes;       /* gauge: of net_config.conn_bytes, in use */
 	bool accepting;            /* gauge */
 };
 void net_counters(const struct net *net, struct net_counters *out);
@@ -120,6 +148,9 @@ void net_reset(struct net *net);
 
 const struct net_config *net_config(const struct net *net);
 struct store *net_store(const struct net *net);
+
+/* Seconds since certificates were read; 0 without TLS. */
+uint64_t net_tls_age(const struct net *net);
 
 /* Seconds since net_open(). */
 uint64_t net_uptime(const struct net *net);

@@ -103,6 +103,20 @@ struct left {
  */
 enum conn_drain { DRAIN_NOT, DRAIN_STOP, DRAIN_IN, DRAIN_TOLD };
 
+/*
+ * How long a client has owed us the rest of a request, or the taking of an answer: limits.c. The clock stands
+ * while it waits for us.
+ */
+struct patience {
+	uint64_t since_ns; /* 0: it stands */
+	uint64_t spent_ns; /* before that */
+	uint64_t mark_ns; /* the time is over: from then on the client must keep up; 0: it is not */
+	uint64_t mark;    /* what had been moved by then */
+};
+
+/* What a client owes. */
+enum { OWES_LINE = 1, OWES_BODY = 2, OWES_TAKING = 4 };
+
 enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
 
 struct conn {
@@ -115,6 +129,9 @@ struct conn {
 	bool eof;         /* no more input is received */
 	bool hung_up;     /* the client sends no more */
 	bool rested;      /* nothing was asked or owed when the daemon began to end */
+	bool local;       /* on the unix socket */
+	bool secure;      /* on a listener with TLS */
+	uint8_t owes;     /* OWES_... */
 	uint8_t drain;    /* enum conn_drain */
 	bool closing;     /* nothing more is understood; answers go out, then the end */
 	bool dead;        /* being taken down */
@@ -157,15 +174,32 @@ struct conn {
 	bool watched;
 	uint8_t watch_idle; /* looks without progress */
 	uint64_t watch_ns, watch_mark;
-	uint64_t still_ns, still_mark; /* its send has made no progress since then; 0: not known */
+	uint64_t still_ns,
+	    still_mark; /* since then it has been slower than SLOW_RATE; 0: not known */
+	/* limits.c */
+	struct patience in_time, out_time;
+	uint64_t asked_ns; /* the last input, or the last answer that was taken */
+	uint64_t moved;    /* bytes of receives and sends that are done */
+	struct address *address;
+	struct tls *tls; /* NULL: plain */
 };
 
 struct listener {
 	int fd;
 	uint16_t port; /* 0: unix */
 	struct net *net;
+	bool tls;
 	struct io_op accept;
 	char where[128];
+};
+
+/* Of the unix socket: who owns it, and who may connect. rights.c */
+struct rights {
+	uid_t uid; /* (uid_t)-1: not stated */
+	gid_t gid;
+	bool listed; /* only these users */
+	unsigned allow_n;
+	uid_t *allow;
 };
 
 struct worker_counters {
@@ -187,8 +221,11 @@ struct worker {
 	unsigned left_n[LEFT_CLASSES];
 	struct conn *conns;              /* all */
 	struct conn *watch, *watch_last; /* oldest first */
-	uint64_t press_ns;               /* the last look at who keeps memory */
+	uint64_t press_ns;               /* the next look at who keeps memory, not before */
+	uint64_t places_ns;              /* since then somebody waits for a place; 0: nobody */
+	uint64_t idle_ns;                /* the next look at who asks nothing */
 	int64_t timeout_ns;              /* of the next turn */
+	bool narrow; /* memory for input is or lately was short: little is received at a time */
 	bool draining, killed;
 	bool sated;        /* draining: nothing more is received */
 	bool lingered;     /* draining: clients have had the time to hang up */
@@ -200,6 +237,7 @@ struct worker {
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
 	struct req *flush;
 	uint64_t accept_at_ns;        /* worker 0: accepting is paused until then; 0: it is not */
+	unsigned greeted;             /* TLS handshakes that went on in this turn */
 	struct proto_request rq;      /* scratch */
 	struct req *ahead[AHEAD_MAX]; /* scratch: reads parsed and not begun; empty between calls */
 	unsigned ahead_n;
@@ -208,8 +246,10 @@ struct worker {
 	int start_rc;
 	char *start_cause;
 
+	char plain[16384];                           /* scratch of TLS: a record's text */
 	_Alignas(64) _Atomic(struct conn *) mailbox; /* pushed by worker 0 */
 	_Alignas(64) _Atomic unsigned conn_n;
+	_Atomic uint64_t held; /* of net_config.conn_bytes; written by its thread */
 	_Alignas(64) struct worker_counters count;
 };
 
@@ -221,6 +261,8 @@ enum net_stage { NET_OPEN, NET_SERVING, NET_DRAINING, NET_KILLING, NET_CLOSING, 
 
 /* A client that owes progress is looked at so many times in stall_ns. */
 #define WATCH_LOOKS 4u
+/* Bytes a second that a client has to keep up once its patience is over, or others need what it holds. */
+#define SLOW_RATE (16u * 1024)
 
 struct net {
 	unsigned magic;
@@ -230,7 +272,11 @@ struct net {
 	struct auth *auth; /* NULL: whoever connects is served */
 	struct listener *listener;
 	unsigned listener_n;
+	uint64_t held_max; /* of each worker */
+	struct addresses *addresses;
+	struct tls_server *tls; /* NULL: none */
 	bool unix_made;
+	struct rights rights; /* of the unix socket */
 	dev_t unix_dev;
 	ino_t unix_ino;
 	uint64_t start_ns;
@@ -255,6 +301,13 @@ static inline void count_add(_Atomic uint64_t *c, uint64_t by)
 int net__listen(struct net *net, char **cause);
 void net__unlisten(struct net *net);
 
+/* rights.c */
+int rights__read(struct net *net, char **cause);
+/* Before anybody can connect. */
+int rights__give(const struct net *net, char **cause);
+bool rights__admit(struct worker *w, const struct listener *l, int fd);
+void rights__free(struct net *net);
+
 /* accept.c: worker 0 */
 void accept__start(struct worker *w);
 void accept__stop(struct worker *w);
@@ -262,6 +315,22 @@ bool accept__idle(const struct worker *w);
 /* A connection has ended: a descriptor is free again. */
 void accept__freed(struct worker *w);
 uint64_t accept__turn(struct worker *w, uint64_t now);
+
+/* address.c: connections by address. False: it has as many as it may. */
+int address__open(struct net *net);
+bool address__take(struct worker *w, const struct listener *l, int fd, struct address **a);
+void address__give(struct net *net, struct address *a);
+void address__close(struct net *net);
+
+/* limits.c */
+/* At the end of settling; what the client owes, and for how long. True: too long, it was taken down. */
+bool limits__settled(struct conn *c);
+/* The same when nothing happened: the next look at a watched connection. */
+bool limits__overdue(struct conn *c);
+/* Bytes that the client has taken and given, as far as they are known. */
+uint64_t limits__moved(const struct conn *c);
+/* Closes who asks nothing; when to look again. */
+uint64_t limits__idle_turn(struct worker *w, uint64_t now);
 
 /* worker.c */
 void *worker__main(void *worker);
@@ -276,6 +345,11 @@ struct out *worker__out(struct worker *w);
 void worker__out_free(struct worker *w, struct out *o);
 char *worker__left(struct worker *w, uint32_t need, uint32_t *room);
 void worker__left_free(struct worker *w, char *left, uint32_t room);
+/* The worker's part of net_config.conn_bytes is used up: one request at a time. */
+static inline bool worker__tight(const struct worker *w)
+{
+	return atomic_load_explicit(&w->held, memory_order_relaxed) > w->net->held_max;
+}
 void worker__watch(struct worker *w, struct conn *c);
 void worker__unwatch(struct worker *w, struct conn *c);
 
@@ -285,7 +359,13 @@ uint64_t press__turn(struct worker *w, uint64_t now);
 /* conn.c */
 struct conn *conn__new(int fd);
 void conn__begin(struct worker *w, struct conn *c);
+/* Input, in plain text. */
+void conn__bytes_came(struct conn *c, const char *bytes, size_t n);
+/* Nothing is asked, nothing is owed. */
+bool conn__at_rest(const struct conn *c);
 void conn__settle(struct conn *c);
+/* Ends a receive that may bring much at once. */
+void conn__narrow(struct conn *c);
 /* Takes the connection down without another word. */
 void conn__die(struct conn *c);
 /* Looks whether a client that owes progress made any. True: not for stall_ns; it was taken down. */
@@ -340,5 +420,11 @@ void output__ref(struct conn *c, const void *bytes, size_t n);
 void output__hold(struct conn *c, struct req *r);
 void output__send(struct conn *c);
 void output__free_all(struct conn *c);
+/* The first out was sent (or never will be): it goes, with what it held. */
+void output__done(struct conn *c, bool sent);
+/* A send has ended: the client has moved, the connection is to be settled. */
+void output__moved(struct conn *c);
+/* Nothing is begun because the send of the first out is done. */
+bool output__last(const struct conn *c);
 
 #endif

@@ -16,7 +16,7 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
 static struct out *append(struct conn *c)
 {
@@ -115,40 +115,66 @@ static void release(struct conn *c, struct out *o)
 	worker__out_free(c->w, o);
 }
 
-static void sent(struct io_op *op)
+void output__done(struct conn *c, bool done)
 {
-	struct conn *c = container_of(op, struct conn, tx);
 	struct out *o = c->out;
 
-	MAGIC_OK(c, CONN_MAGIC);
 	AN(o);
 	c->out = o->next;
 	if (c->out == NULL)
 		c->out_last = NULL;
+	if (done && c->window < WINDOW_BYTES)
+		c->window *= 2;
+	release(c, o);
+}
+
+void output__moved(struct conn *c)
+{
+	c->asked_ns = io_now(c->w->io);
+	c->still_ns = 0;
+	c->out_time = (struct patience){0};
+	worker__unwatch(c->w, c); /* progress; settling watches again what is still due */
+	conn__dirty(c);
+}
+
+static void sent(struct io_op *op)
+{
+	struct conn *c = container_of(op, struct conn, tx);
+
+	MAGIC_OK(c, CONN_MAGIC);
+	AN(c->out);
 	if (op->res >= 0) {
-		A((uint64_t)op->res == o->bytes);
-		count_add(&c->w->count.bytes_written, o->bytes);
-		if (c->window < WINDOW_BYTES)
-			c->window *= 2;
+		A((uint64_t)op->res == c->out->bytes);
+		count_add(&c->w->count.bytes_written, c->out->bytes);
+		c->moved += c->out->bytes;
 	} else if (!c->dead) {
 		conn__die(c); /* the stream is lost, whatever the reason */
 	}
-	release(c, o);
-	c->still_ns = 0;
-	worker__unwatch(c->w, c); /* progress; settling watches again what is still due */
-	conn__dirty(c);
+	output__done(c, op->res >= 0);
+	output__moved(c);
+}
+
+bool output__last(const struct conn *c)
+{
+	return c->out->next == NULL && c->queue == NULL && c->in == IN_LINE && c->left_n == 0 &&
+	       !c->closing;
 }
 
 void output__send(struct conn *c)
 {
 	struct out *o = c->out;
 
-	if (o == NULL || !io_op_idle(&c->tx))
+	if (!io_op_idle(&c->tx))
+		return;
+	if (c->tls != NULL) {
+		tls__send(c);
+		return;
+	}
+	if (o == NULL)
 		return;
 	A(o->iov_n > 0);
 	count_add(&c->w->count.sends, 1);
-	if (o->next == NULL && c->queue == NULL && c->in == IN_LINE && c->left_n == 0 &&
-	    !c->closing)
+	if (output__last(c))
 		io_send_lazy(c->w->io, &c->tx, c->fd, o->iov, o->iov_n, sent);
 	else
 		io_send(c->w->io, &c->tx, c->fd, o->iov, o->iov_n, sent);

@@ -1,20 +1,32 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Memory is short: requests wait for it, and clients that take no output keep some. They may keep 1/SHARE of
- * it together. Beyond that those whose output has stood still longest are closed until it holds: whose
- * window is shut for a tenth of a second may be unlucky, whose is shut for a second costs the others.
- * Without anybody waiting there is nothing to look at here. The worker's own thread.
+ * Something is short, and slow clients keep some of it: who takes no output keeps the values of his answers,
+ * who sends no more of a value keeps the place for it. Slow is who has moved less than a
+ * quarter of SLOW_RATE for a while. Three things can be short:
+ *
+ *   memory of the store     while requests wait for it, the slow may keep 1/SHARE of it together
+ *   memory of net           (worker__tight()) the same
+ *   places for long values  while a set waits for one, who has been slow for PLACE_NS loses his; and the rate
+ *                           that it takes doubles each second that somebody has waited
+ *
+ * Of the first two those who have been slow longest are closed until it holds: whose window is shut for a
+ * tenth of a second may be unlucky, whose is shut for a second costs the others. Without anybody waiting
+ * there is nothing to look at here. The worker's own thread.
  */
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/net/net_int.h"
+#include "valcached/net/tls_int.h"
 
-#define PRESS_NS (25 * NS_PER_MS)  /* between two looks */
-#define STILL_NS (100 * NS_PER_MS) /* a send without progress for so long stands still */
-#define SHARE    8u
+#define PRESS_NS    (25 * NS_PER_MS)  /* between two looks */
+#define LOOKED_NS   (NS_PER_MS / 20)  /* and so much for each connection that was looked at */
+#define STILL_NS    (100 * NS_PER_MS) /* slow for so long counts */
+#define SHARE       8u
+#define PLACE_NS    (500 * NS_PER_MS)
+#define PLACE_LOOK  (100 * NS_PER_MS) /* places are held, nobody is known to wait */
+#define DOUBLED_MAX 10u
 
-/* Memory of the store's that waits for this client to take it. */
+/* Memory of the store's that waits for this client. */
 static uint64_t kept(const struct conn *c)
 {
 	uint64_t n = 0;
@@ -24,68 +36,139 @@ static uint64_t kept(const struct conn *c)
 			n += r->open ? store_op_held(&r->op) : 0;
 	for (const struct req *r = c->queue; r != NULL; r = r->next)
 		n += r->open && !r->busy && !r->deferred ? store_op_held(&r->op) : 0;
+	if (c->cur != NULL && c->cur->open && !c->cur->busy)
+		n += store_op_held(&c->cur->op);
 	return n;
 }
 
-/* Since when the connection's send has made no progress. */
-static uint64_t still_for(struct conn *c, uint64_t now)
+/* Memory of ours. */
+static uint64_t kept_here(const struct conn *c)
 {
-	uint64_t mark;
+	uint64_t n = c->left_room + c->queue_n * (uint64_t)sizeof(struct req);
 
-	if (c->dead || io_op_idle(&c->tx)) {
+	for (const struct out *o = c->out; o != NULL; o = o->next)
+		n += sizeof *o;
+	if (c->tls != NULL)
+		n += c->tls->out_room + c->tls->flying_room;
+	return n;
+}
+
+static bool has_place(const struct conn *c)
+{
+	return (c->owes & OWES_BODY) && c->cur != NULL && c->cur->open && !c->cur->busy &&
+	       c->cur->body_len > STORE_WHOLE_MAX;
+}
+
+/* For how long the connection has been slow. */
+static uint64_t still_for(struct conn *c, uint64_t rate, uint64_t now)
+{
+	uint64_t moved;
+
+	if (c->dead || (c->owes & (OWES_BODY | OWES_TAKING)) == 0) {
 		c->still_ns = 0;
 		return 0;
 	}
-	mark = io_sock_progress(c->w->io, c->fd);
-	if (c->still_ns == 0 || mark != c->still_mark) {
+	moved = limits__moved(c);
+	if (c->still_ns == 0 ||
+	    moved - c->still_mark > rate * ((now - c->still_ns) / NS_PER_MS) / 1000) {
 		c->still_ns = now;
-		c->still_mark = mark;
+		c->still_mark = moved;
 	}
 	return now - c->still_ns;
 }
 
-static void close_one(struct conn *c, uint64_t still)
+static void close_one(struct conn *c, uint64_t still, const char *what)
 {
 	static struct log_limit limit;
 
 	count_add(&c->w->count.stalled_connections, 1);
-	log_limited(
-	    &limit, LOG_INFO,
-	    "closed a connection whose client took no output for %llu ms while others waited for "
-	    "its memory",
-	    (unsigned long long)(still / NS_PER_MS));
+	log_limited(&limit, LOG_INFO,
+		    "closed a connection whose client %s for %llu ms while others waited for %s",
+		    c->owes & OWES_TAKING ? "took little or no output"
+					  : "sent little or nothing of a value",
+		    (unsigned long long)(still / NS_PER_MS), what);
 	worker__unwatch(c->w, c);
 	conn__die(c);
 }
 
-uint64_t press__turn(struct worker *w, uint64_t now)
+/* The slow may keep all / SHARE. How many connections were looked at. */
+static unsigned relieve(struct worker *w, uint64_t now, uint64_t all, const char *what,
+			uint64_t (*keeps)(const struct conn *))
 {
-	uint64_t all = store_memory_wanted(w->store), sum = 0;
 	struct conn *c, *next;
+	uint64_t sum = 0;
+	unsigned n = 0;
 
-	if (likely(all == 0))
-		return UINT64_MAX;
-	if (now < w->press_ns + PRESS_NS)
-		return w->press_ns + PRESS_NS;
-	w->press_ns = now;
-	for (c = w->watch; c != NULL; c = c->watch_next)
-		if (still_for(c, now) >= STILL_NS) {
-			sum += kept(c);
+	for (c = w->watch; c != NULL; c = c->watch_next) {
+		uint64_t its = keeps(c);
+
+		if (its == 0)
+			continue;
+		n++;
+		if (still_for(c, SLOW_RATE / 4, now) >= STILL_NS) {
+			sum += its;
 			c->window = WINDOW_FIRST;
 		}
+	}
 	/* the longest first, by halves: one pass for each, however many they are */
 	for (uint64_t age = 16 * STILL_NS; age >= STILL_NS && sum > all / SHARE; age /= 2)
 		for (c = w->watch; c != NULL && sum > all / SHARE; c = next) {
-			uint64_t n;
+			uint64_t its;
 
 			next = c->watch_next;
 			if (c->dead || c->still_ns == 0 || now - c->still_ns < age)
 				continue;
-			n = kept(c);
-			if (n == 0)
+			its = keeps(c);
+			if (its == 0)
 				continue;
-			sum -= n;
-			close_one(c, now - c->still_ns);
+			sum -= its;
+			close_one(c, now - c->still_ns, what);
 		}
-	return now + PRESS_NS;
+	return n;
+}
+
+static unsigned free_places(struct worker *w, uint64_t now)
+{
+	uint64_t doubled = (now - w->places_ns) / NS_PER_S;
+	uint64_t rate = (uint64_t)SLOW_RATE / 4 << (doubled < DOUBLED_MAX ? doubled : DOUBLED_MAX);
+	struct conn *c, *next;
+	unsigned n = 0;
+
+	for (c = w->watch; c != NULL; c = next) {
+		uint64_t still;
+
+		next = c->watch_next;
+		if (!has_place(c))
+			continue;
+		n++;
+		still = still_for(c, rate, now);
+		if (still >= PLACE_NS)
+			close_one(c, still, "its place");
+	}
+	return n;
+}
+
+uint64_t press__turn(struct worker *w, uint64_t now)
+{
+	uint64_t all = store_memory_wanted(w->store);
+	enum store_places places = store_places(w->store);
+	bool tight = worker__tight(w);
+	unsigned n = 0;
+
+	if (places != STORE_PLACES_WANTED)
+		w->places_ns = 0;
+	else if (w->places_ns == 0)
+		w->places_ns = now;
+	if (likely(all == 0 && !tight && places != STORE_PLACES_WANTED))
+		return places == STORE_PLACES_HELD ? now + PLACE_LOOK : UINT64_MAX;
+	if (now < w->press_ns)
+		return w->press_ns;
+	if (all != 0)
+		n += relieve(w, now, all, "its memory", kept);
+	if (tight)
+		n += relieve(w, now, w->net->held_max, "memory of connections", kept_here);
+	if (places == STORE_PLACES_WANTED)
+		n += free_places(w, now);
+	w->press_ns = now + PRESS_NS + n * LOOKED_NS;
+	return w->press_ns;
 }

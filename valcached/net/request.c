@@ -111,6 +111,9 @@ bool request__may_begin(struct conn *c)
 
 	if (c->queue_n + c->w->ahead_n >= WINDOW_REQS)
 		return false;
+	/* who waits here has an answer under way, and goes on when that is sent */
+	if (worker__tight(c->w) && (c->out != NULL || c->queue != NULL || c->w->ahead_n > 0))
+		return false;
 	if (c->deferred != NULL || request__starved(c) || request__crowded(c))
 		return false;
 	due = c->out_bytes + c->held_bytes + (uint64_t)(c->pending + c->w->ahead_n) * c->mean;
@@ -247,6 +250,9 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		return;
 	case PROTO_PATH:
 		service__path(c, rq);
+		return;
+	case PROTO_REFRESH_CERTS:
+		service__refresh_certs(c, rq);
 		return;
 	case PROTO_MN:
 		count_add(&w->count.cmd_meta, 1);

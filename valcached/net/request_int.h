@@ -167,6 +167,7 @@ void remove__meta(struct req *r);
 void service__flush_all(struct conn *c, const struct proto_request *rq);
 void service__metadump(struct conn *c, const struct proto_request *rq);
 void service__path(struct conn *c, const struct proto_request *rq);
+void service__refresh_certs(struct conn *c, const struct proto_request *rq);
 void service__stats(struct conn *c, const struct proto_request *rq);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/assert.h"
 #include "valcached/net/request_int.h"
+#include "valcached/net/tls_int.h"
 
 /* ---- the whole store -------------------------------------------------------------------------- */
 
@@ -119,6 +120,30 @@ void service__path(struct conn *c, const struct proto_request *rq)
 	r->cursor = rq->number;
 	request__open(r, "", 0);
 	request__hold(c, r, try_path);
+}
+
+/* Milliseconds of this worker: so not more often than once a second, whoever asks. */
+void service__refresh_certs(struct conn *c, const struct proto_request *rq)
+{
+	struct net *net = c->w->net;
+	char *cause = NULL;
+	struct req *r;
+
+	if (net->tls == NULL) {
+		answer__constant(c, rq, PROTO_TLS_OFF);
+		return;
+	}
+	r = request__take(c, rq);
+	if (tls__age(net) < 1) {
+		text_printf(&r->text, "Error they were read less than a second ago\r\n");
+	} else if (tls__reload(net, &cause) == 0) {
+		answer__line(c, r, PROTO_OK);
+		return;
+	} else {
+		text_printf(&r->text, "Error %s\r\n", cause != NULL ? cause : "out of memory");
+	}
+	free(cause);
+	answer__give(c, r);
 }
 
 /* ---- stats ------------------------------------------------------------------------------------ */

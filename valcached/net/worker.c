@@ -39,10 +39,21 @@ static void *must(void *p)
 	return p;
 }
 
+static void hold(struct worker *w, size_t n)
+{
+	count_add(&w->held, n);
+}
+
+static void let_go(struct worker *w, size_t n)
+{
+	count_add(&w->held, -(uint64_t)n);
+}
+
 struct req *worker__req(struct worker *w)
 {
 	struct req *r = w->reqs;
 
+	hold(w, sizeof *r);
 	if (r == NULL)
 		return must(calloc(1, sizeof *r));
 	w->reqs = r->next;
@@ -52,6 +63,7 @@ struct req *worker__req(struct worker *w)
 
 void worker__req_free(struct worker *w, struct req *r)
 {
+	let_go(w, sizeof *r);
 	if (w->reqs_n >= REQS_KEPT) {
 		free(r);
 		return;
@@ -65,6 +77,7 @@ struct out *worker__out(struct worker *w)
 {
 	struct out *o = w->outs;
 
+	hold(w, sizeof *o);
 	if (o == NULL) {
 		o = must(malloc(sizeof *o));
 	} else {
@@ -80,6 +93,7 @@ struct out *worker__out(struct worker *w)
 
 void worker__out_free(struct worker *w, struct out *o)
 {
+	let_go(w, sizeof *o);
 	if (w->outs_n >= OUTS_KEPT) {
 		free(o);
 		return;
@@ -104,11 +118,10 @@ char *worker__left(struct worker *w, uint32_t need, uint32_t *room)
 	unsigned k = left_class(need);
 	struct left *p;
 
-	if (k == LEFT_CLASSES) {
-		*room = need;
+	*room = k == LEFT_CLASSES ? need : 1u << (LEFT_MIN_SHIFT + k);
+	hold(w, *room);
+	if (k == LEFT_CLASSES)
 		return must(malloc(need));
-	}
-	*room = 1u << (LEFT_MIN_SHIFT + k);
 	p = w->left[k];
 	if (p == NULL)
 		return must(malloc(*room));
@@ -122,6 +135,7 @@ void worker__left_free(struct worker *w, char *left, uint32_t room)
 	unsigned k = left_class(room);
 	struct left *p = (struct left *)(void *)left;
 
+	let_go(w, room);
 	if (k == LEFT_CLASSES || (w->left_n[k] + 1) * (uint64_t)room > LEFT_KEPT_BYTES) {
 		free(left);
 		return;
@@ -229,6 +243,7 @@ static void settle_marked(struct worker *w)
 	/* those marked meanwhile have their turn after the next io_turn() */
 	w->dirty = NULL;
 	w->dirty_end = &w->dirty;
+	w->greeted = 0;
 	for (; c != NULL; c = next) {
 		next = c->dirty_next;
 		c->dirty = false;
@@ -256,6 +271,23 @@ static void follow_stage(struct worker *w)
 	if (stage >= NET_KILLING && !w->killed) {
 		w->killed = true;
 		mark_all(w);
+	}
+}
+
+/*
+ * A receive that is armed may bring hundreds of kilobytes in one go, and each connection has one: once memory
+ * for input is short, all are exchanged for small ones.
+ */
+static void follow_memory(struct worker *w)
+{
+	if (!w->narrow && worker__tight(w)) {
+		w->narrow = true;
+		for (struct conn *c = w->conns; c != NULL; c = c->next)
+			conn__narrow(c);
+	} else if (w->narrow &&
+		   atomic_load_explicit(&w->held, memory_order_relaxed) < w->net->held_max / 2) {
+		w->narrow =
+		    false; /* those that are small stay so until they have brought something */
 	}
 }
 
@@ -330,12 +362,14 @@ bool worker__turn(struct worker *w)
 	w->woken = false;
 	follow_stage(w);
 	settle_marked(w);
+	follow_memory(w);
 	/* last: what was begun while settling may have set its timers */
 	due = store_worker_turn(w->store);
 	if (w->draining && report_gone(w))
 		return false;
 	now = io_now(w->io);
 	due = earlier(due, watch_turn(w, now));
+	due = earlier(due, limits__idle_turn(w, now));
 	due = earlier(due, press__turn(w, now));
 	if (w->draining)
 		due = earlier(due, drain_turn(w, now));

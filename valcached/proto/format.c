@@ -37,6 +37,7 @@ static const char *const op_names[PROTO_OPS] = {
     [PROTO_METADUMP] = "lru_crawler metadump",
     [PROTO_MEMLIMIT] = "cache_memlimit",
     [PROTO_PATH] = "path online",
+    [PROTO_REFRESH_CERTS] = "refresh_certs",
     [PROTO_MN] = "mn",
     [PROTO_MG] = "mg",
     [PROTO_ME] = "me",

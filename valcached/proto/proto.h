@@ -110,6 +110,8 @@ enum proto_op {
 	PROTO_MEMLIMIT,
 	/* path online: req.number; "OK", "SERVER_ERROR" or "CLIENT_ERROR", and a sentence. */
 	PROTO_PATH,
+	/* OK, TLS_OFF, or "Error " and a sentence. */
+	PROTO_REFRESH_CERTS,
 	/* MN_LINE, after all earlier answers. */
 	PROTO_MN,
 	/* proto_put_meta(): VA, the value and "\r\n" if req.value, else HD; or EN. */
@@ -247,6 +249,7 @@ struct proto_line {
 	X(DUMP_BUSY, "BUSY currently processing crawler request\r\n")                              \
 	X(MEMLIMIT_SMALL, "MEMLIMIT_TOO_SMALL cannot set maxbytes to less than 8m\r\n")            \
 	X(MEMLIMIT_BAD, "MEMLIMIT_ADJUST_FAILED out of bounds or unable to adjust\r\n")            \
+	X(TLS_OFF, "Error TLS not enabled\r\n")                                                    \
 	X(TOO_MANY, "ERROR Too many open connections\r\n")
 
 enum proto_line_id {

@@ -314,7 +314,7 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 		break;
 	case 13:
 		if (proto__word_is(c, "refresh_certs"))
-			return PROTO__REPLY(req, "Error TLS not enabled", false);
+			return plain(req, PROTO_REFRESH_CERTS);
 		break;
 	case 14:
 		if (proto__word_is(c, "cache_memlimit"))

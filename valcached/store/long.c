@@ -77,6 +77,8 @@ static void give_extent(struct store_io *run, bool whole, const struct format_en
 		uint32_t was = atomic_exchange(&s->large[lv->slot].state, LARGE_FREE);
 
 		lv->slot = LARGE_SETS_MAX;
+		lv->sw->long_sets--;
+		lv->sw->retry = lv->sw->retry || lv->sw->wait[WAIT_PLACE].head != NULL;
 		if (was == LARGE_ABORTED)
 			return; /* the recycler has given it back */
 	}
@@ -368,7 +370,7 @@ static bool write_at(struct store_op *op, uint32_t ext_at, uint32_t len)
 	return true;
 }
 
-static bool take_extent(struct store_op *op)
+static bool take_extent(struct store_op *op, enum wait_for *line)
 {
 	struct long_value *lv = op->run->lv;
 	struct store_worker *sw = op->sw;
@@ -383,8 +385,11 @@ static bool take_extent(struct store_op *op)
 	}
 	if (lv->slot == LARGE_SETS_MAX) {
 		sw->retry_at = io_now(sw->io) + 10 * NS_PER_MS;
+		atomic_store_explicit(&s->place_wanted_ns, io_now(sw->io), memory_order_relaxed);
+		*line = WAIT_PLACE;
 		return false;
 	}
+	*line = WAIT_WRITE;
 	atomic_store(&sw->extent_wanted, true);
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct path *p = &s->path[(sw->value_path + i) % s->npaths];
@@ -402,6 +407,7 @@ static bool take_extent(struct store_op *op)
 		s->large[lv->slot].ext_off = lv->ext_off;
 		s->large[lv->slot].ext_len = lv->ext_len;
 		atomic_store(&s->large[lv->slot].state, LARGE_RECEIVING);
+		sw->long_sets++;
 		return true;
 	}
 	atomic_store(&s->large[lv->slot].state, LARGE_FREE);
@@ -589,6 +595,7 @@ bool long_set_step(struct store_op *op)
 	struct store_io *run = run_get(op);
 	struct long_value *lv = run->lv != NULL ? run->lv : lv_new(op);
 	struct store *s = op->sw->s;
+	enum wait_for line;
 
 	if (lv == NULL || (lv->hash == NULL && (lv->hash = sum_new()) == NULL))
 		return set_finish(op, STORE_UNAVAILABLE);
@@ -609,10 +616,10 @@ bool long_set_step(struct store_op *op)
 			lv->step = SET_EXTENT;
 			break;
 		case SET_EXTENT:
-			if (!lv->exists && !take_extent(op)) {
+			if (!lv->exists && !take_extent(op, &line)) {
 				if (!any_path_online(s))
 					return set_finish(op, STORE_UNAVAILABLE);
-				op_wait(op, WAIT_WRITE);
+				op_wait(op, line);
 				return false;
 			}
 			lv->step = SET_CHUNK;

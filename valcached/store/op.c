@@ -104,6 +104,17 @@ uint64_t store_memory_wanted(const struct store_worker *sw)
 		   : 0;
 }
 
+enum store_places store_places(const struct store_worker *sw)
+{
+	uint64_t asked;
+
+	if (sw->long_sets == 0)
+		return STORE_PLACES_FREE;
+	asked = atomic_load_explicit(&sw->s->place_wanted_ns, memory_order_relaxed);
+	return asked != 0 && io_now(sw->io) < asked + PLACE_WANTED_NS ? STORE_PLACES_WANTED
+								      : STORE_PLACES_HELD;
+}
+
 uint64_t store_op_held(const struct store_op *op)
 {
 	const struct store_io *run = op->run;
@@ -237,7 +248,7 @@ void op_wait(struct store_op *op, enum wait_for what)
 	*sw->wait[what].tail = op;
 	sw->wait[what].tail = &op->next;
 	op->waits = what == WAIT_MEMORY || what == WAIT_READ;
-	if (what == WAIT_WRITE)
+	if (what == WAIT_WRITE || what == WAIT_PLACE)
 		COUNT(sw, write_waits);
 	else if (what != WAIT_PATH && what != WAIT_LOAD)
 		COUNT(sw, buffer_waits);

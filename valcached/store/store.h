@@ -216,6 +216,12 @@ void store_op_end(struct store_op *op);
  */
 uint64_t store_memory_wanted(const struct store_worker *sw);
 uint64_t store_op_held(const struct store_op *op);
+/*
+ * Long values that this worker receives hold places, of which the store has few, for as long as their clients
+ * take to send them: none does, some do, or some do and a set of any worker waits for one.
+ */
+enum store_places { STORE_PLACES_FREE, STORE_PLACES_HELD, STORE_PLACES_WANTED };
+enum store_places store_places(const struct store_worker *sw);
 
 /*
  * Status OK or MISS. With head only flags, value_len and cas are wanted, and value_n is 0. A value of

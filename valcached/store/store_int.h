@@ -29,14 +29,16 @@
 #define CLEAN_RESERVE                                                                              \
 	1u /* ... of which this many only the slow worker may open, so that it can
                                   always write again what it recycles */
-#define WBUF_BYTES     (FORMAT_EXTENT + 16384u)
-#define LARGE_SETS_MAX 64u /* long values being received at a time */
-#define WRITE_TRIES    3u  /* of a write buffer's block */
-#define WBUF_MAGIC     0x3146554257434c56ull
-#define SEG_NONE       UINT32_MAX
-#define PATH_WHY_MAX   160
-#define CACHE_LINE     64
-#define PATH_LATE_MAX  4u /* [LT-3] */
+#define WBUF_BYTES (FORMAT_EXTENT + 16384u)
+/* A place for a long set was wanted in vain so lately: it still is. (It is asked for every 10 ms.) */
+#define PLACE_WANTED_NS (100 * NS_PER_MS)
+#define LARGE_SETS_MAX  64u /* long values being received at a time */
+#define WRITE_TRIES     3u  /* of a write buffer's block */
+#define WBUF_MAGIC      0x3146554257434c56ull
+#define SEG_NONE        UINT32_MAX
+#define PATH_WHY_MAX    160
+#define CACHE_LINE      64
+#define PATH_LATE_MAX   4u /* [LT-3] */
 
 /*
  * A segment's life, all transitions under its path's lock:
@@ -324,7 +326,7 @@ struct store_worker {
 	unsigned value_path; /* where the next value goes */
 	struct {
 		struct store_op *head, **tail;
-	} wait[6];                        /* enum wait_for */
+	} wait[7];                        /* enum wait_for */
 	_Atomic bool extent_wanted;       /* the slow worker wakes us when a segment is clean */
 	struct watch *watch, *watch_last; /* in flight, the oldest first */
 	bool retry;                       /* something was given back: look at the queue */
@@ -337,6 +339,7 @@ struct store_worker {
 	uint64_t budget;
 	uint64_t bodies;    /* of charged: large bodies being received */
 	uint64_t reads;     /* of charged: what large reads brought, until it is sent */
+	unsigned long_sets; /* that have a place in store.live->large[] */
 	uint64_t in_flight; /* ops and writes not done */
 	uint64_t gets;
 	struct store_io *io_free;
@@ -369,6 +372,8 @@ struct store {
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
+	_Atomic uint64_t
+	    place_wanted_ns;        /* when a long set found none of the LARGE_SETS_MAX places */
 	_Atomic bool flushing;      /* a flush_all is under way: nothing is published [DEL-3] */
 	_Atomic uint64_t flush_seq; /* of the last one */
 	bool replayed;              /* the file of write buffers is ours */
@@ -537,10 +542,20 @@ void drop_other(struct store *s, const struct index_ref *ref);
  * In which line: for memory; for the parts of it that large reads and large bodies may have; for room to
  * write. A body is held for as long as its client takes to send it, so large ones get at most half of the
  * memory; what was read is held until its client has taken it, so large bodies and reads together get
- * at most 7/8. They wait in lines of their own: clients that dawdle with them stop no small request. And
- * for a path to be tried again, and until all tables are read.
+ * at most 7/8. They wait in lines of their own: clients that dawdle with them stop no small request. Long
+ * sets wait for one of the LARGE_SETS_MAX places, for the same reason in a line of their own. And for a
+ * path to be tried again, and until all tables are read.
  */
-enum wait_for { WAIT_MEMORY, WAIT_READ, WAIT_BODY, WAIT_WRITE, WAIT_PATH, WAIT_LOAD, WAITS };
+enum wait_for {
+	WAIT_MEMORY,
+	WAIT_READ,
+	WAIT_BODY,
+	WAIT_WRITE,
+	WAIT_PLACE,
+	WAIT_PATH,
+	WAIT_LOAD,
+	WAITS
+};
 #define BODY_LARGE (64u * 1024 >> STORE_SHRINK)
 /* Of a charge: it counts among store_worker.reads. */
 #define CHARGE_READ 0x80000000u
