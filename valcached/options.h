@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING };
+enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING, OPTIONS_IO_LIBEVENT };
 enum options_restart { OPTIONS_RESTART_AUTO, OPTIONS_RESTART_DISK, OPTIONS_RESTART_EMPTY };
 enum options_admit { OPTIONS_ADMIT_ALL, OPTIONS_ADMIT_SECOND };
 
@@ -47,6 +47,7 @@ struct options {
 	enum options_admit admit;
 	enum options_restart restart;
 	enum options_io io;
+	unsigned io_threads; /* of a worker, for the disk; engine libevent */
 	bool allow_flush, forget_paths;
 
 	/* memory */

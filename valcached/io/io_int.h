@@ -122,6 +122,9 @@ static inline void op_local(struct op_list *l, struct io_op *op, int32_t res)
 bool io_disk_begin(struct io_op *op, int32_t *res);
 bool io_net_begin(struct io_op *op, int32_t *res);
 
+/* What accept(2) says here concerns one caller, or is nothing: an accept goes on. */
+bool io_accept_goes_on(int32_t res);
+
 /*
  * What a file op's result means: true when op is done and *res is its final result, false when
  * the rest (from u.disk.did on) must be submitted. Counts.
@@ -141,7 +144,7 @@ void io_file_id_put(unsigned id);
 /* A sentence for the operator; NULL cause is allowed, an out-of-memory leaves NULL. */
 void io_cause(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The uring engine's file. */
+/* Of engines on the kernel's files. */
 struct file {
 	struct io_file pub;
 	int fd;
@@ -149,6 +152,12 @@ struct file {
 
 /* Of engines on the kernel's sockets. */
 extern const struct io_sock_ops io_real_sock;
+bool io_real_say(struct io *, int fd, const void *bytes, size_t n);
+void io_real_finish(struct io *, int fd);
+void io_real_close(struct io *, int fd);
+uint32_t io_real_unread(struct io *, int fd);
+uint32_t io_real_unsent(struct io *, int fd);
+uint64_t io_real_progress(struct io *, int fd);
 
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		      char **cause);

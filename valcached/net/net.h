@@ -34,8 +34,9 @@ struct net_config {
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
-	uint64_t spin_ns;  /* of a loop before it sleeps; 0: none */
-	uint64_t stall_ns; /* a client that takes no output for so long is closed */
+	uint64_t spin_ns;      /* of a loop before it sleeps; 0: none */
+	unsigned disk_threads; /* of each loop, where the engine has such; 0: its default */
+	uint64_t stall_ns;     /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.
