@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files through io.h, real ones and simulated ones: the same promises of both engines. */
+/* Files through io.h, real ones and simulated ones: the same promises of each engine. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -39,7 +39,7 @@ static int setup(void **state, struct sim_env *env)
 
 	assert_non_null(w);
 	w->env = env;
-	w->engine = env != NULL ? sim_env_engine(env) : &io_uring_engine;
+	w->engine = env != NULL ? sim_env_engine(env) : engine;
 	strcpy(w->dir, "io-disk-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof w->path, "%s/store", w->dir);
@@ -55,6 +55,13 @@ static int setup(void **state, struct sim_env *env)
 
 static int setup_uring(void **state)
 {
+	engine = &io_uring_engine;
+	return setup(state, NULL);
+}
+
+static int setup_libevent(void **state)
+{
+	engine = &io_libevent_engine;
 	return setup(state, NULL);
 }
 
@@ -382,15 +389,16 @@ static void continued(void **state)
 	assert_int_equal(counter(&w->io->count.file_errors), 0);
 }
 
-#define on_uring(f) cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
-#define on_sim(f)   cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
-#define on_rough(f) cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
-#define on_all(f)   on_uring(f), on_sim(f), on_rough(f)
+#define on_ring(f)     cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
+#define on_libevent(f) cmocka_unit_test_setup_teardown(f, setup_libevent, teardown)
+#define on_sim(f)      cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
+#define on_rough(f)    cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
+#define on_all(f)      on_ring(f), on_libevent(f), on_sim(f), on_rough(f)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on_uring(no_workers), /* first: a worker lives on for seconds */
+	    on_ring(no_workers), /* first: a worker lives on for seconds */
 	    on_all(write_read),    on_all(write_beside_reads), on_all(unregistered_memory),
 	    on_all(bad_alignment), on_all(past_the_end),       on_all(discard_on_a_file),
 	    on_all(many),          on_all(cancel_disk),        on_all(resubmit_from_done),

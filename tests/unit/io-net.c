@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Sockets through io.h on the uring engine: real TCP and unix sockets on this machine. */
+/* Sockets through io.h on each engine: real TCP and unix sockets on this machine. */
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -35,7 +35,7 @@ static int setup_with(void **state, const struct io_config *c)
 
 	assert_non_null(w);
 	w->fds = fds_open();
-	assert_int_equal(io_open(&io_uring_engine, c, &w->io, &cause), 0);
+	assert_int_equal(io_open(engine, c, &w->io, &cause), 0);
 	w->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	assert_true(w->listener >= 0);
 	w->addr.sin_family = AF_INET;
@@ -174,7 +174,7 @@ static void recv_multi(void **state)
 	assert_int_equal(r.res, 0);
 	assert_memory_equal(r.got + 99 * 7, "000099\n", 7);
 	close(c);
-	close(s);
+	io_sock_close(w->io, s);
 	box_free(&r);
 }
 
@@ -204,10 +204,11 @@ static void recv_multi_nobufs(void **state)
 		close(c[i]);
 		turn_until(w->io, r[i].lasts == 1);
 		assert_int_equal(r[i].res, 0);
-		close(s[i]);
+		io_sock_close(w->io, s[i]);
 		box_free(&r[i]);
 	}
-	assert_true(counter(&w->io->count.recv_nobufs) > 0);
+	if (on_uring())
+		assert_true(counter(&w->io->count.recv_nobufs) > 0);
 	free(out);
 }
 
@@ -230,7 +231,7 @@ static void recv_some(void **state)
 	io_recv_some(w->io, &r.op, s, 1000, box_done);
 	turn_until(w->io, r.lasts == 3);
 	assert_int_equal(r.res, 0);
-	close(s);
+	io_sock_close(w->io, s);
 	box_free(&r);
 }
 
@@ -253,10 +254,11 @@ static void recv_some_nobufs(void **state)
 		assert_int_equal(r[i].res, 6);
 		assert_memory_equal(r[i].got, "abcdef", 6);
 		close(c[i]);
-		close(s[i]);
+		io_sock_close(w->io, s[i]);
 		box_free(&r[i]);
 	}
-	assert_true(counter(&w->io->count.recv_nobufs) > 0);
+	if (on_uring())
+		assert_true(counter(&w->io->count.recv_nobufs) > 0);
 }
 
 static void recv_whole(void **state)
@@ -285,7 +287,7 @@ static void recv_whole(void **state)
 	turn_until(w->io, r.lasts == 2);
 	assert_int_equal(r.res, 4);
 	assert_memory_equal(buf, "tail", 4);
-	close(s);
+	io_sock_close(w->io, s);
 }
 
 /* A cancelled io_recv() gives the count of what it took from the socket: no byte is lost. */
@@ -313,7 +315,7 @@ static void recv_cancel_keeps_bytes(void **state)
 	turn_until(w->io, r.lasts == 3);
 	assert_int_equal(r.res, 0);
 	close(c);
-	close(s);
+	io_sock_close(w->io, s);
 }
 
 /* A reader that is slower than the sender: one done(), with every byte. */
@@ -352,7 +354,7 @@ static void send_slow_reader(void **state)
 	turn_until(w->io, b.lasts == 3);
 	assert_int_equal(b.res, 0);
 	close(c);
-	close(s);
+	io_sock_close(w->io, s);
 	free(in);
 	free(out);
 }
@@ -375,7 +377,7 @@ static void send_cancelled(void **state)
 		turn_until(w->io, b.lasts == (int)n);
 		assert_int_equal(b.res, -ECANCELED);
 		close(c);
-		close(s);
+		io_sock_close(w->io, s);
 	}
 	free(out);
 }
@@ -397,7 +399,7 @@ static void sends_take_turns(void **state)
 	assert_true(fd >= 0);
 	close(fd);
 	assert_int_equal(posix_memalign(&page, 4096, 4096), 0);
-	assert_int_equal(io_uring_engine.file_open(&io_uring_engine, path, 1 << 20, &f, &cause), 0);
+	assert_int_equal(engine->file_open(engine, path, 1 << 20, &f, &cause), 0);
 	assert_int_equal(io_add_file(w->io, f), 0);
 	for (int i = 0; i < N; i++) {
 		s[i] = pair(w, &c[i]);
@@ -422,9 +424,9 @@ static void sends_take_turns(void **state)
 	assert_int_equal(r.res, 4096);
 	for (int i = 0; i < N; i++) {
 		close(c[i]);
-		close(s[i]);
+		io_sock_close(w->io, s[i]);
 	}
-	io_uring_engine.file_close(f);
+	engine->file_close(f);
 	unlink(path);
 	free(page);
 	free(out);
@@ -445,7 +447,7 @@ static void send_broken(void **state)
 	turn_until(w->io, b.lasts == 1);
 	assert_int_equal(b.res, -EPIPE);
 	close(c);
-	close(s);
+	io_sock_close(w->io, s);
 
 	s = pair(w, &c);
 	io_recv_multi(w->io, &r.op, s, box_done);
@@ -454,7 +456,7 @@ static void send_broken(void **state)
 	close(c); /* a reset */
 	turn_until(w->io, r.lasts == 1);
 	assert_int_equal(r.res, -ECONNRESET);
-	close(s);
+	io_sock_close(w->io, s);
 }
 
 static void cancel_every_kind(void **state)
@@ -480,7 +482,7 @@ static void cancel_every_kind(void **state)
 		}
 	}
 	close(c);
-	close(s);
+	io_sock_close(w->io, s);
 }
 
 /* Before the first turn nothing can be handed to the kernel: ops and cancels queue in the engine.
@@ -508,7 +510,7 @@ static void cancel_in_backlog(void **state)
 		turn_until(w->io, b[i].lasts == 1);
 		assert_int_equal(b[i].res, 0);
 	}
-	close(s);
+	io_sock_close(w->io, s);
 }
 
 /* shutdown(2) ends what is in flight; the descriptor is closed after the last done(). */
@@ -527,7 +529,7 @@ static void shutdown_in_flight(void **state)
 	turn_until(w->io, r.lasts == 1 && b.lasts == 1);
 	assert_int_equal(r.res, 0);
 	assert_int_equal(b.res, -EPIPE);
-	close(s);
+	io_sock_close(w->io, s);
 	close(c);
 	free(out);
 }
@@ -546,8 +548,8 @@ static void unix_sockets(void **state)
 	turn_until(w->io, r.lasts == 1 && b.lasts == 1);
 	assert_int_equal(b.res, 5);
 	assert_memory_equal(buf, "abcde", 5);
-	close(sv[0]);
-	close(sv[1]);
+	io_sock_close(w->io, sv[0]);
+	io_sock_close(w->io, sv[1]);
 }
 
 /* More completions before one turn than the completion queue holds: none is lost. */
@@ -580,9 +582,10 @@ static void overflow(void **state)
 		assert_int_equal(b[i].res, 1);
 	}
 	assert_true(taken > 0);
-	assert_true(counter(&w->io->count.overflows) > 0);
-	close(sv[0]);
-	close(sv[1]);
+	if (on_uring())
+		assert_true(counter(&w->io->count.overflows) > 0);
+	io_sock_close(w->io, sv[0]);
+	io_sock_close(w->io, sv[1]);
 	free(iov);
 	free(b);
 }
@@ -643,7 +646,7 @@ static void idle_crowd(void **state)
 	for (int i = 0; i < N; i++) {
 		assert_int_equal(r[i].lasts, 1);
 		assert_int_equal(r[i].res, -ECANCELED);
-		close(sv[i][0]);
+		io_sock_close(w->io, sv[i][0]);
 		close(sv[i][1]);
 		box_free(&r[i]);
 	}
@@ -654,7 +657,7 @@ static void idle_crowd(void **state)
 #define on(f)  cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define few(f) cmocka_unit_test_setup_teardown(f, setup_few_buffers, teardown)
 
-int main(void)
+static int group(const char *name)
 {
 	const struct CMUnitTest tests[] = {
 	    on(accepts),           on(accept_emfile),      on(recv_multi),
@@ -666,5 +669,10 @@ int main(void)
 	    on(idle_crowd),        few(idle_crowd),        on(sends_take_turns),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests_name(name, tests, NULL, NULL);
+}
+
+int main(void)
+{
+	return run_on_engines("io-net", group);
 }

@@ -55,11 +55,14 @@ static bool pending(struct lev *l)
 	       atomic_load(&l->landed) != NULL || atomic_load(&l->woken);
 }
 
-static int ask(struct lev *l, int flags)
+/* Once: EVLOOP_NONBLOCK alone goes on as long as any event is found, and ours stay until they are served. */
+static int ask(struct lev *l, bool wait)
 {
+	int flags = EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY | (wait ? 0 : EVLOOP_NONBLOCK);
+
 	io_count(&l->io.count.enters, 1);
 	l->skipped = false;
-	return event_base_loop(l->base, flags | EVLOOP_NO_EXIT_ON_EMPTY) < 0 ? -EIO : 0;
+	return event_base_loop(l->base, flags) < 0 ? -EIO : 0;
 }
 
 /* It may fire earlier than is needed, for a wait that is over: then it is set again. */
@@ -82,7 +85,7 @@ static int look(struct lev *l, uint64_t from, uint64_t until)
 	int r = 0;
 
 	while (r == 0 && !pending(l) && clock_ns() < end)
-		r = ask(l, EVLOOP_NONBLOCK);
+		r = ask(l, false);
 	return r;
 }
 
@@ -99,7 +102,7 @@ static int wait_ready(struct lev *l, int64_t timeout_ns)
 		if (until != UINT64_MAX)
 			set_timer(l, until);
 		atomic_store(&l->asleep, true);
-		r = ask(l, pending(l) ? EVLOOP_NONBLOCK : EVLOOP_ONCE);
+		r = ask(l, !pending(l));
 		atomic_store(&l->asleep, false);
 	}
 	if (l->spin_ns != 0)
@@ -149,11 +152,11 @@ static int lev_turn(struct io *io, int64_t timeout_ns)
 	lev_send_some(l);
 	if (pending(l)) {
 		if (l->skipped)
-			r = ask(l, EVLOOP_NONBLOCK);
+			r = ask(l, false);
 		else
 			l->skipped = true;
 	} else if (timeout_ns == 0) {
-		r = ask(l, EVLOOP_NONBLOCK);
+		r = ask(l, false);
 	} else {
 		r = wait_ready(l, timeout_ns);
 	}
