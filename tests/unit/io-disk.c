@@ -31,10 +31,9 @@ static void world_open(struct world *w, const struct io_config *c)
 	assert_int_equal(io_add_file(w->io, w->file), 0);
 }
 
-static int setup(void **state, struct sim_env *env)
+static int setup_with(void **state, struct sim_env *env, const struct io_config *c)
 {
 	struct world *w = calloc(1, sizeof *w);
-	struct io_config c = {0};
 	int rc;
 
 	assert_non_null(w);
@@ -43,7 +42,7 @@ static int setup(void **state, struct sim_env *env)
 	strcpy(w->dir, "io-disk-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof w->path, "%s/store", w->dir);
-	world_open(w, &c);
+	world_open(w, c);
 	w->mem = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(w->mem != MAP_FAILED);
 	/* an ordinary user's limit of locked memory may be too small; all must work without, too */
@@ -51,6 +50,13 @@ static int setup(void **state, struct sim_env *env)
 	assert_true(rc == 0 || (rc == -ENOMEM && env == NULL));
 	*state = w;
 	return 0;
+}
+
+static int setup(void **state, struct sim_env *env)
+{
+	struct io_config c = {0};
+
+	return setup_with(state, env, &c);
 }
 
 static int setup_uring(void **state)
@@ -63,6 +69,15 @@ static int setup_libevent(void **state)
 {
 	engine = &io_libevent_engine;
 	return setup(state, NULL);
+}
+
+/* ... where io_submit(2) is refused, too. */
+static int setup_pool(void **state)
+{
+	struct io_config c = {.pool_only = true};
+
+	engine = &io_libevent_engine;
+	return setup_with(state, NULL, &c);
 }
 
 static int setup_sim(void **state)
@@ -391,9 +406,10 @@ static void continued(void **state)
 
 #define on_ring(f)     cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
 #define on_libevent(f) cmocka_unit_test_setup_teardown(f, setup_libevent, teardown)
+#define on_pool(f)     cmocka_unit_test_setup_teardown(f, setup_pool, teardown)
 #define on_sim(f)      cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
 #define on_rough(f)    cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
-#define on_all(f)      on_ring(f), on_libevent(f), on_sim(f), on_rough(f)
+#define on_all(f)      on_ring(f), on_libevent(f), on_pool(f), on_sim(f), on_rough(f)
 
 int main(void)
 {

@@ -125,6 +125,7 @@ struct io_config {
 	    recv_buffers; /* provided buffers, a power of two, 0 = 64; none are made if net == false */
 	unsigned recv_buffer_size; /* bytes, 0 = 16384 */
 	unsigned disk_threads;     /* libevent: at most so many that wait for the disk, 0 = 4 */
+	bool pool_only;            /* libevent: reads, too, wait in these threads; for tests */
 	uint64_t spin_ns; /* looked for completions so long before sleeping; 0: sleeps at once */
 	bool net;         /* this io serves sockets */
 };

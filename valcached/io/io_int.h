@@ -25,6 +25,7 @@ enum op_state { OP_IDLE, OP_KERNEL, OP_WAIT, OP_BACKLOG, OP_LOCAL };
 /* op->flags: three bits and a count of resubmissions */
 #define OP_CANCELLED 1u
 #define OP_DRAINED   2u /* uring: the op's last receive left its socket empty */
+#define OP_AIO       2u /* libevent: the kernel has this read, not a thread */
 #define OP_PLACELESS                                                                               \
 	4u /* a file operation that was cancelled in the kernel; its place is another's */
 #define OP_RETRY_ONE   8u

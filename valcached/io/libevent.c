@@ -52,7 +52,7 @@ void lev_on_timer(evutil_socket_t fd, short what, void *lev)
 static bool pending(struct lev *l)
 {
 	return l->local.head != NULL || l->ready.next != &l->ready || l->sends.head != NULL ||
-	       atomic_load(&l->landed) != NULL || atomic_load(&l->woken);
+	       aio_any(&l->aio) || atomic_load(&l->landed) != NULL || atomic_load(&l->woken);
 }
 
 /* Once: EVLOOP_NONBLOCK alone goes on as long as any event is found, and ours stay until they are served. */

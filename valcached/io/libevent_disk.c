@@ -1,8 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files of the libevent engine: operations on their way to the pool and back. The io's thread, save lev_landed(). */
+/*
+ * Files of the libevent engine. Reads go to the kernel (aio.h) where it takes them, as many as there are places
+ * [IO-7]; what it gives back, and all that is no read of an O_DIRECT file, goes to the pool. The io's thread, save
+ * lev_landed().
+ */
 #include <errno.h>
 
 #include "valcached/io/libevent_int.h"
+#include "valcached/io/memcheck.h"
+
+static bool by_aio(const struct lev *l, const struct io_op *op)
+{
+	const struct io_file *f = op->u.disk.file;
+
+	return op->kind == IO_READ && l->aio.ring != NULL && f->info.direct &&
+	       !(l->no_aio & 1ull << f->id);
+}
 
 void lev_disk(struct io *io, struct io_op *op)
 {
@@ -13,24 +26,73 @@ void lev_disk(struct io *io, struct io_op *op)
 		op_local(&l->local, op, res);
 		return;
 	}
-	l->disk_now++;
+	if (++l->disk_now > l->disk_depth)
+		io_count(&l->io.count.disk_waits, 1);
 	op->state = OP_WAIT;
-	op_list_append(&l->disk_new, op);
+	op_list_append(by_aio(l, op) ? &l->reads_new : &l->pool_new, op);
 }
 
-/* All of a turn at once: one lock, and threads are woken together. */
+/* The kernel did not begin this one. */
+static void refused(struct lev *l, struct io_op *op, int err)
+{
+	if (err != -EAGAIN && err != -ENOMEM) /* nor would it the next */
+		l->no_aio |= 1ull << op->u.disk.file->id;
+	op->flags &= (uint8_t)~OP_AIO;
+	op->state = OP_WAIT;
+	op_list_append(&l->pool_new, op);
+}
+
+static void submit(struct lev *l, struct io_op **batch, unsigned n)
+{
+	unsigned did = 0;
+
+	atomic_store_explicit(&l->pool.read_ns, l->io.now_ns, memory_order_relaxed);
+	while (did < n) {
+		int r = aio_submit(&l->aio, batch + did, n - did);
+
+		io_count(&l->io.count.enters, 1);
+		if (likely(r > 0)) {
+			io_count(&l->io.count.submitted, (uint64_t)r);
+			did += (unsigned)r;
+			continue;
+		}
+		l->aio_now--;
+		refused(l, batch[did++], r);
+	}
+}
+
+static void hand_reads(struct lev *l)
+{
+	struct io_op *batch[AIO_BATCH], *op;
+	unsigned n = 0;
+
+	while (l->aio_now < l->disk_depth && (op = op_list_pop(&l->reads_new)) != NULL) {
+		op->state = OP_KERNEL;
+		op->flags |= OP_AIO;
+		l->aio_now++;
+		batch[n++] = op;
+		if (n == AIO_BATCH) {
+			submit(l, batch, n);
+			n = 0;
+		}
+	}
+	if (n > 0)
+		submit(l, batch, n);
+}
+
+/* All of a turn at once: one system call, one lock, and threads are woken together. */
 void lev_disk_hand(struct lev *l)
 {
-	unsigned n = 0, wait;
+	unsigned n = 0;
 
-	if (l->disk_new.head == NULL)
+	if (l->reads_new.head != NULL && l->aio_now < l->disk_depth)
+		hand_reads(l);
+	if (l->pool_new.head == NULL)
 		return;
-	for (struct io_op *op = l->disk_new.head; op != NULL; op = op->next)
+	for (struct io_op *op = l->pool_new.head; op != NULL; op = op->next)
 		n++;
 	io_count(&l->io.count.submitted, n);
-	wait = pool_hand(&l->pool, &l->disk_new);
-	if (wait > 0)
-		io_count(&l->io.count.disk_waits, wait);
+	pool_hand(&l->pool, &l->pool_new);
 }
 
 void lev_landed(void *lev, struct io_op *op)
@@ -43,14 +105,11 @@ void lev_landed(void *lev, struct io_op *op)
 	lev_rouse(l);
 }
 
-static unsigned op_landed(struct lev *l, struct io_op *op)
+static unsigned op_landed(struct lev *l, struct io_op *op, int32_t res)
 {
-	int32_t res = op->res;
-
-	io_count(&l->io.count.completed, 1);
 	if (unlikely(!io_disk_result(&l->io, op, &res))) {
 		op->state = OP_WAIT;
-		op_list_append(&l->disk_new, op);
+		op_list_append(by_aio(l, op) ? &l->reads_new : &l->pool_new, op);
 		return 0;
 	}
 	if (likely(!(op->flags & OP_PLACELESS)))
@@ -59,13 +118,36 @@ static unsigned op_landed(struct lev *l, struct io_op *op)
 	return 1;
 }
 
+static unsigned reads_done(struct lev *l)
+{
+	struct io_op *op;
+	unsigned n = 0;
+	int32_t res;
+
+	while (l->aio.ring != NULL && (op = aio_take(&l->aio, &res)) != NULL) {
+		io_count(&l->io.count.completed, 1);
+		if (likely(!(op->flags & OP_PLACELESS)))
+			l->aio_now--;
+		if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) &&
+			     !(op->flags & OP_CANCELLED))) {
+			refused(l, op, res);
+			continue;
+		}
+		if (unlikely(l->memcheck) && res > 0)
+			memcheck_filled((char *)op->u.disk.buf + op->u.disk.did, (size_t)res);
+		op->flags &= (uint8_t)~OP_AIO;
+		n += op_landed(l, op, res);
+	}
+	return n;
+}
+
 unsigned lev_disk_done(struct lev *l)
 {
 	struct io_op *op, *next, *first = NULL;
-	unsigned n = 0;
+	unsigned n = reads_done(l);
 
 	if (atomic_load_explicit(&l->landed, memory_order_relaxed) == NULL)
-		return 0;
+		return n;
 	for (op = atomic_exchange(&l->landed, NULL); op != NULL; op = next) {
 		next = op->next;
 		op->next = first;
@@ -73,7 +155,8 @@ unsigned lev_disk_done(struct lev *l)
 	}
 	for (op = first; op != NULL; op = next) {
 		next = op->next;
-		n += op_landed(l, op);
+		io_count(&l->io.count.completed, 1);
+		n += op_landed(l, op, op->res);
 	}
 	return n;
 }
@@ -82,8 +165,12 @@ void lev_disk_cancel(struct lev *l, struct io_op *op)
 {
 	enum pool_cancelled r = POOL_TAKEN_BACK;
 
-	if (!op_list_remove(&l->disk_new, op))
+	if (op->flags & OP_AIO) {
+		l->aio_now--;
+		r = POOL_LOST;
+	} else if (!op_list_remove(&l->reads_new, op) && !op_list_remove(&l->pool_new, op)) {
 		r = pool_cancel(&l->pool, op);
+	}
 	if (r == POOL_OVER)
 		return;
 	l->disk_now--;

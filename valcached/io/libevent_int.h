@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to valcached/io: the libevent engine from inside. libevent says which sockets are ready, ordinary
- * system calls move the bytes, and a few threads (pool.h) do what blocks: files. libevent.c turns the
- * loop, libevent_net.c has the sockets, libevent_disk.c the files, libevent_open.c makes and ends an io.
+ * system calls move the bytes; reads of files go to the kernel's older interface (aio.h), and a few threads (pool.h)
+ * do what blocks: all else that is done to files. libevent.c turns the loop, libevent_net.c has the sockets, libevent_disk.c the files, libevent_open.c makes and ends an io.
  *
  * Threads. io_open(), io_add_memory() and io_add_file() on any thread until the first io_turn(), whose thread
  * has the io from then on; the base is used by one thread at a time, without libevent's locks. Others call
@@ -23,6 +23,7 @@
 #include <event2/event.h>
 #include <event2/event_struct.h>
 
+#include "valcached/io/aio.h"
 #include "valcached/io/io_int.h"
 #include "valcached/io/pool.h"
 
@@ -53,7 +54,8 @@ struct lev {
 	struct io io; /* first: the callers' handle */
 	unsigned magic;
 	bool enabled;
-	pid_t owner; /* the thread that turns it, once enabled */
+	bool memcheck; /* memcheck_runs() */
+	pid_t owner;   /* the thread that turns it, once enabled */
 	struct event_base *base;
 
 	/* waiting */
@@ -74,8 +76,11 @@ struct lev {
 	unsigned buf_size;
 
 	/* files */
-	struct op_list disk_new; /* not yet with the pool */
-	unsigned disk_now;       /* with the pool, and not lost */
+	struct op_list reads_new, pool_new; /* not yet with the kernel, with the pool */
+	unsigned disk_now;                  /* submitted, neither done nor cancelled */
+	unsigned aio_now, disk_depth;       /* of them with the kernel; at most: [IO-7] */
+	uint64_t no_aio;                    /* bit i: reads of file i go to the pool */
+	struct aio aio;
 	struct pool pool;
 
 	/* shared with other threads: [LEV-3] */

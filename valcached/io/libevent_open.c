@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/io/libevent_int.h"
+#include "valcached/io/memcheck.h"
 
 #define DISK_THREADS 4u /* docs/decisions.md has the figures */
 
@@ -74,9 +75,23 @@ static int make_events(struct lev *l)
 	return 0;
 }
 
+/* Reads go to the pool where this is not allowed, or fs.aio-max-nr is used up. */
+static void make_aio(struct lev *l)
+{
+	static _Atomic bool said;
+	int r = aio_open(&l->aio, l->disk_depth, l->wake_fd);
+
+	if (!atomic_exchange(&said, true))
+		log_info(
+		    "io: libevent %s, at most %u threads a loop for the disk, reads by %s%s",
+		    event_get_version(), l->pool.max,
+		    r == 0 ? "io_submit" : "them, too: io_setup: ", r == 0 ? "" : strerror(-r));
+}
+
 static void lev_free(struct lev *l)
 {
 	lev_net_free(l);
+	aio_close(&l->aio);
 	if (l->wake != NULL)
 		event_free(l->wake);
 	if (l->timer != NULL)
@@ -94,8 +109,10 @@ void lev_close(struct io *io)
 {
 	struct lev *l = lev_of(io);
 
-	A(l->disk_now == 0 && l->disk_new.head == NULL && atomic_load(&l->landed) == NULL);
+	A(l->disk_now == 0 && l->reads_new.head == NULL && l->pool_new.head == NULL &&
+	  atomic_load(&l->landed) == NULL);
 	A(l->local.head == NULL && l->sends.head == NULL);
+	A(l->aio_now == 0);
 	pool_close(&l->pool);
 	lev_free(l);
 }
@@ -117,13 +134,16 @@ int lev_open(const struct io_engine *engine, const struct io_config *c, struct i
 	l->io.ops = &lev_ops;
 	l->io.engine = engine;
 	l->io.now_ns = clock_ns();
+	l->memcheck = memcheck_runs();
 	l->wake_fd = -1;
 	l->timer_ns = UINT64_MAX;
 	l->spin_ns = c->spin_ns;
 	l->ready.next = l->ready.prev = &l->ready;
 	op_list_init(&l->sends);
 	op_list_init(&l->local);
-	op_list_init(&l->disk_new);
+	op_list_init(&l->reads_new);
+	op_list_init(&l->pool_new);
+	l->disk_depth = depth;
 	l->buf_size = c->recv_buffer_size != 0 ? c->recv_buffer_size : 16384;
 	if (c->net && (l->buf = malloc(l->buf_size)) == NULL)
 		goto fail;
@@ -134,6 +154,8 @@ int lev_open(const struct io_engine *engine, const struct io_config *c, struct i
 		r = pool_open(&l->pool, threads < depth ? threads : depth, lev_landed, l);
 	if (r < 0)
 		goto fail;
+	if (!c->pool_only)
+		make_aio(l);
 	*io = &l->io;
 	return 0;
 

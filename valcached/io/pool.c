@@ -288,29 +288,23 @@ void pool_close(struct pool *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-unsigned pool_hand(struct pool *p, struct op_list *ops)
+void pool_hand(struct pool *p, struct op_list *ops)
 {
-	unsigned n = 0, wake, busy;
+	unsigned n = 0, wake;
 
 	for (struct io_op *op = ops->head; op != NULL; op = op->next)
 		n++;
-	if (n == 0)
-		return 0;
 	pthread_mutex_lock(&p->lock);
-	busy = p->running - p->idle + p->waking;
 	*p->queue.tail = ops->head;
 	p->queue.tail = ops->tail;
 	p->queued += n;
 	if (unlikely(p->lost > 0))
 		mark_held(p);
 	wake = enough_threads(p);
-	busy += p->queued;
 	pthread_mutex_unlock(&p->lock);
 	op_list_init(ops);
 	while (wake-- > 0)
 		pthread_cond_signal(&p->more);
-	busy = busy > p->max ? busy - p->max : 0;
-	return busy < n ? busy : n;
 }
 
 enum pool_cancelled pool_cancel(struct pool *p, struct io_op *op)

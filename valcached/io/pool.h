@@ -51,8 +51,8 @@ int pool_open(struct pool *, unsigned max, void (*landed)(void *, struct io_op *
 /* All ops must have landed. */
 void pool_close(struct pool *);
 
-/* Takes all ops of the list, which is empty then. Returns how many have to wait for a thread. */
-unsigned pool_hand(struct pool *, struct op_list *);
+/* Takes all ops of the list, which is empty then. */
+void pool_hand(struct pool *, struct op_list *);
 
 enum pool_cancelled {
 	POOL_TAKEN_BACK, /* it had not begun: the op is the caller's again */
