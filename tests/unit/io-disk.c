@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files through io.h, real ones and simulated ones: the same promises of each engine. */
+/*
+ * test: threads=yes
+ *
+ * Files through io.h, real ones and simulated ones: the same promises of each engine.
+ */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* io_wake() from other threads: none is lost, many count as one, and the loop sleeps between. */
+/*
+ * test: threads=yes
+ *
+ * io_wake() from other threads: none is lost, many count as one, and the loop sleeps between.
+ */
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>

@@ -31,6 +31,12 @@ enum op_state { OP_IDLE, OP_KERNEL, OP_WAIT, OP_BACKLOG, OP_LOCAL };
 #define OP_RETRY_ONE   8u
 #define OP_RETRY_SPENT 0xf8u
 
+/* Threads of the libevent engine set it when they begin an operation. */
+static inline uint8_t op_state(const struct io_op *op)
+{
+	return __atomic_load_n(&op->state, __ATOMIC_RELAXED);
+}
+
 struct op_list {
 	struct io_op *head, **tail;
 };

@@ -175,7 +175,7 @@ static void lev_cancel(struct io *io, struct io_op *op)
 {
 	struct lev *l = lev_of(io);
 
-	if (op->state == OP_LOCAL || op->flags & OP_CANCELLED)
+	if (op_state(op) == OP_LOCAL || op->flags & OP_CANCELLED)
 		return;
 	op->flags |= OP_CANCELLED;
 	if (op->kind <= IO_DISCARD)

@@ -63,7 +63,7 @@ int io_try(const struct io_engine *engine, char **cause)
 
 bool io_op_begun(const struct io_op *op)
 {
-	uint8_t state = __atomic_load_n(&op->state, __ATOMIC_RELAXED); /* see pool.h */
+	uint8_t state = op_state(op);
 
 	return state == OP_KERNEL || state == OP_LOCAL;
 }
