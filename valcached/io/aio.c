@@ -40,6 +40,37 @@ void aio_close(struct aio *a)
 	a->ring = NULL;
 }
 
+static struct iocb read_cb(const struct aio *a, const struct io_op *op)
+{
+	const struct file *f = container_of(op->u.disk.file, struct file, pub);
+	uint32_t did = op->u.disk.did;
+
+	return (struct iocb){
+	    .aio_data = (uintptr_t)op,
+	    .aio_lio_opcode = IOCB_CMD_PREAD,
+	    .aio_rw_flags = RWF_NOWAIT,
+	    .aio_fildes = (uint32_t)f->fd,
+	    .aio_buf = (uintptr_t)op->u.disk.buf + did,
+	    .aio_nbytes = op->u.disk.len - did,
+	    .aio_offset = (int64_t)(op->u.disk.off + did),
+	    .aio_flags = IOCB_FLAG_RESFD,
+	    .aio_resfd = (uint32_t)a->event_fd,
+	};
+}
+
+static struct iocb send_cb(const struct io_op *op)
+{
+	A(op->kind == IO_SEND);
+	return (struct iocb){
+	    .aio_data = (uintptr_t)op,
+	    .aio_lio_opcode = IOCB_CMD_PWRITEV,
+	    .aio_rw_flags = RWF_NOWAIT,
+	    .aio_fildes = (uint32_t)op->u.net.fd,
+	    .aio_buf = (uintptr_t)op->u.net.msg.msg_iov,
+	    .aio_nbytes = op->u.net.msg.msg_iovlen,
+	};
+}
+
 int aio_submit(const struct aio *a, struct io_op *const *op, unsigned n)
 {
 	struct iocb cb[AIO_BATCH], *p[AIO_BATCH];
@@ -47,21 +78,7 @@ int aio_submit(const struct aio *a, struct io_op *const *op, unsigned n)
 
 	A(n <= AIO_BATCH);
 	for (unsigned i = 0; i < n; i++) {
-		const struct file *f = container_of(op[i]->u.disk.file, struct file, pub);
-		uint32_t did = op[i]->u.disk.did;
-
-		A(op[i]->kind == IO_READ);
-		cb[i] = (struct iocb){
-		    .aio_data = (uintptr_t)op[i],
-		    .aio_lio_opcode = IOCB_CMD_PREAD,
-		    .aio_rw_flags = RWF_NOWAIT,
-		    .aio_fildes = (uint32_t)f->fd,
-		    .aio_buf = (uintptr_t)op[i]->u.disk.buf + did,
-		    .aio_nbytes = op[i]->u.disk.len - did,
-		    .aio_offset = (int64_t)(op[i]->u.disk.off + did),
-		    .aio_flags = IOCB_FLAG_RESFD,
-		    .aio_resfd = (uint32_t)a->event_fd,
-		};
+		cb[i] = op[i]->kind == IO_READ ? read_cb(a, op[i]) : send_cb(op[i]);
 		p[i] = &cb[i];
 	}
 	r = syscall(SYS_io_submit, a->ctx, (long)n, p);

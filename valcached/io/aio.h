@@ -5,6 +5,9 @@
  * waits for. It is asynchronous only for O_DIRECT, and only if nothing on the way has to wait: so reads go with
  * RWF_NOWAIT, and what the kernel cannot do so it gives back (-EAGAIN, -EOPNOTSUPP), for a thread.
  *
+ * It takes sends of many sockets in one call, too. Between calls of send(2) the peer that was just woken takes the
+ * CPU; 18 % of the time went there.
+ *
  * Completions are taken from the ring that the kernel shares with the process, without a system call; an eventfd
  * says that there are some. The io's thread.
  */
@@ -28,7 +31,11 @@ int aio_open(struct aio *, unsigned entries, int event_fd);
 /* Nothing may be under way. */
 void aio_close(struct aio *);
 
-/* Begins IO_READs, each at what it did so far. How many of them; or -errno of the first, which is not begun. */
+/*
+ * Begins IO_READs, each at what it did so far, and does IO_SENDs: a socket never makes this call wait, and
+ * what became of it (-EAGAIN: it is full) can be taken when the call returns. How many of the ops; or -errno of the
+ * first, with which nothing was done. SIGPIPE must be ignored if there are sends.
+ */
 #define AIO_BATCH 32u
 int aio_submit(const struct aio *, struct io_op *const *, unsigned n);
 

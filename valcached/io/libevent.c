@@ -7,6 +7,7 @@
  * libevent out, every other time: most often the sends of the last turn have gone and nothing else has happened.
  */
 #include <errno.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -51,8 +52,9 @@ void lev_on_timer(evutil_socket_t fd, short what, void *lev)
 /* There is something to do without waiting. */
 static bool pending(struct lev *l)
 {
-	return l->local.head != NULL || l->ready.next != &l->ready || l->sends.head != NULL ||
-	       aio_any(&l->aio) || atomic_load(&l->landed) != NULL || atomic_load(&l->woken);
+	return l->local.head != NULL || l->reads_over.head != NULL || l->ready.next != &l->ready ||
+	       l->sends.head != NULL || aio_any(&l->aio) || atomic_load(&l->landed) != NULL ||
+	       atomic_load(&l->woken);
 }
 
 /* Once: EVLOOP_NONBLOCK alone goes on as long as any event is found, and ours stay until they are served. */
@@ -140,11 +142,15 @@ static unsigned local_done(struct lev *l)
 static int lev_turn(struct io *io, int64_t timeout_ns)
 {
 	struct lev *l = lev_of(io);
+	struct sigaction pipe;
 	unsigned n;
 	int r = 0;
 
 	if (unlikely(!l->enabled)) {
 		l->owner = gettid();
+		/* such a send cannot be told to leave the signal out */
+		l->batches = l->aio.ring != NULL && sigaction(SIGPIPE, NULL, &pipe) == 0 &&
+			     pipe.sa_handler == SIG_IGN;
 		l->enabled = true;
 	}
 	DIAG(l->owner == gettid());

@@ -118,25 +118,49 @@ static unsigned op_landed(struct lev *l, struct io_op *op, int32_t res)
 	return 1;
 }
 
-static unsigned reads_done(struct lev *l)
+void lev_aio_take(struct lev *l)
 {
 	struct io_op *op;
-	unsigned n = 0;
 	int32_t res;
 
-	while (l->aio.ring != NULL && (op = aio_take(&l->aio, &res)) != NULL) {
-		io_count(&l->io.count.completed, 1);
-		if (likely(!(op->flags & OP_PLACELESS)))
-			l->aio_now--;
-		if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) &&
-			     !(op->flags & OP_CANCELLED))) {
-			refused(l, op, res);
+	while ((op = aio_take(&l->aio, &res)) != NULL) {
+		if (op->kind == IO_SEND) {
+			lev_sent(l, op, res);
 			continue;
 		}
-		if (unlikely(l->memcheck) && res > 0)
-			memcheck_filled((char *)op->u.disk.buf + op->u.disk.did, (size_t)res);
-		op->flags &= (uint8_t)~OP_AIO;
-		n += op_landed(l, op, res);
+		op->res = res;
+		op_list_append(&l->reads_over, op);
+	}
+}
+
+static unsigned read_over(struct lev *l, struct io_op *op, int32_t res)
+{
+	io_count(&l->io.count.completed, 1);
+	if (likely(!(op->flags & OP_PLACELESS)))
+		l->aio_now--;
+	if (unlikely((res == -EAGAIN || res == -EOPNOTSUPP) && !(op->flags & OP_CANCELLED))) {
+		refused(l, op, res);
+		return 0;
+	}
+	if (unlikely(l->memcheck) && res > 0)
+		memcheck_filled((char *)op->u.disk.buf + op->u.disk.did, (size_t)res);
+	op->flags &= (uint8_t)~OP_AIO;
+	return op_landed(l, op, res);
+}
+
+static unsigned reads_done(struct lev *l)
+{
+	struct op_list over;
+	struct io_op *op;
+	unsigned n = 0;
+
+	if (l->aio.ring != NULL)
+		lev_aio_take(l);
+	over = l->reads_over;
+	op_list_init(&l->reads_over);
+	while ((op = over.head) != NULL) {
+		over.head = op->next;
+		n += read_over(l, op, op->res);
 	}
 	return n;
 }

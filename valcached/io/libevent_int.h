@@ -70,13 +70,15 @@ struct lev {
 	struct sock **sock; /* by descriptor */
 	unsigned sock_n;
 	struct link ready;
-	struct op_list sends; /* not yet tried; see send_some() */
+	struct op_list sends; /* not yet tried; see lev_send_some() */
+	bool batches;         /* many at a time: aio.h */
 	struct op_list local;
 	char *buf; /* of the receive under way: one, for all */
 	unsigned buf_size;
 
 	/* files */
 	struct op_list reads_new, pool_new; /* not yet with the kernel, with the pool */
+	struct op_list reads_over;          /* by the kernel; op->res is its result */
 	unsigned disk_now;                  /* submitted, neither done nor cancelled */
 	unsigned aio_now, disk_depth;       /* of them with the kernel; at most: [IO-7] */
 	uint64_t no_aio;                    /* bit i: reads of file i go to the pool */
@@ -115,6 +117,8 @@ void lev_net_cancel(struct lev *, struct io_op *);
 void lev_send_some(struct lev *);
 /* Receives and accepts of ready sockets. The number of callbacks run. */
 unsigned lev_receive(struct lev *);
+/* A send of a batch: what the kernel said. */
+void lev_sent(struct lev *, struct io_op *, int32_t res);
 void lev_net_free(struct lev *);
 extern const struct io_sock_ops lev_sock_ops;
 
@@ -123,6 +127,8 @@ extern const struct io_sock_ops lev_sock_ops;
 void lev_disk(struct io *, struct io_op *);
 void lev_disk_cancel(struct lev *, struct io_op *);
 void lev_disk_hand(struct lev *);
+/* All that aio.h has: sends are judged, reads wait in reads_over. */
+void lev_aio_take(struct lev *);
 /* Those that have landed. The number of callbacks run. */
 unsigned lev_disk_done(struct lev *);
 void lev_landed(void *lev, struct io_op *); /* the pool's threads */

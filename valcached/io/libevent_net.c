@@ -126,21 +126,13 @@ static void close_sock(struct io *io, int fd)
 
 /* ---- sending ---------------------------------------------------------------------------------- */
 
-/* True: the op is over, and its result is in local. */
-static bool try_send(struct lev *l, struct io_op *op)
+/* What the kernel said. True: the op is over, and its result is in local; false: it waits for its socket. */
+static bool sent(struct lev *l, struct io_op *op, ssize_t r)
 {
-	const struct msghdr *msg = &op->u.net.msg;
-	ssize_t r;
-
-	do
-		r = msg->msg_iovlen == 1 ? send(op->u.net.fd, msg->msg_iov->iov_base,
-						msg->msg_iov->iov_len, SEND_FLAGS)
-					 : sendmsg(op->u.net.fd, msg, SEND_FLAGS);
-	while (r < 0 && errno == EINTR);
-	if (r < 0) {
-		if (errno == EAGAIN)
+	if (unlikely(r < 0)) {
+		if (r == -EAGAIN)
 			return false;
-		op_local(&l->local, op, -errno);
+		op_local(&l->local, op, (int32_t)r);
 		return true;
 	}
 	op->u.net.did += (uint32_t)r;
@@ -152,6 +144,19 @@ static bool try_send(struct lev *l, struct io_op *op)
 	io_count(&l->io.count.short_sends, 1);
 	io_iov_advance(&op->u.net.msg, (size_t)r);
 	return false;
+}
+
+static bool try_send(struct lev *l, struct io_op *op)
+{
+	const struct msghdr *msg = &op->u.net.msg;
+	ssize_t r;
+
+	do
+		r = msg->msg_iovlen == 1 ? send(op->u.net.fd, msg->msg_iov->iov_base,
+						msg->msg_iov->iov_len, SEND_FLAGS)
+					 : sendmsg(op->u.net.fd, msg, SEND_FLAGS);
+	while (r < 0 && errno == EINTR);
+	return sent(l, op, r < 0 ? -errno : r);
 }
 
 static void can_write(evutil_socket_t fd, short what, void *arg)
@@ -191,28 +196,62 @@ static int wait_writable(struct lev *l, struct sock *s, struct io_op *op)
 	return 0;
 }
 
-static void start_send(struct lev *l, struct io_op *op)
+static void wait_or_fail(struct lev *l, struct io_op *op)
 {
-	struct sock *s = find(l, op->u.net.fd);
-	int r;
+	int r = wait_writable(l, find(l, op->u.net.fd), op);
 
-	io_count(&l->io.count.submitted, 1);
-	if ((s == NULL || s->send.head == NULL) && try_send(l, op))
-		return;
-	r = wait_writable(l, s, op);
 	if (r < 0)
 		op_local(&l->local, op, r);
 }
 
+/* Each is for a socket of its own, or the kernel does them in order all the same. */
+static void send_batch(struct lev *l, struct io_op **batch, unsigned n)
+{
+	unsigned did = 0;
+	int r;
+
+	while (n - did > 1 && (r = aio_submit(&l->aio, batch + did, n - did)) > 0) {
+		io_count(&l->io.count.enters, 1);
+		did += (unsigned)r;
+		lev_aio_take(l);
+	}
+	for (; did < n; did++)
+		if (!try_send(l, batch[did]))
+			wait_or_fail(l, batch[did]);
+}
+
+void lev_sent(struct lev *l, struct io_op *op, int32_t res)
+{
+	if (res == -EOPNOTSUPP ? !try_send(l, op) : !sent(l, op, res))
+		wait_or_fail(l, op);
+}
+
 void lev_send_some(struct lev *l)
 {
-	uint32_t share = l->disk_now > 0 ? SEND_SHARE : UINT32_MAX, n = 0;
-	struct io_op *op;
+	uint32_t share = l->disk_now > 0 ? SEND_SHARE : UINT32_MAX, bytes = 0;
+	struct io_op *batch[AIO_BATCH], *op;
+	unsigned n = 0;
 
-	while (n < share && (op = op_list_pop(&l->sends)) != NULL) {
-		n += op->u.net.len;
-		start_send(l, op);
+	while (bytes < share && (op = op_list_pop(&l->sends)) != NULL) {
+		const struct sock *s = find(l, op->u.net.fd);
+
+		bytes += op->u.net.len;
+		io_count(&l->io.count.submitted, 1);
+		if (unlikely(s != NULL && s->send.head != NULL)) {
+			wait_or_fail(l, op);
+		} else if (!l->batches) {
+			if (!try_send(l, op))
+				wait_or_fail(l, op);
+		} else {
+			batch[n++] = op;
+			if (n == AIO_BATCH) {
+				send_batch(l, batch, n);
+				n = 0;
+			}
+		}
 	}
+	if (n > 0)
+		send_batch(l, batch, n);
 }
 
 /* ---- receiving -------------------------------------------------------------------------------- */

@@ -79,7 +79,7 @@ static int make_events(struct lev *l)
 static void make_aio(struct lev *l)
 {
 	static _Atomic bool said;
-	int r = aio_open(&l->aio, l->disk_depth, l->wake_fd);
+	int r = aio_open(&l->aio, l->disk_depth + AIO_BATCH, l->wake_fd);
 
 	if (!atomic_exchange(&said, true))
 		log_info(
@@ -143,6 +143,7 @@ int lev_open(const struct io_engine *engine, const struct io_config *c, struct i
 	op_list_init(&l->local);
 	op_list_init(&l->reads_new);
 	op_list_init(&l->pool_new);
+	op_list_init(&l->reads_over);
 	l->disk_depth = depth;
 	l->buf_size = c->recv_buffer_size != 0 ? c->recv_buffer_size : 16384;
 	if (c->net && (l->buf = malloc(l->buf_size)) == NULL)
