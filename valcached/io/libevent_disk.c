@@ -92,7 +92,7 @@ void lev_disk_hand(struct lev *l)
 	for (struct io_op *op = l->pool_new.head; op != NULL; op = op->next)
 		n++;
 	io_count(&l->io.count.submitted, n);
-	pool_hand(&l->pool, &l->pool_new);
+	io_pool_hand(&l->pool, &l->pool_new);
 }
 
 void lev_landed(void *lev, struct io_op *op)
@@ -193,7 +193,7 @@ void lev_disk_cancel(struct lev *l, struct io_op *op)
 		l->aio_now--;
 		r = POOL_LOST;
 	} else if (!op_list_remove(&l->reads_new, op) && !op_list_remove(&l->pool_new, op)) {
-		r = pool_cancel(&l->pool, op);
+		r = io_pool_cancel(&l->pool, op);
 	}
 	if (r == POOL_OVER)
 		return;

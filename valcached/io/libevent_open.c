@@ -113,7 +113,7 @@ void lev_close(struct io *io)
 	  atomic_load(&l->landed) == NULL);
 	A(l->local.head == NULL && l->sends.head == NULL);
 	A(l->aio_now == 0);
-	pool_close(&l->pool);
+	io_pool_close(&l->pool);
 	lev_free(l);
 }
 
@@ -152,7 +152,7 @@ int lev_open(const struct io_engine *engine, const struct io_config *c, struct i
 	if (r == 0)
 		r = make_events(l);
 	if (r == 0)
-		r = pool_open(&l->pool, threads < depth ? threads : depth, lev_landed, l);
+		r = io_pool_open(&l->pool, threads < depth ? threads : depth, lev_landed, l);
 	if (r < 0)
 		goto fail;
 	if (!c->pool_only)

@@ -251,7 +251,7 @@ static unsigned enough_threads(struct pool *p)
 
 /* ---- for the owner ---------------------------------------------------------------------------- */
 
-int pool_open(struct pool *p, unsigned max, void (*landed)(void *, struct io_op *), void *arg)
+int io_pool_open(struct pool *p, unsigned max, void (*landed)(void *, struct io_op *), void *arg)
 {
 	int r;
 
@@ -267,11 +267,11 @@ int pool_open(struct pool *p, unsigned max, void (*landed)(void *, struct io_op 
 	r = spawn(p);
 	pthread_mutex_unlock(&p->lock);
 	if (r < 0)
-		pool_close(p);
+		io_pool_close(p);
 	return r;
 }
 
-void pool_close(struct pool *p)
+void io_pool_close(struct pool *p)
 {
 	pthread_mutex_lock(&p->lock);
 	A(p->queue.head == NULL && p->lost == 0);
@@ -288,7 +288,7 @@ void pool_close(struct pool *p)
 	pthread_mutex_destroy(&p->lock);
 }
 
-void pool_hand(struct pool *p, struct op_list *ops)
+void io_pool_hand(struct pool *p, struct op_list *ops)
 {
 	unsigned n = 0, wake;
 
@@ -307,7 +307,7 @@ void pool_hand(struct pool *p, struct op_list *ops)
 		pthread_cond_signal(&p->more);
 }
 
-enum pool_cancelled pool_cancel(struct pool *p, struct io_op *op)
+enum pool_cancelled io_pool_cancel(struct pool *p, struct io_op *op)
 {
 	enum pool_cancelled r = POOL_OVER;
 	struct pool_thread *t = NULL;

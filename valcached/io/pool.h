@@ -3,7 +3,7 @@
  * pool.h: threads that do the file operations of one io by ordinary system calls. Private to io.
  *
  * Rules (cited as [POOL-n])
- *  1. An op belongs to the pool from pool_hand() until its landed() call, which happens once and comes on
+ *  1. An op belongs to the pool from io_pool_hand() until its landed() call, which happens once and comes on
  *     the thread that did it. Operations begin in the order in which they were handed over.
  *  2. At most max threads work for owners that wait. A thread is made when there is more to do than
  *     threads to do it; it sleeps when there is nothing.
@@ -12,7 +12,7 @@
  *  4. A file may have max lost threads. Its further operations are held: they wait for one of them to come back, and
  *     count as begun, for it is the device that they wait for. So a pool has at most max * (files + 1) threads.
  *
- * Threads: pool_hand(), pool_cancel() and the rest are called by the io's thread; pool_open() and pool_close()
+ * Threads: io_pool_hand(), io_pool_cancel() and the rest are called by the io's thread; io_pool_open() and io_pool_close()
  * by whoever opens and closes the io. What is shared is under the pool's lock, but for op->state of an op
  * that is being begun, which io_op_begun() reads as it is.
  */
@@ -47,18 +47,18 @@ struct pool {
 };
 
 /* With one thread, so that a process that may have none learns it at its start. 0 or -errno. */
-int pool_open(struct pool *, unsigned max, void (*landed)(void *, struct io_op *), void *arg);
+int io_pool_open(struct pool *, unsigned max, void (*landed)(void *, struct io_op *), void *arg);
 /* All ops must have landed. */
-void pool_close(struct pool *);
+void io_pool_close(struct pool *);
 
 /* Takes all ops of the list, which is empty then. */
-void pool_hand(struct pool *, struct op_list *);
+void io_pool_hand(struct pool *, struct op_list *);
 
 enum pool_cancelled {
 	POOL_TAKEN_BACK, /* it had not begun: the op is the caller's again */
 	POOL_LOST,       /* [POOL-3] */
 	POOL_OVER,       /* it has landed or is about to */
 };
-enum pool_cancelled pool_cancel(struct pool *, struct io_op *);
+enum pool_cancelled io_pool_cancel(struct pool *, struct io_op *);
 
 #endif
