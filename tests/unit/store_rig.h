@@ -144,7 +144,7 @@ static inline void rig_init(struct rig *r, struct sim_env *env)
 	memset(r, 0, sizeof *r);
 	log_set_level(getenv("RIG_LOG") != NULL ? LOG_INFO : (enum log_level)2);
 	r->env = env;
-	r->engine = env != NULL ? sim_env_engine(env)
+	r->engine = env != NULL                                 ? sim_env_engine(env)
 		    : io != NULL && strcmp(io, "libevent") == 0 ? &io_libevent_engine
 								: &io_uring_engine;
 	snprintf(r->shm, sizeof r->shm, "%.100s/store-rig-XXXXXX", shm != NULL ? shm : "/dev/shm");
