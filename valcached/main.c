@@ -291,12 +291,11 @@ static int choose_engine(struct daemon *d)
 		free(cause);
 		return -1;
 	}
-	if (rc != 0)
-		d->engine_reason = cause != NULL ? cause : strdup(strerror(-rc));
-	else if (asked == OPTIONS_IO_AUTO)
-		d->engine_reason = strdup("io_uring is allowed here");
-	else
-		d->engine_reason = strdup("it was asked for by --io");
+	d->engine_reason = strdup(cause != NULL              ? cause
+				  : rc != 0                  ? strerror(-rc)
+				  : asked == OPTIONS_IO_AUTO ? "io_uring is allowed here"
+							     : "it was asked for by --io");
+	free(cause);
 	d->engine =
 	    rc != 0 || asked == OPTIONS_IO_LIBEVENT ? &io_libevent_engine : &io_uring_engine;
 	if (d->engine_reason == NULL)
