@@ -50,9 +50,9 @@ LIBS := base options io proto store net admin ocache efs datoms
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
-io_libs    := -luring
+io_libs    := -luring -levent_core
 base_libs  := -lxxhash -lm
-all_libs   := -luring -lxxhash -lzstd -linih -lsystemd -lssl -lcrypto -lm
+all_libs   := -luring -levent_core -lxxhash -lzstd -linih -lsystemd -lssl -lcrypto -lm
 
 # What is installed, and needs no more than `tools/deps run`; the micro-benchmarks need C++.
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)

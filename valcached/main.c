@@ -4,7 +4,8 @@
  * stop, and undoes it all in reverse.
  *
  * Order of the start, each step one log line or one sentence of failure:
- *   settings -> background (before any thread or ring exists) -> limits, user's name -> port -> pid file -> store
+ *   settings -> background (before any thread or ring exists) -> limits, user's name -> engine -> port
+ *   -> pid file -> store
  *   -> user -> workers -> readiness
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
  * served after.
@@ -24,6 +25,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -50,6 +52,8 @@ struct daemon {
 	struct net *net;
 	struct store *store;
 	struct admin admin;
+	const struct io_engine *engine;
+	char *engine_reason;
 	bool pidfile_made;
 	bool changes_user; /* -u, as root */
 	uid_t uid;         /* if changes_user */
@@ -223,6 +227,83 @@ static int write_pidfile(struct daemon *d)
 	return 0;
 }
 
+/* ---- the engine -------------------------------------------------------------------------------- */
+
+/*
+ * sysctl kernel.io_uring_disabled=1 refuses users what root may do, and the workers will be -u's: a child that
+ * becomes that user tries. 0, or -errno with a sentence.
+ */
+static int try_as_user(const struct daemon *d, const struct io_engine *engine, char **cause)
+{
+	char text[1024];
+	size_t have = 0;
+	ssize_t n;
+	int fd[2], status = 0;
+	pid_t pid;
+
+	if (pipe2(fd, O_CLOEXEC) != 0)
+		return -errno;
+	pid = fork();
+	if (pid < 0) {
+		close(fd[0]);
+		close(fd[1]);
+		return -errno;
+	}
+	if (pid == 0) {
+		int rc = -EPERM;
+
+		log_set_level(LOG_ERROR);
+		if (initgroups(d->opt.user, d->gid) == 0 && setgid(d->gid) == 0 &&
+		    setuid(d->uid) == 0)
+			rc = io_try(engine, cause);
+		if (rc != 0 && *cause != NULL &&
+		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))
+			_exit(EPIPE);
+		_exit(-rc);
+	}
+	close(fd[1]);
+	while (have < sizeof text - 1 &&
+	       ((n = read(fd[0], text + have, sizeof text - 1 - have)) > 0 ||
+		(n < 0 && errno == EINTR)))
+		have += n > 0 ? (size_t)n : 0;
+	text[have] = '\0';
+	close(fd[0]);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	*cause = have > 0 ? strdup(text) : NULL;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -EPERM;
+}
+
+static int choose_engine(struct daemon *d)
+{
+	enum options_io asked = d->opt.io;
+	char *cause = NULL;
+	int rc = 0;
+
+	if (asked != OPTIONS_IO_LIBEVENT)
+		rc = d->changes_user ? try_as_user(d, &io_uring_engine, &cause)
+				     : io_try(&io_uring_engine, &cause);
+	if (rc != 0 && asked == OPTIONS_IO_URING) {
+		log_error("--io=uring: %s; or start with --io=auto, which goes on without it",
+			  cause != NULL ? cause : strerror(-rc));
+		free(cause);
+		return -1;
+	}
+	d->engine_reason = strdup(cause != NULL              ? cause
+				  : rc != 0                  ? strerror(-rc)
+				  : asked == OPTIONS_IO_AUTO ? "io_uring is allowed here"
+							     : "it was asked for by --io");
+	free(cause);
+	d->engine =
+	    rc != 0 || asked == OPTIONS_IO_LIBEVENT ? &io_libevent_engine : &io_uring_engine;
+	if (d->engine_reason == NULL)
+		return fail("starting", NULL, -ENOMEM);
+	log_info("io: engine %s: %s", d->engine->name, d->engine_reason);
+	return 0;
+}
+
 /* ---- the parts -------------------------------------------------------------------------------- */
 
 static int open_net(struct daemon *d)
@@ -257,6 +338,7 @@ static int open_net(struct daemon *d)
 	    .conn_bytes = o->conn_bytes,
 	    .idle_ns = o->idle_ns,
 	    .request_ns = o->request_ns,
+	    .disk_threads = o->io_threads,
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,
@@ -313,7 +395,7 @@ static int check_memory(const struct options *o)
 	return -1;
 }
 
-static int open_store(struct daemon *d, const struct io_engine *engine)
+static int open_store(struct daemon *d)
 {
 	const struct options *o = &d->opt;
 	struct store_config cfg = {
@@ -344,29 +426,30 @@ static int open_store(struct daemon *d, const struct io_engine *engine)
 	}
 	for (unsigned i = 0; i < o->path_n; i++)
 		cfg.paths[i] = o->path[i];
-	rc = store_open(&cfg, engine, &d->store, &cause);
+	rc = store_open(&cfg, d->engine, &d->store, &cause);
 	if (rc != 0)
 		return fail("opening the store", cause, rc);
 	return 0;
 }
 
-static int start(struct daemon *d, const struct io_engine *engine)
+static int start(struct daemon *d)
 {
 	char *cause = NULL;
 	int rc;
 
 	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
-	    open_net(d) != 0 || write_pidfile(d) != 0 || open_store(d, engine) != 0 ||
-	    become_user(d) != 0)
+	    choose_engine(d) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
+	    open_store(d) != 0 || become_user(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
-	d->admin.engine = engine->name;
-	rc = net_start(d->net, engine, d->store, &cause);
+	d->admin.engine = d->engine->name;
+	d->admin.engine_reason = d->engine_reason;
+	rc = net_start(d->net, d->engine, d->store, &cause);
 	if (rc != 0)
 		return fail("starting the workers", cause, rc);
 	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
-		 d->opt.threads == 1 ? "" : "s", engine->name, d->opt.connections);
+		 d->opt.threads == 1 ? "" : "s", d->engine->name, d->opt.connections);
 	return 0;
 }
 
@@ -422,6 +505,7 @@ static void undo(struct daemon *d)
 	if (d->pidfile_made)
 		unlink(d->opt.pidfile);
 	free(d->addr);
+	free(d->engine_reason);
 	options_free(&d->opt);
 }
 
@@ -454,7 +538,7 @@ int main(int argc, char **argv)
 	sigaddset(&stop, SIGHUP);
 	AZ(pthread_sigmask(SIG_BLOCK, &stop, NULL));
 
-	rc = start(&d, &io_uring_engine);
+	rc = start(&d);
 	if (rc == 0) {
 		say_ready(&d);
 		while (sigwait(&stop, &sig) != 0 || sig == SIGHUP)

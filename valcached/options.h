@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING };
+enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING, OPTIONS_IO_LIBEVENT };
 enum options_keyformat { OPTIONS_KEY_PEM, OPTIONS_KEY_DER };
 /* In the order of the words that are taken, memcached's numbers among them. */
 enum options_tls { OPTIONS_TLS12, OPTIONS_TLS13, OPTIONS_TLS12_NUMBER, OPTIONS_TLS13_NUMBER };
@@ -65,6 +65,7 @@ struct options {
 	enum options_admit admit;
 	enum options_restart restart;
 	enum options_io io;
+	unsigned io_threads; /* of a worker, for the disk; engine libevent */
 	bool allow_flush, forget_paths;
 
 	/* memory */

@@ -28,7 +28,7 @@
 
 static const char *const keyformat_choices[] = {"PEM", "DER", NULL};
 static const char *const tls_choices[] = {"tlsv1.2", "tlsv1.3", "2", "3", NULL};
-static const char *const io_choices[] = {"auto", "uring", NULL};
+static const char *const io_choices[] = {"auto", "uring", "libevent", NULL};
 static const char *const admit_choices[] = {"all", "second", NULL};
 static const char *const restart_choices[] = {"auto", "disk", "empty", NULL};
 
@@ -181,9 +181,13 @@ const struct option_def options__table[] = {
 	         "For one start: a path that is missing by mistake stops a start otherwise."},
 	{.name = "allow-flush", .kind = OPTION_BOOL, .offset = AT(allow_flush),
 	 .help = "Let flush_all empty the store; it is refused otherwise."},
-	{.name = "io", .kind = OPTION_CHOICE, .offset = AT(io), .arg = "auto|uring",
-	 .initial = "auto", .choices = io_choices, .allowed = "auto or uring",
-	 .help = "I/O engine. auto takes the best that this kernel allows."},
+	{.name = "io", .kind = OPTION_CHOICE, .offset = AT(io), .arg = "auto|uring|libevent",
+	 .initial = "auto", .choices = io_choices, .allowed = "auto, uring or libevent",
+	 .help = "I/O engine: io_uring, or libevent with threads for the disk, which costs more CPU time. "
+	         "auto takes io_uring where it is allowed; in many containers it is not."},
+	{.name = "io-threads", .kind = OPTION_NUMBER, .offset = AT(io_threads), .arg = "N",
+	 .initial = "4", .min = 1, .max = 64, .allowed = "a number from 1 to 64",
+	 .help = "With --io=libevent: threads of each worker that wait for the disk, at most."},
 
 	HEADING("Memory"),
 	{.name = "memory-limit", .letter = 'm', .kind = OPTION_MIB, .offset = AT(ram_bytes),

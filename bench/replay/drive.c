@@ -322,11 +322,13 @@ static void remove_folder(const char *path)
 
 static int start(struct driver *d, const struct store_config *sc, char **cause)
 {
+	const struct io_engine *engine =
+	    io_try(&io_uring_engine, NULL) == 0 ? &io_uring_engine : &io_libevent_engine;
 	int e;
 
-	if ((e = store_open(sc, &io_uring_engine, &d->store, cause)) != 0 ||
-	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d->io, cause)) != 0 ||
-	    (e = io_open(&io_uring_engine, &(struct io_config){0}, &d->slow_io, cause)) != 0 ||
+	if ((e = store_open(sc, engine, &d->store, cause)) != 0 ||
+	    (e = io_open(engine, &(struct io_config){0}, &d->io, cause)) != 0 ||
+	    (e = io_open(engine, &(struct io_config){0}, &d->slow_io, cause)) != 0 ||
 	    (e = store_worker_open(d->store, d->io, 0, &d->sw, cause)) != 0 ||
 	    (e = store_worker_open(d->store, d->slow_io, 1, &d->slow, cause)) != 0)
 		return e;

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Files through io.h, real ones and simulated ones: the same promises of both engines. */
+/*
+ * test: threads=yes
+ *
+ * Files through io.h, real ones and simulated ones: the same promises of each engine.
+ */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -31,19 +35,18 @@ static void world_open(struct world *w, const struct io_config *c)
 	assert_int_equal(io_add_file(w->io, w->file), 0);
 }
 
-static int setup(void **state, struct sim_env *env)
+static int setup_with(void **state, struct sim_env *env, const struct io_config *c)
 {
 	struct world *w = calloc(1, sizeof *w);
-	struct io_config c = {0};
 	int rc;
 
 	assert_non_null(w);
 	w->env = env;
-	w->engine = env != NULL ? sim_env_engine(env) : &io_uring_engine;
+	w->engine = env != NULL ? sim_env_engine(env) : engine;
 	strcpy(w->dir, "io-disk-XXXXXX");
 	assert_non_null(mkdtemp(w->dir));
 	snprintf(w->path, sizeof w->path, "%s/store", w->dir);
-	world_open(w, &c);
+	world_open(w, c);
 	w->mem = mmap(NULL, MEM_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(w->mem != MAP_FAILED);
 	/* an ordinary user's limit of locked memory may be too small; all must work without, too */
@@ -53,9 +56,32 @@ static int setup(void **state, struct sim_env *env)
 	return 0;
 }
 
+static int setup(void **state, struct sim_env *env)
+{
+	struct io_config c = {0};
+
+	return setup_with(state, env, &c);
+}
+
 static int setup_uring(void **state)
 {
+	engine = &io_uring_engine;
 	return setup(state, NULL);
+}
+
+static int setup_libevent(void **state)
+{
+	engine = &io_libevent_engine;
+	return setup(state, NULL);
+}
+
+/* ... where io_submit(2) is refused, too. */
+static int setup_pool(void **state)
+{
+	struct io_config c = {.pool_only = true};
+
+	engine = &io_libevent_engine;
+	return setup_with(state, NULL, &c);
 }
 
 static int setup_sim(void **state)
@@ -382,15 +408,17 @@ static void continued(void **state)
 	assert_int_equal(counter(&w->io->count.file_errors), 0);
 }
 
-#define on_uring(f) cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
-#define on_sim(f)   cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
-#define on_rough(f) cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
-#define on_all(f)   on_uring(f), on_sim(f), on_rough(f)
+#define on_ring(f)     cmocka_unit_test_setup_teardown(f, setup_uring, teardown)
+#define on_libevent(f) cmocka_unit_test_setup_teardown(f, setup_libevent, teardown)
+#define on_pool(f)     cmocka_unit_test_setup_teardown(f, setup_pool, teardown)
+#define on_sim(f)      cmocka_unit_test_setup_teardown(f, setup_sim, teardown)
+#define on_rough(f)    cmocka_unit_test_setup_teardown(f, setup_sim_rough, teardown)
+#define on_all(f)      on_ring(f), on_libevent(f), on_pool(f), on_sim(f), on_rough(f)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    on_uring(no_workers), /* first: a worker lives on for seconds */
+	    on_ring(no_workers), /* first: a worker lives on for seconds */
 	    on_all(write_read),    on_all(write_beside_reads), on_all(unregistered_memory),
 	    on_all(bad_alignment), on_all(past_the_end),       on_all(discard_on_a_file),
 	    on_all(many),          on_all(cancel_disk),        on_all(resubmit_from_done),

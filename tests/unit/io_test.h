@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* For tests/unit/io-*.c: an op that remembers how it ended, and loops that run until it did. */
+/*
+ * For tests/unit/io-*.c: the engine under test, an op that remembers how it ended, and loops that run until
+ * it did.
+ */
 #ifndef TESTS_UNIT_IO_TEST_H
 #define TESTS_UNIT_IO_TEST_H
 
@@ -19,6 +22,29 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "valcached/io/io.h"
+
+/* The same tests run on each engine of real machines; see run_on_engines(). */
+static const struct io_engine *engine = &io_uring_engine;
+
+static inline bool on_uring(void)
+{
+	return engine == &io_uring_engine;
+}
+
+static inline int run_on_engines(const char *what, int (*group)(const char *name))
+{
+	static const struct io_engine *const all[] = {&io_uring_engine, &io_libevent_engine};
+	int failed = 0;
+
+	for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+		char name[64];
+
+		engine = all[i];
+		snprintf(name, sizeof name, "%s on %s", what, engine->name);
+		failed += group(name);
+	}
+	return failed;
+}
 
 struct box {
 	struct io_op op; /* first */

@@ -234,7 +234,7 @@ static void refused(void **state)
 	REFUSE("--sync=2h is not allowed: a time from 0 to 1h, such as 500ms or 1s, is wanted",
 	       "--sync=2h");
 	REFUSE("--admit=some is not allowed: all or second is wanted", "--admit=some");
-	REFUSE("--io=libevent is not allowed: auto or uring is wanted", "--io=libevent");
+	REFUSE("--io=epoll is not allowed: auto, uring or libevent is wanted", "--io=epoll");
 	REFUSE("-I 65m is not allowed: a size from 1k to 64m is wanted", "-I", "65m");
 	REFUSE("-t 0 is not allowed: a number from 1 to 128, or auto, is wanted", "-t", "0");
 	REFUSE("-c -1 is not allowed: a number from 1 to 1000000 is wanted", "-c", "-1");

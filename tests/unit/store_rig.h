@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A store on one thread, for tests: its serving workers and its slow worker take turns, on the
- * uring engine and a real file or on the simulated machine. Calls here look blocking: they turn
+ * uring engine (or TEST_IO's) and a real file or on the simulated machine. Calls here look blocking: they turn
  * everybody until the operation is done.
  *
  *     struct rig r;
@@ -139,12 +139,14 @@ static inline void rig_turn(struct rig *r)
 
 static inline void rig_init(struct rig *r, struct sim_env *env)
 {
-	const char *tmp = getenv("TEST_TMP"), *shm = getenv("TEST_SHM");
+	const char *tmp = getenv("TEST_TMP"), *shm = getenv("TEST_SHM"), *io = getenv("TEST_IO");
 
 	memset(r, 0, sizeof *r);
 	log_set_level(getenv("RIG_LOG") != NULL ? LOG_INFO : (enum log_level)2);
 	r->env = env;
-	r->engine = env != NULL ? sim_env_engine(env) : &io_uring_engine;
+	r->engine = env != NULL                                 ? sim_env_engine(env)
+		    : io != NULL && strcmp(io, "libevent") == 0 ? &io_libevent_engine
+								: &io_uring_engine;
 	snprintf(r->shm, sizeof r->shm, "%.100s/store-rig-XXXXXX", shm != NULL ? shm : "/dev/shm");
 	assert_non_null(mkdtemp(r->shm));
 	snprintf(r->dir, sizeof r->dir, "%.40s/rig-XXXXXX", tmp != NULL ? tmp : "/tmp");

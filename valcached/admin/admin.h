@@ -16,7 +16,8 @@ struct text;
 struct admin {
 	const struct net *net;
 	const struct options *options;
-	const char *engine; /* name of the I/O engine in use */
+	const char *engine;        /* name of the I/O engine in use */
+	const char *engine_reason; /* ... and why it is that one */
 };
 
 /* The reply to "stats GROUP"; fits net_config.stats, arg is a struct admin. False: no such group. */

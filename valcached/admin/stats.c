@@ -54,6 +54,7 @@ static void general_process(const struct admin *a, struct text *out)
 	number(out, "time", (uint64_t)time(NULL));
 	stat_line(out, "version", "%s", VALCACHED_VERSION);
 	stat_line(out, "io_engine", "%s", a->engine);
+	stat_line(out, "io_engine_reason", "%s", a->engine_reason);
 	number(out, "pointer_size", 8 * sizeof(void *));
 	stat_line(out, "rusage_user", "%ld.%06ld", (long)ru.ru_utime.tv_sec,
 		  (long)ru.ru_utime.tv_usec);
@@ -154,6 +155,7 @@ static void group_settings(const struct admin *a, struct text *out)
 	stat_line(out, "auth_enabled_ascii", "%s", o->auth_file != NULL ? o->auth_file : "no");
 	stat_line(out, "evictions", "on");
 	stat_line(out, "io_engine", "%s", a->engine);
+	stat_line(out, "io_engine_reason", "%s", a->engine_reason);
 }
 
 static void latency(const struct store *s, enum store_latency which, const char *name,

@@ -4,7 +4,8 @@
  * Submit, and be called back: an engine never blocks inside a submit call and never calls done()
  * from one; callbacks run only from io_turn(), on the thread that owns the io.
  *
- * Engines: "uring" (one ring per io) and "sim" (in memory, seeded, virtual time, for tests).
+ * Engines: "uring" (one ring per io), "libevent" (readiness, and threads for the disk, where io_uring is
+ * refused) and "sim" (in memory, seeded, virtual time, for tests).
  *
  * Rules of an operation (cited as [IO-n]):
  *  1. struct io_op is the caller's memory. From submit until the last done() it belongs to the
@@ -123,6 +124,8 @@ struct io_config {
 	unsigned
 	    recv_buffers; /* provided buffers, a power of two, 0 = 64; none are made if net == false */
 	unsigned recv_buffer_size; /* bytes, 0 = 16384 */
+	unsigned disk_threads;     /* libevent: at most so many that wait for the disk, 0 = 4 */
+	bool pool_only;            /* libevent: reads, too, wait in these threads; for tests */
 	uint64_t spin_ns; /* looked for completions so long before sleeping; 0: sleeps at once */
 	bool net;         /* this io serves sockets */
 };
@@ -173,7 +176,7 @@ struct io_file_info {
 
 struct io_engine {
 	const char *name;
-	void *env; /* sim: the simulated machine; NULL for uring */
+	void *env; /* sim: the simulated machine; NULL for the others */
 	/* Opens one loop. cause: a sentence for the operator on failure (malloc'd, caller frees). */
 	int (*open)(const struct io_engine *, const struct io_config *, struct io **, char **cause);
 	/*
@@ -219,6 +222,7 @@ struct io_file {
 };
 
 extern const struct io_engine io_uring_engine;
+extern const struct io_engine io_libevent_engine;
 
 /* ---- calls ------------------------------------------------------------------------------------ */
 
@@ -236,6 +240,12 @@ static inline void io_close(struct io **io)
 	*io = NULL;
 	p->ops->close(p);
 }
+
+/*
+ * Does the engine work here? Found by trying: a small loop is opened and closed. 0, or -errno with a sentence.
+ * Any thread.
+ */
+int io_try(const struct io_engine *, char **cause);
 
 /*
  * Submits what was prepared, waits until something completes, io_wake() is called or timeout_ns

@@ -25,10 +25,17 @@ enum op_state { OP_IDLE, OP_KERNEL, OP_WAIT, OP_BACKLOG, OP_LOCAL };
 /* op->flags: three bits and a count of resubmissions */
 #define OP_CANCELLED 1u
 #define OP_DRAINED   2u /* uring: the op's last receive left its socket empty */
+#define OP_AIO       2u /* libevent: the kernel has this read, not a thread */
 #define OP_PLACELESS                                                                               \
 	4u /* a file operation that was cancelled in the kernel; its place is another's */
 #define OP_RETRY_ONE   8u
 #define OP_RETRY_SPENT 0xf8u
+
+/* Threads of the libevent engine set it when they begin an operation. */
+static inline uint8_t op_state(const struct io_op *op)
+{
+	return __atomic_load_n(&op->state, __ATOMIC_RELAXED);
+}
 
 struct op_list {
 	struct io_op *head, **tail;
@@ -122,6 +129,9 @@ static inline void op_local(struct op_list *l, struct io_op *op, int32_t res)
 bool io_disk_begin(struct io_op *op, int32_t *res);
 bool io_net_begin(struct io_op *op, int32_t *res);
 
+/* What accept(2) says here concerns one caller, or is nothing: an accept goes on. */
+bool io_accept_goes_on(int32_t res);
+
 /*
  * What a file op's result means: true when op is done and *res is its final result, false when
  * the rest (from u.disk.did on) must be submitted. Counts.
@@ -141,7 +151,7 @@ void io_file_id_put(unsigned id);
 /* A sentence for the operator; NULL cause is allowed, an out-of-memory leaves NULL. */
 void io_cause(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* The uring engine's file. */
+/* Of engines on the kernel's files. */
 struct file {
 	struct io_file pub;
 	int fd;
@@ -149,6 +159,13 @@ struct file {
 
 /* Of engines on the kernel's sockets. */
 extern const struct io_sock_ops io_real_sock;
+bool io_real_say(struct io *, int fd, const void *bytes, size_t n);
+void io_real_finish(struct io *, int fd);
+void io_real_close(struct io *, int fd);
+uint32_t io_real_unread(struct io *, int fd);
+uint32_t io_real_unsent(struct io *, int fd);
+uint64_t io_real_progress(struct io *, int fd);
+bool io_real_peer(struct io *, int fd, struct io_peer *);
 
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		      char **cause);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a result means, the same for every engine: continuing short reads and writes, walking
- * iovecs, ids of files. No system calls. On the thread of the io, except for the ids.
+ * iovecs, ids of files. On the thread of the io, except for the ids.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -46,9 +46,26 @@ void io_cause(char **cause, const char *fmt, ...)
 	va_end(ap);
 }
 
+int io_try(const struct io_engine *engine, char **cause)
+{
+	const struct io_config small = {
+	    .net = true, .entries = 8, .recv_buffers = 1, .recv_buffer_size = 4096};
+	struct io *io;
+	int r;
+
+	if (cause != NULL)
+		*cause = NULL;
+	r = io_open(engine, &small, &io, cause);
+	if (r == 0)
+		io_close(&io);
+	return r;
+}
+
 bool io_op_begun(const struct io_op *op)
 {
-	return op->state == OP_KERNEL || op->state == OP_LOCAL;
+	uint8_t state = op_state(op);
+
+	return state == OP_KERNEL || state == OP_LOCAL;
 }
 
 bool io_disk_begin(struct io_op *op, int32_t *res)
@@ -78,6 +95,27 @@ bool io_net_begin(struct io_op *op, int32_t *res)
 	A(op->u.net.len <= INT32_MAX);
 	*res = 0;
 	return op->u.net.len == 0;
+}
+
+bool io_accept_goes_on(int32_t res)
+{
+	switch (res) {
+	case -ECONNABORTED: /* this caller is gone; accept(2) says the others are not */
+	case -EPROTO:
+	case -EPERM:
+	case -EAGAIN:
+	case -EINTR:
+	case -ENETDOWN:
+	case -ENOPROTOOPT:
+	case -EHOSTDOWN:
+	case -ENONET:
+	case -EHOSTUNREACH:
+	case -ENETUNREACH:
+	case -ETIMEDOUT:
+		return true;
+	default:
+		return res >= 0;
+	}
 }
 
 static bool disk_failed(struct io *io, struct io_op *op, int32_t *res)

@@ -11,25 +11,25 @@
 
 #include "valcached/io/io_int.h"
 
-static bool say(struct io *io, int fd, const void *bytes, size_t n)
+bool io_real_say(struct io *io, int fd, const void *bytes, size_t n)
 {
 	(void)io;
 	return send(fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
 }
 
-static void finish(struct io *io, int fd)
+void io_real_finish(struct io *io, int fd)
 {
 	(void)io;
 	shutdown(fd, SHUT_WR); /* fails only where the other end is gone already */
 }
 
-static void close_sock(struct io *io, int fd)
+void io_real_close(struct io *io, int fd)
 {
 	(void)io;
 	close(fd);
 }
 
-static uint32_t unread(struct io *io, int fd)
+uint32_t io_real_unread(struct io *io, int fd)
 {
 	int n = 0;
 
@@ -37,7 +37,7 @@ static uint32_t unread(struct io *io, int fd)
 	return ioctl(fd, SIOCINQ, &n) == 0 && n > 0 ? (uint32_t)n : 0;
 }
 
-static uint32_t unsent(struct io *io, int fd)
+uint32_t io_real_unsent(struct io *io, int fd)
 {
 	int n = 0;
 
@@ -49,17 +49,17 @@ static uint32_t unsent(struct io *io, int fd)
  * Of TCP what was acknowledged and received; of a unix socket what it has not yet taken or we not yet
  * read.
  */
-static uint64_t progress(struct io *io, int fd)
+uint64_t io_real_progress(struct io *io, int fd)
 {
 	struct tcp_info ti = {0};
 	socklen_t len = sizeof ti;
 
 	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &ti, &len) == 0)
 		return ti.tcpi_bytes_acked + ti.tcpi_bytes_received;
-	return (uint64_t)unsent(io, fd) << 32 | unread(io, fd);
+	return (uint64_t)io_real_unsent(io, fd) << 32 | io_real_unread(io, fd);
 }
 
-static bool peer(struct io *io, int fd, struct io_peer *p)
+bool io_real_peer(struct io *io, int fd, struct io_peer *p)
 {
 	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	struct sockaddr_storage ss = {0};
@@ -92,11 +92,11 @@ static bool peer(struct io *io, int fd, struct io_peer *p)
 }
 
 const struct io_sock_ops io_real_sock = {
-    .say = say,
-    .finish = finish,
-    .close = close_sock,
-    .unread = unread,
-    .unsent = unsent,
-    .progress = progress,
-    .peer = peer,
+    .say = io_real_say,
+    .finish = io_real_finish,
+    .close = io_real_close,
+    .unread = io_real_unread,
+    .unsent = io_real_unsent,
+    .progress = io_real_progress,
+    .peer = io_real_peer,
 };

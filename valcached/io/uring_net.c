@@ -52,30 +52,9 @@ void uring_prep_net(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 	}
 }
 
-static bool accept_goes_on(int32_t res)
-{
-	switch (res) {
-	case -ECONNABORTED: /* this caller is gone; accept(2) says the others are not */
-	case -EPROTO:
-	case -EPERM:
-	case -EAGAIN:
-	case -EINTR:
-	case -ENETDOWN:
-	case -ENOPROTOOPT:
-	case -EHOSTDOWN:
-	case -ENONET:
-	case -EHOSTUNREACH:
-	case -ENETUNREACH:
-	case -ETIMEDOUT:
-		return true;
-	default:
-		return res >= 0;
-	}
-}
-
 static unsigned accept_done(struct uring *u, struct io_op *op, int32_t res, bool more)
 {
-	if (!more && !(op->flags & OP_CANCELLED) && accept_goes_on(res)) {
+	if (!more && !(op->flags & OP_CANCELLED) && io_accept_goes_on(res)) {
 		uring_start(u, op);
 		more = true;
 	}

@@ -50,12 +50,13 @@ struct net_config {
 	const char *auth_file; /* users and passwords (auth.h); NULL: whoever connects is served */
 	bool text_login, sasl; /* with auth_file: how a client may say who it is */
 	struct net_tls tls;
-	uint64_t spin_ns;     /* of a loop before it sleeps; 0: none */
-	unsigned per_address; /* TCP connections of one address; 0: no limit */
-	uint64_t conn_bytes;  /* of input, requests and short answers of all connections together */
-	uint64_t idle_ns;     /* a client that asks nothing for so long is closed; 0: it is not */
-	uint64_t request_ns;  /* for one request or answer, then SLOW_RATE; 0: no limit */
-	uint64_t stall_ns;    /* a client that takes no output for so long is closed */
+	uint64_t spin_ns;      /* of a loop before it sleeps; 0: none */
+	unsigned disk_threads; /* of each loop, where the engine has such; 0: its default */
+	unsigned per_address;  /* TCP connections of one address; 0: no limit */
+	uint64_t conn_bytes; /* of input, requests and short answers of all connections together */
+	uint64_t idle_ns;    /* a client that asks nothing for so long is closed; 0: it is not */
+	uint64_t request_ns; /* for one request or answer, then SLOW_RATE; 0: no limit */
+	uint64_t stall_ns;   /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
 	 * Called from any worker. False: no such group.

@@ -430,6 +430,7 @@ int worker__open(struct worker *w, bool serves)
 	    .net = serves,
 	    .spin_ns = serves ? w->net->cfg.spin_ns : 0,
 	    .disk_depth = depth > DISK_DEPTH_MIN ? depth : DISK_DEPTH_MIN,
+	    .disk_threads = w->net->cfg.disk_threads,
 	};
 	int rc;
 
