@@ -200,7 +200,9 @@ struct format_footer {
 	uint64_t data_bytes; /* of records */
 	uint32_t others;     /* entries that are not values; they come first */
 	uint32_t stream;     /* which of the path's streams this segment belonged to */
-	uint32_t cut_short;  /* 1: less than half full, and all of it can be written again [EV-7] */
+	uint32_t
+	    cut_short; /* 1: by a stop or a kill, less than half full, and all of it can be written
+	                        again [EV-7] */
 	uint32_t reserved0;
 	uint8_t reserved[4096 - 72 - 8];
 	uint64_t sum;

@@ -103,7 +103,7 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	f->entries = n;
 	f->generation = generation;
 	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
-	f->cut_short = 1;
+	f->cut_short = p->seg[seg].cut_short;
 	for (uint32_t i = 0; i < n; i++) {
 		if (entries[i].seq > f->seq_max)
 			f->seq_max = entries[i].seq;
@@ -168,6 +168,7 @@ static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
 			const struct order *o = &p->order[t];
 
 			if (all && p->open[t] != SEG_NONE) {
+				p->seg[p->open[t]].cut_short = true;
 				atomic_store(&p->seg[p->open[t]].state, SEG_FULL);
 				p->open[t] = SEG_NONE;
 			}
