@@ -215,6 +215,7 @@ int main(int argc, char **argv)
 		sum.times_n += d->times_n;
 		free(d->times);
 	}
+	AN(times); /* there is a thread */
 	qsort(times, sum.times_n, sizeof(*times), by_size);
 	printf("{\"cache\": \"ocache\", \"threads\": %u, \"ops\": %lu, \"misses_percent\": %.3f, "
 	       "\"ops_per_s\": %.0f, \"wall_ns\": %.2f, \"cpu_ns\": %.2f, \"p10_ns\": %.2f, "
