@@ -252,11 +252,12 @@ static __attribute__((noinline)) int get_absent(struct ocache *c, struct seg_id 
 						const struct ocache_hint *hint, struct iostats *io,
 						_Atomic(void *) *pin, struct ocache_ref *ref)
 {
+	uint32_t number = c->number; /* ocache_close() waits for the load, not for what follows */
 	int err = -ENOENT;
 
 	if (c->tiers != 0 && (hint == NULL || (hint->flags & OCACHE_CACHED_ONLY) == 0))
 		err = ocache__load_wait(c, id, hash, hint, io, pin, ref);
-	ocache__count(c, err == 1);
+	ocache__count(number, err == 1);
 	if (io != NULL)
 		iostats_access(io, hint != NULL ? (enum iostats_sort)hint->sort : IOSTATS_NO_SORT,
 			       hint != NULL && hint->is_dir, err != 1);

@@ -64,13 +64,13 @@ static inline void ocache__counts(const struct ocache *c, uint64_t *hits, uint64
 	*misses -= c->misses_before;
 }
 
-/* An access that does not go the short way. */
-static inline void ocache__count(const struct ocache *c, bool hit)
+/* An access that does not go the short way. number: the cache's, which may be closed by now. */
+static inline void ocache__count(uint32_t number, bool hit)
 {
 	struct lane *ln = lane_mine();
 
 	if (ln != NULL)
-		lane_step(hit ? &ln->count[c->number].hits : &ln->count[c->number].misses);
+		lane_step(hit ? &ln->count[number].hits : &ln->count[number].misses);
 }
 
 static inline struct shard *ocache__shard(const struct ocache *c, uint64_t hash)

@@ -844,7 +844,7 @@ static void submit(struct ocache *c, const struct ocache_want *want, int64_t dea
 	}
 	pthread_mutex_unlock(&s->lock);
 	if (asked || began)
-		ocache__count(c, hit);
+		ocache__count(c->number, hit);
 	if (w != NULL) {
 		waiter_call(w);
 		waiter_drop(w);

@@ -27,7 +27,7 @@ static void what_was_freed_comes_back(void **state)
 	spare_free(m, room);
 	n = spare_malloc(room - 100, &again);
 	assert_int_equal(again, room);
-	assert_int_equal((uintptr_t)n == was, spare_keeps);
+	assert_true(!spare_keeps || (uintptr_t)n == was);
 	m = spare_malloc(room + 1, &room); /* of the next size */
 	assert_true(room > again && m != n);
 	spare_free(m, room);

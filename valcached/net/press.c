@@ -10,7 +10,7 @@
  *                           that it takes doubles each second that somebody has waited
  *
  * Of the first two those who have been slow longest are closed until it holds: whose window is shut for a
- * tenth of a second may be unlucky, whose is shut for a second costs the others. Without anybody waiting
+ * fifth of a second may be unlucky, whose is shut for a second costs the others. Without anybody waiting
  * there is nothing to look at here. The worker's own thread.
  */
 #include "base/assert.h"
@@ -20,7 +20,7 @@
 
 #define PRESS_NS    (25 * NS_PER_MS)  /* between two looks */
 #define LOOKED_NS   (NS_PER_MS / 20)  /* and so much for each connection that was looked at */
-#define STILL_NS    (100 * NS_PER_MS) /* slow for so long counts */
+#define STILL_NS    (200 * NS_PER_MS) /* slow for so long counts */
 #define SHARE       8u
 #define PLACE_NS    (500 * NS_PER_MS)
 #define PLACE_LOOK  (100 * NS_PER_MS) /* places are held, nobody is known to wait */
