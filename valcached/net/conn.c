@@ -367,6 +367,8 @@ static bool input_over(struct conn *c)
 {
 	if (!c->eof || c->closing)
 		return c->closing;
+	if (c->tls != NULL && !c->tls->open && c->left_n > 0)
+		return false; /* a handshake that is put off: requests may be behind it */
 	switch ((enum conn_in)c->in) {
 	case IN_LINE:
 		return c->served < c->w->net->cfg.turn_requests && request__may_begin(c);
