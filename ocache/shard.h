@@ -78,10 +78,6 @@ void shard_close(struct shard *s);
 /* All below under the lock, but for shard_bury(). */
 
 uint64_t shard_overhead(const struct shard *s);
-static inline uint64_t shard_used(const struct shard *s)
-{
-	return shard_overhead(s) + s->resident + s->leaving_bytes;
-}
 
 /*
  * The entry of a new object, in the table (id is not); NULL if it cannot be had: references fill
