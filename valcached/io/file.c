@@ -25,6 +25,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/size.h"
@@ -74,52 +75,54 @@ static void open_cause(int err, const char *path, char **cause)
 	memmove(dir, up, strlen(up) + 1);
 	switch (err) {
 	case EROFS:
-		io_cause(cause,
-			 "%s: the file system is mounted read-only: mount it for writing (mount -o "
-			 "remount,rw), or choose another --path",
-			 path);
+		cause_say(
+		    cause,
+		    "%s: the file system is mounted read-only: mount it for writing (mount -o "
+		    "remount,rw), or choose another --path",
+		    path);
 		break;
 	case EACCES:
 	case EPERM:
 		if (stat(path, &st) == 0 || stat(dir, &st) == 0)
 			snprintf(own, sizeof own, ", owner uid %u, mode %04o", (unsigned)st.st_uid,
 				 (unsigned)st.st_mode & 07777);
-		io_cause(cause,
-			 "%s: cannot be opened for writing: %s. This process is user %s (uid "
-			 "%u)%s: give "
-			 "that user the file and its folder, or choose another --path",
-			 path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(),
-			 own);
+		cause_say(cause,
+			  "%s: cannot be opened for writing: %s. This process is user %s (uid "
+			  "%u)%s: give "
+			  "that user the file and its folder, or choose another --path",
+			  path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(),
+			  own);
 		break;
 	case ENOENT:
-		io_cause(cause, "%s: the folder %s does not exist: create it with mkdir -p %s",
-			 path, dir, dir);
+		cause_say(cause, "%s: the folder %s does not exist: create it with mkdir -p %s",
+			  path, dir, dir);
 		break;
 	case ENOTDIR:
-		io_cause(cause, "%s: %s is not a folder", path, dir);
+		cause_say(cause, "%s: %s is not a folder", path, dir);
 		break;
 	case EISDIR:
-		io_cause(cause,
-			 "%s: is a folder: --path must name a file in it, such as %s/valcache",
-			 path, path);
+		cause_say(cause,
+			  "%s: is a folder: --path must name a file in it, such as %s/valcache",
+			  path, path);
 		break;
 	case EBUSY:
-		io_cause(cause,
-			 "%s: the device is mounted or in use by the kernel: unmount it, or choose "
-			 "another "
-			 "--path",
-			 path);
+		cause_say(
+		    cause,
+		    "%s: the device is mounted or in use by the kernel: unmount it, or choose "
+		    "another "
+		    "--path",
+		    path);
 		break;
 	case ENXIO:
 	case ENODEV:
-		io_cause(cause, "%s: there is no such device", path);
+		cause_say(cause, "%s: there is no such device", path);
 		break;
 	case EMFILE:
 	case ENFILE:
-		io_cause(cause, "%s: no descriptor left: raise LimitNOFILE, or ulimit -n", path);
+		cause_say(cause, "%s: no descriptor left: raise LimitNOFILE, or ulimit -n", path);
 		break;
 	default:
-		io_cause(cause, "%s: cannot be opened: %s", path, strerror(err));
+		cause_say(cause, "%s: cannot be opened: %s", path, strerror(err));
 		break;
 	}
 }
@@ -175,7 +178,7 @@ static int lock(int fd, const char *path, const struct stat *st, char **cause)
 		if (errno != EWOULDBLOCK && errno != EINTR) {
 			int err = errno;
 
-			io_cause(cause, "%s: cannot be locked: %s", path, strerror(err));
+			cause_say(cause, "%s: cannot be locked: %s", path, strerror(err));
 			return -err;
 		}
 		if (!said && clock_ns() - begin >= LOCK_SAY_NS) {
@@ -188,7 +191,7 @@ static int lock(int fd, const char *path, const struct stat *st, char **cause)
 				 path, who, (unsigned)(LOCK_WAIT_NS / NS_PER_S));
 		}
 		if (clock_ns() - begin >= LOCK_WAIT_NS) {
-			io_cause(
+			cause_say(
 			    cause,
 			    "%s: the store is in use by another process%s: stop that one first, or "
 			    "choose another --path",
@@ -280,26 +283,26 @@ static int preallocate(int fd, const char *path, const struct stat *st, uint64_t
 	}
 	if (fsync(fd) < 0) {
 		err = errno;
-		io_cause(cause, "%s: cannot be synced: %s", path, strerror(err));
+		cause_say(cause, "%s: cannot be synced: %s", path, strerror(err));
 		return -err;
 	}
 	return 0;
 
 full:
 	if (err == ENOSPC || err == EDQUOT)
-		io_cause(
+		cause_say(
 		    cause,
 		    "%s: --size=%s is larger than the space for it, %s: choose a smaller --size or "
 		    "make room",
 		    path, want, room);
 	else if (err == EFBIG)
-		io_cause(
+		cause_say(
 		    cause,
 		    "%s: --size=%s is more than this file system (%s) or the limit of the process "
 		    "(ulimit -f) allows for one file",
 		    path, want, fs_name((long)fs.f_type));
 	else
-		io_cause(cause, "%s: %s cannot be set aside: %s", path, want, strerror(err));
+		cause_say(cause, "%s: %s cannot be set aside: %s", path, want, strerror(err));
 	return -err;
 }
 
@@ -334,14 +337,14 @@ static int device_size(int fd, const char *path, uint64_t want, struct io_file_i
 	if (ioctl(fd, BLKGETSIZE64, &have) < 0) {
 		int err = errno;
 
-		io_cause(cause, "%s: its size cannot be read: %s", path, strerror(err));
+		cause_say(cause, "%s: its size cannot be read: %s", path, strerror(err));
 		return -err;
 	}
 	if (want > have) {
-		io_cause(cause,
-			 "%s: the device has %s, less than --size=%s: choose a smaller --size",
-			 path, size_human(a, sizeof a, (double)have),
-			 size_human(b, sizeof b, (double)want));
+		cause_say(cause,
+			  "%s: the device has %s, less than --size=%s: choose a smaller --size",
+			  path, size_human(a, sizeof a, (double)have),
+			  size_human(b, sizeof b, (double)want));
 		return -ENOSPC;
 	}
 	info->have = have;
@@ -362,8 +365,8 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	if (cause != NULL)
 		*cause = NULL;
 	if (strlen(path) >= sizeof info.path) {
-		io_cause(cause, "%s: a path may have at most %zu bytes", path,
-			 sizeof info.path - 1);
+		cause_say(cause, "%s: a path may have at most %zu bytes", path,
+			  sizeof info.path - 1);
 		return -ENAMETOOLONG;
 	}
 	memcpy(info.path, path, strlen(path) + 1);
@@ -375,7 +378,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		}
 		block = S_ISBLK(st.st_mode);
 		if (!block && !S_ISREG(st.st_mode)) {
-			io_cause(cause, "%s: is neither a file nor a block device", path);
+			cause_say(cause, "%s: is neither a file nor a block device", path);
 			return -EINVAL;
 		}
 	}
@@ -399,9 +402,9 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		goto fail;
 	}
 	if (st.st_nlink == 0) { /* what would be stored in it could never be found again */
-		io_cause(cause,
-			 "%s: another process removed it while this one opened it: start again",
-			 path);
+		cause_say(cause,
+			  "%s: another process removed it while this one opened it: start again",
+			  path);
 		r = -ENOENT;
 		goto fail;
 	}
@@ -431,7 +434,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 	if (block)
 		r = device_size(fd, path, size, &info, cause);
 	else if (size == 0 && st.st_size == 0) {
-		io_cause(cause, "%s: a new store needs a --size", path);
+		cause_say(cause, "%s: a new store needs a --size", path);
 		r = -EINVAL;
 	} else {
 		if (size == 0 || ((uint64_t)st.st_size < size && st.st_size > 0 && has_content(fd)))
@@ -445,12 +448,12 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 
 	id = r = io_file_id_get();
 	if (id < 0) {
-		io_cause(cause, "%s: at most %d stores can be open", path, IO_FILES_MAX);
+		cause_say(cause, "%s: at most %d stores can be open", path, IO_FILES_MAX);
 		goto fail;
 	}
 	f = calloc(1, sizeof *f);
 	if (f == NULL) {
-		io_cause(cause, "%s: no memory", path);
+		cause_say(cause, "%s: no memory", path);
 		io_file_id_put((unsigned)id);
 		r = -ENOMEM;
 		goto fail;
@@ -498,8 +501,8 @@ int io_real_file_resize(struct io_file *pub, uint64_t size, char **cause)
 		   ((uint64_t)st.st_size > size &&
 		    (ftruncate(f->fd, (off_t)size) < 0 || fsync(f->fd) < 0))) {
 		r = -errno;
-		io_cause(cause, "%s: cannot be cut to %s: %s", pub->info.path,
-			 size_human(text, sizeof text, (double)size), strerror(-r));
+		cause_say(cause, "%s: cannot be cut to %s: %s", pub->info.path,
+			  size_human(text, sizeof text, (double)size), strerror(-r));
 	} else {
 		r = preallocate(f->fd, pub->info.path, &st, size, cause);
 		if (r >= 0)
@@ -560,7 +563,7 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 		*cause = NULL;
 	if (stat(pub->info.path, &st) < 0) {
 		r = -errno;
-		io_cause(cause, "%s: %s", pub->info.path, strerror(-r));
+		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
 		return r;
 	}
 	for (;;) {
@@ -578,14 +581,14 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 	now = container_of(new, struct file, pub);
 	if (now->pub.info.align > pub->info.align ||
 	    now->pub.info.block_device != pub->info.block_device) {
-		io_cause(cause, "%s: is of another kind than it was: restart to use it",
-			 pub->info.path);
+		cause_say(cause, "%s: is of another kind than it was: restart to use it",
+			  pub->info.path);
 		io_real_file_close(new);
 		return -EINVAL;
 	}
 	if (dup3(now->fd, f->fd, O_CLOEXEC) < 0) {
 		r = -errno;
-		io_cause(cause, "%s: %s", pub->info.path, strerror(-r));
+		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
 		io_real_file_close(new);
 		return r;
 	}

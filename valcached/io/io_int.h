@@ -148,9 +148,6 @@ uint32_t io_iov_len(const struct msghdr *msg);
 int io_file_id_get(void);
 void io_file_id_put(unsigned id);
 
-/* A sentence for the operator; NULL cause is allowed, an out-of-memory leaves NULL. */
-void io_cause(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
 /* Of engines on the kernel's files. */
 struct file {
 	struct io_file pub;

@@ -6,6 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/io/libevent_int.h"
@@ -18,20 +19,20 @@ static void open_cause(int r, char **cause)
 	switch (r) {
 	case -EMFILE:
 	case -ENFILE:
-		io_cause(cause, "no descriptor left for an event loop: raise the limit "
-				"(LimitNOFILE=65536 in "
-				"the unit file, or ulimit -n 65536)");
+		cause_say(cause, "no descriptor left for an event loop: raise the limit "
+				 "(LimitNOFILE=65536 in "
+				 "the unit file, or ulimit -n 65536)");
 		break;
 	case -EAGAIN:
-		io_cause(cause, "no thread can be made for the disk: raise the limit of processes "
-				"(TasksMax= in the unit file, --pids-limit of the container, or "
-				"ulimit -u)");
+		cause_say(cause, "no thread can be made for the disk: raise the limit of processes "
+				 "(TasksMax= in the unit file, --pids-limit of the container, or "
+				 "ulimit -u)");
 		break;
 	case -ENOSYS:
-		io_cause(cause, "libevent %s has no epoll here", event_get_version());
+		cause_say(cause, "libevent %s has no epoll here", event_get_version());
 		break;
 	default:
-		io_cause(cause, "an event loop cannot be set up: %s", strerror(-r));
+		cause_say(cause, "an event loop cannot be set up: %s", strerror(-r));
 		break;
 	}
 }

@@ -4,7 +4,6 @@
  * iovecs, ids of files. On the thread of the io, except for the ids.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -32,18 +31,6 @@ void io_file_id_put(unsigned id)
 	uint64_t old = atomic_fetch_and(&file_ids, ~(1ull << id));
 
 	AN(old & 1ull << id);
-}
-
-void io_cause(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (cause == NULL)
-		return;
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
 }
 
 int io_try(const struct io_engine *engine, char **cause)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cause.h"
 #include "base/size.h"
 #include "valcached/io/sim_int.h"
 
@@ -186,16 +187,16 @@ static int make_room(struct sim_env *env, struct sim_disk **d, const char *path,
 	for (const struct sim_disk *e = env->disks; e != NULL; e = e->next)
 		used += e->block_device ? 0 : e->size;
 	if (size == 0 && have == 0) {
-		io_cause(cause, "%s: a new store needs a --size", path);
+		cause_say(cause, "%s: a new store needs a --size", path);
 		return -EINVAL;
 	}
 	if (size > have && env->config.space != 0 && used + (size - have) > env->config.space) {
 		char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 		uint64_t room = env->config.space > used ? env->config.space - used : 0;
 
-		io_cause(cause, "%s: --size=%s is larger than the space for it, %s", path,
-			 size_human(a, sizeof a, (double)size),
-			 size_human(b, sizeof b, (double)(room + have)));
+		cause_say(cause, "%s: --size=%s is larger than the space for it, %s", path,
+			  size_human(a, sizeof a, (double)size),
+			  size_human(b, sizeof b, (double)(room + have)));
 		return -ENOSPC;
 	}
 	if (*d == NULL)
@@ -229,14 +230,14 @@ int sim_file_open(const struct io_engine *engine, const char *path, uint64_t siz
 		*cause = NULL;
 	A(strlen(path) < sizeof f->pub.info.path);
 	if (d != NULL && d->open != NULL) {
-		io_cause(cause, "%s: the store is in use by another process", path);
+		cause_say(cause, "%s: the store is in use by another process", path);
 		return -EBUSY;
 	}
 	if (block && (d == NULL || size > d->size)) {
-		io_cause(cause,
-			 d == NULL ? "%s: there is no such device"
-				   : "%s: the device is smaller than --size",
-			 path);
+		cause_say(cause,
+			  d == NULL ? "%s: there is no such device"
+				    : "%s: the device is smaller than --size",
+			  path);
 		return d == NULL ? -ENOENT : -ENOSPC;
 	}
 	if (!block && (d == NULL || size <= d->size || !has_content(d))) {
@@ -284,11 +285,11 @@ int sim_file_resize(struct io_file *pub, uint64_t size, char **cause)
 	if (cause != NULL)
 		*cause = NULL;
 	if (f->dead || f->shut) {
-		io_cause(cause, "%s: there is no such device", pub->info.path);
+		cause_say(cause, "%s: there is no such device", pub->info.path);
 		return -ENODEV;
 	}
 	if (size > d->size && d->block_device) {
-		io_cause(cause, "%s: the device is smaller than --size", pub->info.path);
+		cause_say(cause, "%s: the device is smaller than --size", pub->info.path);
 		return -ENOSPC;
 	}
 	if (size > d->size)
@@ -331,11 +332,11 @@ int sim_file_reopen(struct io_file *pub, char **cause)
 	if (f->dead)
 		return -ENODEV;
 	if (f->disk->open != NULL) {
-		io_cause(cause, "%s: the store is in use by another process", pub->info.path);
+		cause_say(cause, "%s: the store is in use by another process", pub->info.path);
 		return -EBUSY;
 	}
 	if (!readable(f->disk)) {
-		io_cause(cause, "%s: there is no such device", pub->info.path);
+		cause_say(cause, "%s: there is no such device", pub->info.path);
 		return -ENODEV;
 	}
 	f->disk->open = f;

@@ -36,6 +36,21 @@ static struct memory *memory_find(struct uring *u, uintptr_t at, size_t len)
 	return NULL;
 }
 
+/* r, having said that len bytes are not. */
+static int not_registered(size_t len, int r)
+{
+	static struct log_limit limit;
+
+	log_limited(
+	    &limit, LOG_WARN,
+	    "io: %zu MiB of buffers are not registered with the kernel (%s): disk I/O costs more CPU%s",
+	    len >> 20, strerror(-r),
+	    r == -ENOMEM || r == -EPERM
+		? ". Raise the locked-memory limit: LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited"
+		: "");
+	return r;
+}
+
 /*
  * Gives a piece to the kernel, which brings its pages in and keeps them. On the first use of each, not all at once
  * when the memory is made known: the pages of a large cache would take seconds, and nobody would be served
@@ -43,7 +58,6 @@ static struct memory *memory_find(struct uring *u, uintptr_t at, size_t len)
  */
 static int piece_register(struct uring *u, struct memory *m, unsigned piece)
 {
-	static struct log_limit limit;
 	uintptr_t base = m->base + ((uintptr_t)piece << m->shift);
 	size_t left = m->end - base, len = (size_t)1 << m->shift;
 	struct iovec iov = {.iov_base = (void *)base, .iov_len = left < len ? left : len};
@@ -57,14 +71,7 @@ static int piece_register(struct uring *u, struct memory *m, unsigned piece)
 		return 0;
 	}
 	m->refused = true;
-	log_limited(
-	    &limit, LOG_WARN,
-	    "io: %zu MiB of buffers are not registered with the kernel (%s): disk I/O costs more CPU%s",
-	    (size_t)(m->end - base) >> 20, strerror(-r),
-	    r == -ENOMEM || r == -EPERM
-		? ". Raise the locked-memory limit: LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited"
-		: "");
-	return r;
+	return not_registered((size_t)(m->end - base), r);
 }
 
 /* The slot of the piece that holds the buffer; -1: of none, or of more than one. */
@@ -202,14 +209,16 @@ int uring_add_memory(struct io *io, void *base, size_t len)
 	unsigned shift = PIECE_SHIFT_MIN;
 	size_t n, room = PIECES_MAX - u->pieces;
 
-	if (!u->table_buffers || len == 0)
-		return len == 0 ? 0 : -EOPNOTSUPP;
+	if (len == 0)
+		return 0;
+	if (!u->table_buffers)
+		return not_registered(len, -EOPNOTSUPP);
 	/* small pieces, but half of the table for what comes after */
 	while (shift < PIECE_SHIFT_MAX && (len - 1) >> shift >= room / 2)
 		shift++;
 	n = ((len - 1) >> shift) + 1;
 	if (n > room || u->memory_n == MEMORIES_MAX)
-		return -ENOSPC;
+		return not_registered(len, -ENOSPC);
 	u->memory[u->memory_n] = (struct memory){.base = (uintptr_t)base,
 						 .end = (uintptr_t)base + len,
 						 .shift = shift,

@@ -11,6 +11,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/io/memcheck.h"
@@ -54,7 +55,7 @@ static void setup_cause(int r, char **cause)
 	switch (r) {
 	case -EPERM:
 	case -EACCES:
-		io_cause(
+		cause_say(
 		    cause,
 		    "io_uring is not allowed here (%s): in a container, its seccomp profile must "
 		    "allow the io_uring system calls; elsewhere, sysctl kernel.io_uring_disabled "
@@ -63,24 +64,25 @@ static void setup_cause(int r, char **cause)
 		break;
 	case -ENOSYS:
 	case -EINVAL:
-		io_cause(cause,
-			 "this kernel (%s) has no io_uring or one that is too old: Linux 6.1 or "
-			 "newer is "
-			 "needed",
-			 un.release);
+		cause_say(cause,
+			  "this kernel (%s) has no io_uring or one that is too old: Linux 6.1 or "
+			  "newer is "
+			  "needed",
+			  un.release);
 		break;
 	case -ENOMEM:
-		io_cause(cause, "no memory for an io_uring ring: raise the locked-memory limit "
-				"(LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited)");
+		cause_say(cause,
+			  "no memory for an io_uring ring: raise the locked-memory limit "
+			  "(LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited)");
 		break;
 	case -EMFILE:
 	case -ENFILE:
-		io_cause(cause, "no descriptor left for an io_uring ring: raise the limit "
-				"(LimitNOFILE=65536 in "
-				"the unit file, or ulimit -n 65536)");
+		cause_say(cause, "no descriptor left for an io_uring ring: raise the limit "
+				 "(LimitNOFILE=65536 in "
+				 "the unit file, or ulimit -n 65536)");
 		break;
 	default:
-		io_cause(cause, "io_uring cannot be set up: %s", strerror(-r));
+		cause_say(cause, "io_uring cannot be set up: %s", strerror(-r));
 		break;
 	}
 }
@@ -186,7 +188,7 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 	A((buf_n & (buf_n - 1)) == 0 && buf_n <= 32768);
 	u = calloc(1, sizeof *u);
 	if (u == NULL) {
-		io_cause(cause, "no memory for an event loop");
+		cause_say(cause, "no memory for an event loop");
 		return r;
 	}
 	u->magic = URING_MAGIC;
