@@ -118,6 +118,21 @@ static void long_key_late(void **state)
 	free(late.s);
 }
 
+/* A key without an end, after one that was given: the answer takes bytes, as every answer does. */
+static void endless_key_late(void **state)
+{
+	struct text in = {0};
+
+	(void)state;
+	add(&in, "get a ");
+	fill(&in, 'k', 5000);
+	for (size_t s = 0; s < NSTEPS; s++)
+		run(&in, steps[s], "get a;" BAD);
+	add(&in, " b\r\nversion\r\n");
+	run(&in, 3000, "get a;" BAD "version;");
+	free(in.s);
+}
+
 static void endless_key(void **state)
 {
 	struct text in = {0};
@@ -245,7 +260,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(ten_thousand_keys), cmocka_unit_test(long_key_late),
-	    cmocka_unit_test(endless_key),       cmocka_unit_test(endless_spaces),
+	    cmocka_unit_test(endless_key),
+	    cmocka_unit_test(endless_key_late),       cmocka_unit_test(endless_spaces),
 	    cmocka_unit_test(endless_lines),     cmocka_unit_test(line_limit),
 	    cmocka_unit_test(big_swallow),       cmocka_unit_test(dead_stays_dead),
 	};

@@ -156,7 +156,7 @@ static enum proto_result list_next(struct proto *p, const char *b, size_t len, s
 			*consumed = (size_t)(s - b);
 			return PROTO_MORE;
 		}
-		*consumed = (size_t)(s - b);
+		*consumed = (size_t)(s - b) + span;
 		p->state = PROTO__SKIP;
 		p->unfinished = false;
 		return PROTO__REPLY(req, "CLIENT_ERROR bad command line format", false);
