@@ -203,6 +203,15 @@ void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg)
 
 /* ---- the second: the disk ---------------------------------------------------------------------- */
 
+/* Those that leave and hold nothing are no room for anything [LV-1]. */
+static bool has_unused(const struct path *p)
+{
+	for (uint32_t k = 0; k < p->nstay; k++)
+		if (atomic_load(&p->seg[k].state) == SEG_VIRGIN)
+			return true;
+	return false;
+}
+
 int recover(struct store *s, struct io *io, char **cause)
 {
 	struct reading r = {.s = s, .io = io};
@@ -272,7 +281,7 @@ int recover(struct store *s, struct io *io, char **cause)
 			if (r.found[i].redo == (redo == 1))
 				adopt(&r, &r.found[i], r.n - i);
 	for (unsigned i = 0; i < s->npaths; i++)
-		full = full && s->path[i].virgins == 0;
+		full = full && !has_unused(&s->path[i]);
 	atomic_store(&s->full, full);
 	A(atomic_load(&s->live->owed) == s->ndrops); /* [AT-8] */
 	s->layer = r.attached ? "shm" : r.n > 0 ? "disk" : "empty";
