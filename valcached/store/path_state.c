@@ -380,8 +380,10 @@ int paths_forget_outdated(struct store *s, struct io *io, uint64_t gen_max, char
 		}
 		for (uint32_t k = 0; k < p->nseg; k++)
 			atomic_store(&p->seg[k].generation, 0);
+		/* who was being told is asked again by the next start, which may come before they know */
 		p->super.delete_epoch = epoch;
-		p->super.epoch_paths = 0;
+		p->super.epoch_paths = paths;
+		p->super.epoch_before = before;
 		p->super.empty_below = gen_max + 1;
 		res = super_write(io, p);
 		if (res < 0) {
