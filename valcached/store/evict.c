@@ -7,8 +7,8 @@
  *  [EV-2] Its hottest records, up to a quota of its size, are written again on the same path, each
  *         under its key's lock, with their old seq; their clock is halved.
  *  [EV-3] Its tombstones and their like are written again while they are needed [F-6], before any value.
- *         If one of them cannot be (it cannot be read, there is no room), the segment is left as it
- *         is, out of use until the next start: what it ends must not come back.
+ *         If one of them cannot be read, the segment is left as it is, out of use until the next start: what
+ *         it ends must not come back. If there is no room for them, others are tried first.
  *  [EV-4] The copies are on disk and synced before the header of the new generation is written and
  *         synced: from here on a restart knows nothing of the old life.
  *  [EV-5] Only then is everything else taken out of the index: so there is no moment at which a key
@@ -16,8 +16,9 @@
  *         tier has of it lives on in RAM alone.
  *  [EV-6] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
  *         old bytes is under way or can begin. Only now is the segment clean.
- *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole, and before its turn if
- *         all of it can be moved: else a row of them would evict what has just been stored.
+ *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole, and before its turn, if
+ *         all of it can be moved: else a row of them would evict what has just been stored. Not one that is less than half
+ *         full for other reasons, as where values of many sizes leave gaps: a row of these would go round for ever.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -275,16 +276,17 @@ static bool read_alone(struct path *p, uint32_t seg, const struct format_entry *
 }
 
 /*
- * Reads the chosen records in runs, RUNS at a time, and writes them again. False: something that ends
+ * Reads the chosen records in runs, RUNS at a time, and writes them again. Not AGAIN_DONE: something that ends
  * other records could not be [EV-3].
  */
-static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
-			 const struct format_entry *e, const struct pick *pick, uint32_t n,
-			 enum stream to)
+static enum again reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
+			       const struct format_entry *e, const struct pick *pick, uint32_t n,
+			       enum stream to)
 {
 	struct run run[RUNS] = {0};
 	uint32_t next = 0, head = 0, flying = 0;
-	bool stop = false, kept = true;
+	enum again ends = AGAIN_DONE;
+	bool stop = false;
 
 	for (unsigned i = 0; i < RUNS; i++)
 		run[i].d = disk_io_new(sw->io, p, RUN_BYTES + 2 * FORMAT_ALIGN);
@@ -334,19 +336,19 @@ static bool reinsert_all(struct store_worker *sw, struct path *p, uint32_t seg,
 				    sw, p, seg, f,
 				    r->d->mem + ((size_t)f->units_at * FORMAT_UNIT - r->from), to);
 			/* what ends others comes first: without it no value is written again [EV-3] */
-			if (did != AGAIN_DONE && f->type != FORMAT_VALUE)
-				kept = false;
-			stop = stop || did == AGAIN_NO_ROOM || !kept;
+			if (f->type != FORMAT_VALUE && ends == AGAIN_DONE)
+				ends = did;
+			stop = stop || did == AGAIN_NO_ROOM || ends != AGAIN_DONE;
 		}
 		head = (head + 1) % RUNS;
 		flying--;
 	}
-	for (; next < n; next++)
+	for (; next < n && ends == AGAIN_DONE; next++)
 		if (e[pick[next].entry].type != FORMAT_VALUE)
-			kept = false;
+			ends = stop ? AGAIN_NO_ROOM : AGAIN_LOST;
 	for (unsigned i = 0; i < RUNS; i++)
 		disk_io_free(&run[i].d);
-	return kept;
+	return ends;
 }
 
 /* Block devices that like it are told that the old content is not needed; the new header stays. */
@@ -455,6 +457,26 @@ static void out_of_use(struct path *p, uint32_t seg, bool copied, const char *wh
 }
 
 /*
+ * There was no room for what it has to say [EV-3], as after kills that each left the segment that was opened last. It is
+ * the youngest now: others may need none. False: that has been tried with all of them.
+ */
+static bool put_back(struct path *p, uint32_t seg)
+{
+	struct segment *g = &p->seg[seg];
+	bool ok;
+
+	pthread_mutex_lock(&p->lock);
+	ok = !atomic_load(&p->offline) &&
+	     p->no_room++ <= p->order[STREAM_MAIN].n + p->order[STREAM_YOUNG].n;
+	if (ok) {
+		atomic_store(&g->state, SEG_SEALED);
+		segment_add_order(p, g->stream, seg);
+	}
+	pthread_mutex_unlock(&p->lock);
+	return ok;
+}
+
+/*
  * Of what stays in a segment out of use copies may have been made by an earlier try [EV-3]. They may be evicted, and
  * then a start must not find the originals: these are ended now that the copies are durable.
  */
@@ -545,7 +567,8 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	struct segment *g;
 	uint64_t used = 0, total = 0, before = atomic_load(&s->reinserted);
 	uint32_t seg, n = 0, n_pick, gone = 0;
-	bool kept, again, whole;
+	enum again ends;
+	bool again, whole;
 
 	pthread_mutex_lock(&p->lock);
 	o = only != NULL ? only : victim_stream(p);
@@ -575,7 +598,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		    1.0; /* what was used in young moves to main; and nothing is lost before its turn */
 	quota = (uint64_t)((double)s->seg_size * share);
 	/* what leaves is moved [LV-2], and what a stop or a kill has cut short [EV-7] */
-	whole = (only != NULL && seg >= p->nstay) || atomic_load(&g->data_bytes) < s->seg_size / 2;
+	whole = (only != NULL && seg >= p->nstay) || g->cut_short;
 	/* a rescue is on credit, if need be: a start, for one, begins with none */
 	if (s->cfg.admit == STORE_ADMIT_ALL && only == NULL && !whole) {
 		int64_t credit = atomic_load(&s->credit);
@@ -611,13 +634,17 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	if (only == NULL && !whole && !wbufs_budget(sw))
 		quota = 0;
 	n_pick = choose(s, p, seg, e, n, quota, whole, pick, &used, &total);
-	kept = reinsert_all(sw, p, seg, e, pick, n_pick, to);
+	ends = reinsert_all(sw, p, seg, e, pick, n_pick, to);
 	free(pick);
 	if (g->stream == STREAM_MAIN && !whole && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
 	    !atomic_load(&g->quarantined))
 		p->main_dead = (double)used < (double)total * MAIN_DEAD;
 	slow_flush(sw);
-	if (!kept || atomic_load(&p->offline)) {
+	if (ends == AGAIN_NO_ROOM && only == NULL && !again && put_back(p, seg)) {
+		free(e);
+		return true;
+	}
+	if (ends != AGAIN_DONE || atomic_load(&p->offline)) {
 		/* of a path that failed it is the first in line when that is back */
 		out_of_use(p, seg, again && !atomic_load(&p->offline),
 			   "not all that its tombstones say could be written again");
@@ -630,6 +657,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		free(e);
 		return true; /* the path is offline; what is in the segment can still be read */
 	}
+	p->no_room = 0;
 	for (uint32_t i = 0; i < n; i++) /* [EV-5] */
 		if (e[i].type == FORMAT_VALUE &&
 		    unindex(s, e[i].hash, loc_of(p, seg, e[i].units_at))) {

@@ -151,6 +151,7 @@ struct path {
 	uint32_t since_main;    /* young segments recycled since main's last */
 	_Atomic bool keep_ends; /* nothing that ends records is let go [EV-3] */
 	bool main_dead;         /* slow worker: main's last recycled one was hardly used */
+	uint32_t no_room;       /* slow worker: segments put back since one was recycled [EV-3] */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
 
