@@ -260,10 +260,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(ten_thousand_keys), cmocka_unit_test(long_key_late),
-	    cmocka_unit_test(endless_key),
-	    cmocka_unit_test(endless_key_late),       cmocka_unit_test(endless_spaces),
-	    cmocka_unit_test(endless_lines),     cmocka_unit_test(line_limit),
-	    cmocka_unit_test(big_swallow),       cmocka_unit_test(dead_stays_dead),
+	    cmocka_unit_test(endless_key),       cmocka_unit_test(endless_key_late),
+	    cmocka_unit_test(endless_spaces),    cmocka_unit_test(endless_lines),
+	    cmocka_unit_test(line_limit),        cmocka_unit_test(big_swallow),
+	    cmocka_unit_test(dead_stays_dead),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
