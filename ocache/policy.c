@@ -2,9 +2,7 @@
 /* S3-FIFO by bytes; see policy.h. docs/policies.md has the figures behind the constants. */
 #include "ocache/policy.h"
 
-#define MAIN_SHARE(bytes) ((bytes) - (bytes) / 50) /* [PO-5] */
-#define CREDIT_MAX        3u
-#define CREDIT_ENOUGH     2u
+#define MAIN_SHARE(bytes) ((bytes) - (bytes) / 33) /* [PO-5] */
 #define GHOST_MIN         64u
 #define GHOST_STEP        4u   /* entries, for each object that came back and was looked at again */
 #define STEPS_MAX         256u /* spared for one victim; then they go, used or not */
@@ -79,8 +77,7 @@ void policy_insert(struct policy *p, struct entry *e, uint64_t budget)
 	bool room = p->q[POLICY_MAIN].bytes + e->size <= MAIN_SHARE(budget); /* [PO-2] */
 
 	e->back = p->ghost != NULL && ghost_take(p->ghost, table_hash(p->seed, e->id));
-	e->credit = 0;
-	atomic_store_explicit(&e->used, 0, memory_order_relaxed);
+	atomic_store_explicit(&e->uses, 0, memory_order_relaxed);
 	push(p, e, e->back || room ? POLICY_MAIN : POLICY_SMALL);
 }
 
@@ -94,22 +91,6 @@ static void judge_ghost(struct policy *p, struct entry *e, bool used)
 	e->back = false;
 }
 
-/* Does it stay in main for another round? [PO-3] */
-static bool stays(struct policy *p, struct entry *e, bool used)
-{
-	if (e->back)
-		judge_ghost(p, e, used);
-	if (used) {
-		if (e->credit < CREDIT_MAX)
-			e->credit++;
-		return true;
-	}
-	if (e->credit < CREDIT_ENOUGH)
-		return false;
-	e->credit--;
-	return true;
-}
-
 struct entry *policy_evict(struct policy *p, uint64_t budget,
 			   bool (*pinned)(void *ctx, const struct entry *e), void *ctx)
 {
@@ -118,15 +99,16 @@ struct entry *policy_evict(struct policy *p, uint64_t budget,
 			     (p->q[POLICY_MAIN].bytes <= MAIN_SHARE(budget) &&
 			      p->q[POLICY_SMALL].oldest != NULL);
 		struct entry *e = p->q[small ? POLICY_SMALL : POLICY_MAIN].oldest;
-		bool used;
+		unsigned uses;
 
 		if (e == NULL)
 			return NULL;
-		used = atomic_load_explicit(&e->used, memory_order_relaxed) != 0;
-		if (used)
-			atomic_store_explicit(&e->used, 0, memory_order_relaxed);
+		uses = atomic_load_explicit(&e->uses, memory_order_relaxed);
+		if (e->back && !small)
+			judge_ghost(p, e, uses > 0);
 		policy_remove(p, e);
-		if ((small ? used : stays(p, e, used)) && steps < STEPS_MAX) {
+		if (uses > 0 && steps < STEPS_MAX) { /* [PO-3] */
+			atomic_store_explicit(&e->uses, (uint8_t)(uses - 1), memory_order_relaxed);
 			push(p, e, POLICY_MAIN);
 		} else if (pinned(ctx, e)) {
 			push(p, e, POLICY_MAIN); /* it is in use, and would free nothing */

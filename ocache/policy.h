@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Private to ocache. Which object goes when one must: S3-FIFO (J. Yang et al., "FIFO queues are all
- * you need for cache eviction", SOSP 2023), by bytes, with one recency bit. docs/policies.md has
+ * you need for cache eviction", SOSP 2023), by bytes. docs/policies.md has
  * the traces behind what differs from the paper, [PO-2] to [PO-5].
  *
  *     new ----> small --used--> main <--+ round again: used [PO-3]
@@ -14,13 +14,12 @@
  *         time enters main at once. So a scan passes through the small queue and pushes out nothing.
  *  [PO-2] While main has not its share, new objects enter it at once, and none leaves it. So of a
  *         loop that is larger than the cache a part stays, and hits.
- *  [PO-3] In main, what was used goes round again, and gains a credit, up to three. What was not
- *         used goes, but with two credits or more it pays one and goes round once more: what is
- *         used now and then outlives what came back once.
+ *  [PO-3] Uses are counted, up to three; each move to or in main costs one, and what has none goes.
+ *         So what is used now and then outlives what was used once.
  *  [PO-4] The ghost remembers a quarter more than main has, down to half of that while less than
  *         half of those that came back were used again by the time main had gone round. Then those
  *         that it lets in are worth less than what goes for them.
- *  [PO-5] The small queue's share is a fiftieth of the bytes.
+ *  [PO-5] The small queue's share is a thirty-third of the bytes.
  *
  * All under the shard's lock, but for policy_touch(), which hits call.
  */
@@ -52,24 +51,27 @@ struct policy {
 void policy_open(struct policy *p, const uint64_t seed[2]);
 void policy_close(struct policy *p);
 
-/* Once for each hit, under the lock. */
-static inline void policy_use(struct entry *e)
-{
-	atomic_store_explicit(&e->used, 1, memory_order_relaxed);
-}
+#define POLICY_USES_MAX 3u /* [PO-3] */
 
 /*
- * The same without. Writes only what is not yet set; what is set already is written to *spare
- * instead, the thread's own: a branch would be guessed wrong for every object that is used for the
- * first time, and known for wrong only when its line is there.
+ * Once for each hit. Writes only what is less than that; else *spare is written instead, the thread's
+ * own: a branch would be guessed wrong for most objects that have just come, and known for wrong only
+ * when their line is there. Of two at the same time one may be lost.
  */
 static inline void policy_touch(struct entry *e, _Atomic uint8_t *spare)
 {
-	uintptr_t own = (uintptr_t)spare ^ (uintptr_t)&e->used;
-	uintptr_t set = atomic_load_explicit(&e->used, memory_order_relaxed); /* 0 or 1 */
-	uintptr_t at = (uintptr_t)&e->used ^ (own & -set);
+	uintptr_t uses = atomic_load_explicit(&e->uses, memory_order_relaxed); /* 0 to 3 */
+	uintptr_t own = (uintptr_t)spare ^ (uintptr_t)&e->uses;
+	uintptr_t at = (uintptr_t)&e->uses ^ (own & -(uintptr_t)(uses == POLICY_USES_MAX));
 
-	atomic_store_explicit((_Atomic uint8_t *)at, 1, memory_order_relaxed);
+	atomic_store_explicit((_Atomic uint8_t *)at, (uint8_t)(uses + 1), memory_order_relaxed);
+}
+/* The same under the lock, where there is no spare. */
+static inline void policy_use(struct entry *e)
+{
+	_Atomic uint8_t spare;
+
+	policy_touch(e, &spare);
 }
 
 /* budget is that of all objects, here and below. */
@@ -95,12 +97,11 @@ static inline void policy_prefetch_insert(const struct policy *p, uint64_t hash)
 	    hash);
 }
 /* How much an object has been used, from 0 to POLICY_WORTH_MAX: what is higher is evicted later. */
-#define POLICY_WORTH_MAX 8u
+#define POLICY_WORTH_MAX (POLICY_USES_MAX + 1)
 static inline unsigned policy_worth(const struct entry *e)
 {
-	unsigned used = atomic_load_explicit(&e->used, memory_order_relaxed);
-
-	return e->queue == POLICY_MAIN ? 1 + 2u * e->credit + used : used;
+	return (e->queue == POLICY_MAIN ? 1u : 0u) +
+	       atomic_load_explicit(&e->uses, memory_order_relaxed);
 }
 /* Bytes of memory that it takes. */
 static inline uint64_t policy_bytes(const struct policy *p)

@@ -56,8 +56,8 @@ struct entry {
 	size_t size;
 	const struct ocache_decoder *decoder;
 	struct entry *newer, *older; /* in its queue; older alone in other lists */
-	_Atomic uint8_t used;        /* set by hits, if it is not; the policy's */
-	uint8_t queue, credit;       /* the policy's */
+	_Atomic uint8_t uses;        /* hits write it; the policy's */
+	uint8_t queue;               /* the policy's */
 	bool back;                   /* the policy's */
 	uint8_t state;
 };
