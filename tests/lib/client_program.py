@@ -21,6 +21,22 @@ CLIENTS = os.environ.get("VALCACHED_CLIENTS") or os.path.join(
     os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "valcached-clients")
 
 
+def wanted(path):
+    """What tools/client-deps has put at this place; without it the test skips itself."""
+    path = os.path.join(CLIENTS, path)
+    if not os.path.exists(path):
+        print("%s is not there; make clients installs it" % path)
+        raise SystemExit(77)
+    return path
+
+
+def node(name):
+    """The command of a program of tests/clients/node, and what it must find in its environment."""
+    wanted("node/node_modules/" + name)
+    return (["node", "tests/clients/node/%s.js" % name],
+            {"NODE_LIBRARIES": os.path.join(CLIENTS, "node/node_modules")})
+
+
 class Programs:
     def __init__(self):
         self.tally = Tally()
