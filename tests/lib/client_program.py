@@ -68,7 +68,7 @@ class Programs:
         count = next((x.split() for x in reversed(said) if x.endswith(" failed")), ["0"])
         good = status == 0 and said and said[-1] == "%s passed, 0 failed" % count[0] and int(count[0]) > 0
         if not good:
-            print("\n".join(said[-60:]), flush=True)
+            print("\n".join(said[-60:]) + "\nthe daemon's log:\n" + d.log(), flush=True)
         with self.tally.lock:
             self.tally.passed += int(count[0]) if good else 0
         self.tally.same("%s: status, all right, restarts" % label, (status, bool(good), done), (0, True, restarts))

@@ -91,12 +91,12 @@ func main() {
 
 	// One request at a time on a connection; many connections at a time.
 	var all sync.WaitGroup
-	errs := make(chan error, 64*100)
+	errs := make(chan error, 64*30)
 	for g := 0; g < 64; g++ {
 		all.Add(1)
 		go func(g int) {
 			defer all.Done()
-			for i := 0; i < 100; i++ {
+			for i := 0; i < 30; i++ {
 				key := fmt.Sprintf("g%d-%d", g, i)
 				if err := set(key, key, 0); err != nil {
 					errs <- err
