@@ -60,3 +60,32 @@ def run(t, label, c):
     same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
     c["reconnect"]()
     same("after a new connection", c["get"](k), b"other")
+
+
+def of_pylibmc(m):
+    """The functions of a pylibmc.Client."""
+    import pylibmc
+
+    def no_if(error, fn):
+        def call(*args):
+            try:
+                return fn(*args)
+            except error:
+                return False
+        return call
+
+    def incr(key):
+        try:
+            m.incr(key)
+            return "done"
+        except pylibmc.Error:
+            return "refused"
+    return {
+        "get": m.get, "delete": m.delete, "many": m.get_multi, "reconnect": m.disconnect_all,
+        # gets of a str asks, in pylibmc 1.6.3, for what lies where the key's bytes were before they were freed
+        "cas": lambda k: m.gets(k.encode()),
+        "set": no_if(pylibmc.DataExists, lambda k, v, e=0: m.set(k, v, time=e)),
+        "add": no_if(pylibmc.DataExists, lambda k, v: m.add(k, v)),
+        "set_many": m.set_multi, "incr": incr,
+        "huge": no_if(pylibmc.Error, m.set),
+    }
