@@ -57,7 +57,7 @@ def run(t, label, c):
         same("in step after it", c["get"](pre + "new"), b"1")
     if "cas" in c:
         value, cas = c["cas"](pre + "month")
-    same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
+        same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
     c["reconnect"]()
     same("after a new connection", c["get"](k), b"other")
 
