@@ -2,19 +2,35 @@
 """
 What every client library must be able to do, in words of its own: a test gives functions, this asks them.
 
-    run(tally, label, dict(get=, set=, add=, delete=, many=, reconnect=, ...))
+    run(tally, label, dict(get=, set=, add=, delete=, many=, reconnect=, ...), daemon)
 
 set(key, value, expiry=0) and add() are true if stored, delete() if it was there, get() is None for a miss, many(keys)
-is a dict of those that are there. What is left out is not asked. Keys are fresh for each run.
+is a dict of those that are there, set_many(dict) sets without waiting for each. What is left out is not asked. Keys are
+fresh for each run. At the end the daemon, if one is given, is killed and started again, and the client has to find its
+way back.
 """
 import hashlib
 import itertools
 import os
+import time
 
 _run = itertools.count(1)
 
 
-def run(t, label, c):
+def found_again(get, key, want, seconds=30):
+    """What get(key) says once the connection is there again; errors are not yet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            got = get(key)
+        except Exception as e:  # of any library
+            got = e
+        if got == want or time.monotonic() > end:
+            return got
+        time.sleep(0.05)
+
+
+def run(t, label, c, daemon=None):
     pre = "c%d-" % next(_run)
 
     def same(name, got, want):
@@ -60,6 +76,11 @@ def run(t, label, c):
         same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
     c["reconnect"]()
     same("after a new connection", c["get"](k), b"other")
+    if daemon is not None:
+        daemon.kill()
+        daemon.start()
+        same("after a restart of the server", found_again(c["get"], k, b"other"), b"other")
+        t.check("%s: the large one" % label, c["get"](pre + "large") == large)
 
 
 def of_pylibmc(m):

@@ -4,8 +4,8 @@ Runs a client in a language of its own: a program that asks a daemon, prints `FA
 `N passed, N failed` at its end.
 
     p = Programs()
-    p.run("php text", ["php", "tests/clients/php.php"], d)          # ... 127.0.0.1:PORT, then what else is given
-    p.tally.end()
+    p.run("dalli", ["ruby", "tests/clients/dalli.rb"], d)          # ... 127.0.0.1:PORT, then what else is given
+    p.end()
 
 A program that prints `restart` and waits for a line has it when its daemon was killed and is there again: it must find
 its way back to it alone, and the values still there.
