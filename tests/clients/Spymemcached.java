@@ -129,7 +129,8 @@ class Spymemcached {
 		int servers = c.getVersions().size();
 		System.out.println("restart");
 		System.in.read(new byte[100]);
-		for (int wait = 0; wait < 300 && (get0("large") == null || c.getVersions().size() < servers); wait++)
+		for (int wait = 0; wait < 300 && (get0("k") == null || get0("large") == null ||
+						  c.getVersions().size() < servers); wait++)
 			Thread.sleep(100);
 		same("after a restart of the server", get0("k"), b("other"));
 		same("the large one", get0("large"), large);
