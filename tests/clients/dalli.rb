@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # What tests/clients/dalli runs: Dalli, a client in Ruby of its own binary protocol, against a server.
-#     ruby dalli.rb PORT [USER PASSWORD]
+#     ruby dalli.rb HOST:PORT [USER PASSWORD]
 require "dalli"
 require "digest"
 
@@ -21,10 +21,10 @@ rescue Dalli::DalliError => e
   same(what, e.message[/131|32/], what =~ /flush/ ? "32" : "131")
 end
 
-port, user, password = ARGV
+server, user, password = ARGV
 options = { socket_timeout: 10, raw: true, compress: false, value_max_bytes: 2_000_000 }
 options.update(username: user, password: password) if user
-d = Dalli::Client.new("127.0.0.1:#{port}", options)
+d = Dalli::Client.new(server, options)
 if password == "wrong"
   begin
     same("a wrong password", d.set("k", "v"), "an error")
@@ -44,6 +44,8 @@ else
   same("touch", d.touch("new", 3600), true)
   same("touch of a miss", d.touch("none", 3600), nil)
   same("gat", d.gat("new", 3600), "1")
+  same("40 days, which the library makes a date to come", d.set("far", "v", 3456000).is_a?(Integer), true)
+  same("is there", d.get("far"), "v")
   same("delete", d.delete("k"), true)
   same("delete again", d.delete("k"), nil)
   same("set anew", d.set("k", "other").is_a?(Integer), true)
@@ -64,6 +66,13 @@ else
   same("in step", d.get("new"), "1")
   d.close
   same("after a new connection", d.get("k"), "other")
+  STDOUT.puts "restart"
+  STDOUT.flush
+  STDIN.gets
+  back = nil
+  300.times { break if (back = (d.get("k") rescue nil)); sleep 0.1 } # an error: not yet
+  same("after a restart of the server", back, "other")
+  same("the large one", d.get("large") == large, true)
   same("stats", d.stats.values[0]["version"], d.version.values[0])
 end
 puts "#{$passed} passed, #{$failed} failed"

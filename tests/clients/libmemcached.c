@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What tests/clients/libmemcached compiles and runs: libmemcached's calls against a server.
- *     libmemcached HOST PORT text|binary [USER PASSWORD]
+ *     libmemcached text|binary HOST:PORT [USER PASSWORD]
  * Prints what failed and `N passed, N failed`. Values are of this run: a key is used once.
  */
 #include <stdio.h>
@@ -74,6 +74,8 @@ static void one_by_one(int binary)
 	     binary ? MEMCACHED_DATA_EXISTS : MEMCACHED_NOTSTORED);
 	same("add", memcached_add(m, "a", 1, "1", 1, 3600, 0), MEMCACHED_SUCCESS);
 	same("get what was added", holds("a", "1", 1, 0), 1);
+	same("a date of 1970", set("past", "v", 1, 2592001, 0), MEMCACHED_SUCCESS);
+	same("is over", get_rc("past"), MEMCACHED_NOTFOUND);
 	same("an empty value", set("e", "", 0, 0, 1), MEMCACHED_SUCCESS);
 	same("comes back", holds("e", "", 0, 1), 1);
 	same("a large value", set("large", large, LARGE, 0, 3), MEMCACHED_SUCCESS);
@@ -174,20 +176,35 @@ static void again(void)
 	same("version", memcached_version(m), MEMCACHED_SUCCESS);
 }
 
+/* The server is killed and started again meanwhile. */
+static void restarted(void)
+{
+	char line[80];
+
+	puts("restart");
+	fflush(stdout);
+	same("is there again", fgets(line, sizeof line, stdin) != NULL, 1);
+	for (unsigned i = 0; i < 300 && !holds("n", "1", 1, 0); i++)
+		usleep(100000); /* after an error the library leaves it alone for a while */
+	same("after a restart of the server", holds("n", "1", 1, 0), 1);
+}
+
 int main(int argc, char **argv)
 {
-	int binary = argc > 3 && strcmp(argv[3], "binary") == 0, secret = argc == 6;
+	int binary = argc > 1 && strcmp(argv[1], "binary") == 0, secret = argc == 5;
+	char *port = argc > 2 ? strchr(argv[2], ':') : NULL;
 
-	if (argc != 4 && argc != 6)
+	if ((argc != 3 && argc != 5) || port == NULL)
 		return 2;
+	*port++ = 0;
 	m = memcached_create(NULL);
 	memcached_behavior_set(m, MEMCACHED_BEHAVIOR_BINARY_PROTOCOL, (uint64_t)binary);
 	memcached_behavior_set(m, MEMCACHED_BEHAVIOR_RCV_TIMEOUT, 10000000);
-	memcached_server_add(m, argv[1], (in_port_t)atoi(argv[2]));
+	memcached_server_add(m, argv[2], (in_port_t)atoi(port));
 	if (secret)
-		same("sasl data", memcached_set_sasl_auth_data(m, argv[4], argv[5]),
+		same("sasl data", memcached_set_sasl_auth_data(m, argv[3], argv[4]),
 		     MEMCACHED_SUCCESS);
-	if (secret && strcmp(argv[5], "wrong") == 0) {
+	if (secret && strcmp(argv[4], "wrong") == 0) {
 		same("is not let in", set("k", "v", 1, 0, 0) != MEMCACHED_SUCCESS, 1);
 	} else {
 		one_by_one(binary);
@@ -195,6 +212,7 @@ int main(int argc, char **argv)
 		pipelined();
 		refused();
 		again();
+		restarted();
 	}
 	memcached_free(m);
 	printf("%u passed, %u failed\n", passed, failed);

@@ -309,10 +309,13 @@ static void publish(struct store_op *op)
 			op->status = STORE_CONFLICT;
 		else
 			op->status = op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK;
-		if (op->status == STORE_CONFLICT)
+		if (op->status == STORE_CONFLICT) {
+			op->cas = was->cas;
 			COUNT(op->sw, immutable_conflicts);
-		else
+		} else
 			COUNT(op->sw, sets_same);
+	} else if (op->mode == STORE_COMPARE) {
+		op->status = STORE_MISS;
 	} else {
 		*e = calloc(1, sizeof **e);
 		AN(*e);

@@ -2,19 +2,35 @@
 """
 What every client library must be able to do, in words of its own: a test gives functions, this asks them.
 
-    run(tally, label, dict(get=, set=, add=, delete=, many=, reconnect=, ...))
+    run(tally, label, dict(get=, set=, add=, delete=, many=, reconnect=, ...), daemon)
 
 set(key, value, expiry=0) and add() are true if stored, delete() if it was there, get() is None for a miss, many(keys)
-is a dict of those that are there. What is left out is not asked. Keys are fresh for each run.
+is a dict of those that are there, set_many(dict) sets without waiting for each. What is left out is not asked. Keys are
+fresh for each run. At the end the daemon, if one is given, is killed and started again, and the client has to find its
+way back.
 """
 import hashlib
 import itertools
 import os
+import time
 
 _run = itertools.count(1)
 
 
-def run(t, label, c):
+def found_again(get, key, want, seconds=30):
+    """What get(key) says once the connection is there again; errors are not yet."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            got = get(key)
+        except Exception as e:  # of any library
+            got = e
+        if got == want or time.monotonic() > end:
+            return got
+        time.sleep(0.05)
+
+
+def run(t, label, c, daemon=None):
     pre = "c%d-" % next(_run)
 
     def same(name, got, want):
@@ -57,6 +73,40 @@ def run(t, label, c):
         same("in step after it", c["get"](pre + "new"), b"1")
     if "cas" in c:
         value, cas = c["cas"](pre + "month")
-    same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
+        same("gets", (value, cas != 0, cas), (b"v", True, c["cas"](pre + "month")[1]))
     c["reconnect"]()
     same("after a new connection", c["get"](k), b"other")
+    if daemon is not None:
+        daemon.kill()
+        daemon.start()
+        same("after a restart of the server", found_again(c["get"], k, b"other"), b"other")
+        t.check("%s: the large one" % label, c["get"](pre + "large") == large)
+
+
+def of_pylibmc(m):
+    """The functions of a pylibmc.Client."""
+    import pylibmc
+
+    def no_if(error, fn):
+        def call(*args):
+            try:
+                return fn(*args)
+            except error:
+                return False
+        return call
+
+    def incr(key):
+        try:
+            m.incr(key)
+            return "done"
+        except pylibmc.Error:
+            return "refused"
+    return {
+        "get": m.get, "delete": m.delete, "many": m.get_multi, "reconnect": m.disconnect_all,
+        # gets of a str asks, in pylibmc 1.6.3, for what lies where the key's bytes were before they were freed
+        "cas": lambda k: m.gets(k.encode()),
+        "set": no_if(pylibmc.DataExists, lambda k, v, e=0: m.set(k, v, time=e)),
+        "add": no_if(pylibmc.DataExists, lambda k, v: m.add(k, v)),
+        "set_many": m.set_multi, "incr": incr,
+        "huge": no_if(pylibmc.Error, m.set),
+    }

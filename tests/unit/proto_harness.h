@@ -170,7 +170,7 @@ static inline void h_request(struct harness *h, const struct proto_request *r)
 	}
 	if (r->op == PROTO_VERBOSITY || r->op == PROTO_MEMLIMIT || r->op == PROTO_PATH)
 		h_printf(h, " %u", r->number);
-	if (r->op == PROTO_DELETE && r->has_cas)
+	if ((r->op == PROTO_DELETE || r->op == PROTO_SET || r->op == PROTO_ADD) && r->has_cas)
 		h_printf(h, " C%llu", (unsigned long long)r->cas);
 	if (r->op == PROTO_LOGIN) {
 		bool known = r->key_len == 4 && memcmp(r->key, "user", 4) == 0 &&

@@ -122,6 +122,12 @@ static void answers_when_there(struct rig *r, uint64_t k, uint64_t id, uint32_t 
 			 STORE_CONFLICT);
 	assert_int_equal(rig_put(r, 0, STORE_SET, key, n, (uint32_t)id + 1, id, len, NULL),
 			 STORE_CONFLICT);
+	assert_int_equal(rig_put(r, 0, STORE_COMPARE, key, n, (uint32_t)id, id, len, &again),
+			 STORE_OK);
+	assert_int_equal(again, cas);
+	assert_int_equal(rig_put(r, 0, STORE_COMPARE, key, n, (uint32_t)id, id, len + 1, &again),
+			 STORE_CONFLICT);
+	assert_int_equal(again, cas);
 	g = rig_fetch(r, 0, key, n, true);
 	assert_int_equal(g.status, STORE_OK);
 	assert_int_equal(g.len, len);
@@ -129,8 +135,8 @@ static void answers_when_there(struct rig *r, uint64_t k, uint64_t id, uint32_t 
 	rig_drop(&g);
 	assert_true(get_k(r, k, id, len));
 	now = rig_counters(r);
-	assert_int_equal(now.sets_same - was.sets_same, len > 0 ? 2 : 3);
-	assert_int_equal(now.immutable_conflicts - was.immutable_conflicts, len > 0 ? 3 : 2);
+	assert_int_equal(now.sets_same - was.sets_same, len > 0 ? 3 : 4);
+	assert_int_equal(now.immutable_conflicts - was.immutable_conflicts, len > 0 ? 4 : 3);
 	assert_int_equal(now.sets_stored, was.sets_stored);
 	assert_int_equal(now.user_bytes, was.user_bytes);
 }
@@ -139,7 +145,16 @@ static void answers_when_gone(struct rig *r, uint64_t k)
 {
 	char key[32];
 	size_t n = rig_key(key, k);
+	struct store_counters was = rig_counters(r), now;
 
+	assert_int_equal(rig_put(r, 0, STORE_COMPARE, key, n, 0, k, 0, NULL), STORE_MISS);
+	assert_int_equal(rig_put(r, 0, STORE_COMPARE, key, n, 0, k, 999, NULL), STORE_MISS);
+	if (r->cfg.item_max > MIB)
+		assert_int_equal(rig_put(r, 0, STORE_COMPARE, key, n, 0, k, MIB + 9, NULL),
+				 STORE_MISS);
+	now = rig_counters(r);
+	assert_int_equal(now.user_bytes, was.user_bytes);
+	assert_int_equal(now.sets_stored, was.sets_stored);
 	assert_int_equal(rig_fetch(r, 0, key, n, false).status, STORE_MISS);
 	assert_int_equal(rig_fetch(r, 0, key, n, true).status, STORE_MISS);
 	assert_int_equal(del_k(r, k), STORE_MISS);
@@ -227,6 +242,7 @@ static void in_ram_alone(void **state)
 
 	(void)state;
 	rig_init(&r, NULL);
+	r.cfg.item_max = 2 * MIB;
 	rig_open(&r);
 	for (unsigned round = 0; round < 2; round++) {
 		uint64_t hash;
@@ -244,6 +260,16 @@ static void in_ram_alone(void **state)
 		assert_int_equal(rig_put(&r, 0, STORE_ADD, key, n, 5, 5, 999, NULL), STORE_EXISTS);
 		assert_int_equal(rig_put(&r, 0, STORE_SET, key, n, 5, 6, 999, NULL),
 				 STORE_CONFLICT);
+		assert_int_equal(rig_put(&r, 0, STORE_COMPARE, key, n, 5, 5, 999, NULL), STORE_OK);
+		for (uint32_t len = 998; len <= MIB + 998; len += MIB) {
+			uint64_t has = 0;
+
+			assert_int_equal(rig_put(&r, 0, STORE_COMPARE, key, n, 5, 6, len, &has),
+					 STORE_CONFLICT);
+			assert_int_equal(has, cas);
+		}
+		index_find(r.s->index, hash, &probe);
+		assert_int_equal(probe.n, 0);
 		if (round == 0) {
 			/* the same again: it gets a place on disk again */
 			assert_int_equal(rig_put(&r, 0, STORE_SET, key, n, 5, 5, 999, NULL),

@@ -12,12 +12,45 @@
 
 /* ---- set, add, ms ----------------------------------------------------------------------------- */
 
+/*
+ * With a cas: what is there must have it, and then only its own bytes are taken, which are written nowhere.
+ */
+static void answer_compared(struct conn *c, struct req *r, enum store_status status)
+{
+	bool right = r->op.cas == r->cas;
+
+	switch (status) {
+	case STORE_OK:
+		r->status = right ? PROTO_ST_OK : PROTO_ST_KEY_EXISTS;
+		break;
+	case STORE_CONFLICT:
+		r->status = right ? PROTO_ST_IMMUTABLE : PROTO_ST_KEY_EXISTS;
+		if (right)
+			count_add(&c->w->count.cmd_refused, 1);
+		break;
+	case STORE_MISS:
+		r->status = PROTO_ST_KEY_MISSING;
+		break;
+	case STORE_TOO_LARGE:
+		r->status = PROTO_ST_TOO_BIG;
+		break;
+	default:
+		r->status = PROTO_ST_NO_PATH;
+		break;
+	}
+	answer__give(c, r);
+}
+
 static void answer_set(struct conn *c, struct req *r, enum store_status status)
 {
 	bool meta = r->kind == PROTO_MS;
 
 	if (r->open)
 		request__close(r);
+	if (r->has_cas) {
+		answer_compared(c, r, status);
+		return;
+	}
 	switch (status) {
 	case STORE_OK:
 		r->rc = PROTO_HD;
@@ -47,6 +80,8 @@ static void stored(struct req *r)
 
 static enum store_mode mode_of(const struct req *r)
 {
+	if (r->has_cas)
+		return STORE_COMPARE;
 	return r->kind == PROTO_ADD || r->add ? STORE_ADD : STORE_SET;
 }
 

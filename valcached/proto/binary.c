@@ -146,8 +146,8 @@ static void drop(struct proto *p, uint32_t n)
 }
 
 /* Extras, key: all that has to be there before it is understood. */
-static enum proto_result carry_out(const struct opcode *o, const char *b, uint32_t extras,
-				   uint32_t key, struct proto_request *req)
+static void carry_out(const struct opcode *o, const char *b, uint32_t extras, uint32_t key,
+		      struct proto_request *req)
 {
 	const char *at = b + PROTO_BIN_HEAD;
 
@@ -159,6 +159,8 @@ static enum proto_result carry_out(const struct opcode *o, const char *b, uint32
 	case PROTO_ADD:
 		req->flags = u32(at);
 		req->expire = proto__is_over(u32(at + 4));
+		req->cas = u64(b + 16);
+		req->has_cas = req->cas != 0;
 		break;
 	case PROTO_GAT:
 	case PROTO_TOUCH:
@@ -184,7 +186,14 @@ static enum proto_result carry_out(const struct opcode *o, const char *b, uint32
 	default:
 		break;
 	}
-	return PROTO_REQUEST;
+}
+
+/* n bytes of the request are still to come. */
+static enum proto_result refuse_change(struct proto *p, uint32_t n, struct proto_request *req)
+{
+	drop(p, n);
+	req->immutable = true;
+	return refuse(req, PROTO_ST_IMMUTABLE);
 }
 
 enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size_t *consumed,
@@ -220,12 +229,9 @@ enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size
 	}
 	if (!fits(o, extras, key, rest))
 		return refuse_and_end(p, req, PROTO_ST_INVALID);
-	if (o->form == FORM_IMMUTABLE ||
-	    (o->form == FORM_CARRY_OUT && (o->has & VALUE) && u64(b + 16) != 0)) {
+	if (o->form == FORM_IMMUTABLE) {
 		*consumed = PROTO_BIN_HEAD;
-		drop(p, body);
-		req->immutable = true;
-		return refuse(req, PROTO_ST_IMMUTABLE);
+		return refuse_change(p, body, req);
 	}
 	if (o->form == FORM_SASL && o->op == PROTO_LOGIN)
 		return proto__sasl(p, req->bin.opcode == 0x22, b, len, key, body, consumed, req);
@@ -233,7 +239,10 @@ enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size
 		return PROTO_MORE;
 	*consumed = PROTO_BIN_HEAD + extras + key;
 	req->body_len = rest;
-	return carry_out(o, b, extras, key, req);
+	carry_out(o, b, extras, key, req);
+	if (req->has_cas && req->expire) /* who means to remove it has delete with a cas */
+		return refuse_change(p, rest, req);
+	return PROTO_REQUEST;
 }
 
 /* ---- answers ---------------------------------------------------------------------------------- */

@@ -77,7 +77,10 @@ enum proto_op {
 	PROTO_GATS,
 	/* TOUCHED or NOT_FOUND; if req.expire the key is removed. Binary: flags, cas. */
 	PROTO_TOUCH,
-	/* Body follows. STORED, or NOT_STORED: another value is there. */
+	/*
+	 * Body follows. STORED, or NOT_STORED: another value is there. Binary, of either, with req.has_cas: nothing is
+	 * written; OK if the key has this cas and these bytes, KEY_MISSING, KEY_EXISTS if it has another cas, IMMUTABLE.
+	 */
 	PROTO_SET,
 	/* Body follows. STORED, or NOT_STORED: any value is there. */
 	PROTO_ADD,
@@ -157,7 +160,7 @@ struct proto_request {
 	bool expire;       /* the expiry is over: remove the key (for sets see rule 4c) */
 	bool value;        /* mg: v was given */
 	bool add;          /* ms: mode E */
-	bool has_cas;      /* md: C; binary delete */
+	bool has_cas;      /* md: C; binary set, add, delete */
 	bool good;         /* PROTO_BLOCK: the block ended in "\r\n" */
 	bool immutable;    /* PROTO_REPLY: the command would have changed a value */
 	uint32_t flags;    /* set, add, ms: client flags */

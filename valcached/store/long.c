@@ -480,9 +480,9 @@ static bool next_chunk(struct store_op *op)
 
 /*
  * Has the key a value that is in RAM and nowhere else? One that was not admitted, or whose record was evicted: what
- * find tells nothing of, and what gets give out [L-4]. A value this long is another.
+ * find tells nothing of, and what gets give out [L-4]. A value this long is another. have, if not NULL, is its head.
  */
-static bool in_ram_alone(const struct store_op *op)
+static bool in_ram_alone(const struct store_op *op, struct format_record *have)
 {
 	struct ram *ram = op->sw->s->ram;
 	bool touched, alone;
@@ -491,12 +491,14 @@ static bool in_ram_alone(const struct store_op *op)
 	if (b == NULL)
 		return false;
 	alone = atomic_load_explicit(&b->loc, memory_order_relaxed) == 0;
+	if (have != NULL)
+		*have = *(const struct format_record *)(const void *)(b->mem + b->rec_off);
 	buf_put(ram, b);
 	return alone;
 }
 
 /* The key has a value already. What has been written of this one ends here. */
-static bool give_way(struct store_op *op, bool equal)
+static bool give_way(struct store_op *op, const struct format_record *have, bool equal)
 {
 	struct store_io *run = op->run;
 	struct long_value *lv = run->lv;
@@ -508,7 +510,7 @@ static bool give_way(struct store_op *op, bool equal)
 		drop_other(op->sw->s, &own);
 		give_extent(run, true, &entry);
 	}
-	return set_verdict(op, equal);
+	return set_verdict(op, have, equal);
 }
 
 /* Fills the head, if the key is still absent [L-2]. */
@@ -520,7 +522,7 @@ static bool number(struct store_op *op)
 
 	pthread_mutex_lock(lock);
 	absent = !atomic_load(&s->flushing) &&
-		 index_unchanged(s->index, op->hash, &op->run->probe) && !in_ram_alone(op);
+		 index_unchanged(s->index, op->hash, &op->run->probe) && !in_ram_alone(op, NULL);
 	if (absent)
 		fill_head(op);
 	pthread_mutex_unlock(lock);
@@ -549,11 +551,11 @@ static bool publish(struct store_op *op)
 			lv->step = SET_CHECK;
 			return false;
 		}
-		return give_way(op, eq);
+		return give_way(op, &run->rec, eq);
 	}
 	pthread_mutex_lock(lock);
 	if (atomic_load(&s->flushing) || !index_unchanged(s->index, op->hash, &run->probe) ||
-	    in_ram_alone(op)) {
+	    in_ram_alone(op, NULL)) {
 		pthread_mutex_unlock(lock);
 		find_restart(op);
 		lv->step = SET_CHECK;
@@ -608,8 +610,11 @@ bool long_set_step(struct store_op *op)
 				find_restart(op);
 				break;
 			}
-			lv->exists = run->found || in_ram_alone(op);
-			lv->have = run->found ? run->rec : (struct format_record){0};
+			lv->exists = run->found || in_ram_alone(op, &lv->have);
+			if (run->found)
+				lv->have = run->rec;
+			if (!lv->exists && op->mode == STORE_COMPARE)
+				return set_finish(op, STORE_MISS);
 			/* who waits for a chunk holds no memory that those before it may wait for */
 			find_restart(op);
 			sum_reset(lv->hash);
@@ -642,7 +647,7 @@ bool long_set_step(struct store_op *op)
 					return next_chunk(op);
 				fill_head(op);
 				op->cas = cas_of(lv->rec.content);
-				return set_verdict(op, same_value(&lv->have, &lv->rec));
+				return set_verdict(op, &lv->have, same_value(&lv->have, &lv->rec));
 			}
 			op->body_n = 0;
 			memset(lv->buf->mem + n, 0, ROUND(n) - n);
@@ -683,11 +688,12 @@ bool long_set_step(struct store_op *op)
 					break;
 				}
 			}
-			if (!run->found && in_ram_alone(op))
-				return give_way(op, false);
+			if (!run->found && in_ram_alone(op, &lv->have))
+				return give_way(op, &lv->have, false);
 			if (run->found && !lv->headed) {
 				if (load_vouch(s, op->hash, run->found_loc))
-					return set_verdict(op, same_value(&run->rec, &lv->rec));
+					return set_verdict(op, &run->rec,
+							   same_value(&run->rec, &lv->rec));
 				find_restart(op);
 				break;
 			}

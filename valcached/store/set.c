@@ -34,7 +34,7 @@ bool set_finish(struct store_op *op, enum store_status st)
 	return op_finish(op, st, STORE_LAT_SET);
 }
 
-bool set_verdict(struct store_op *op, bool equal)
+bool set_verdict(struct store_op *op, const struct format_record *have, bool equal)
 {
 	static struct log_limit limit;
 
@@ -42,6 +42,7 @@ bool set_verdict(struct store_op *op, bool equal)
 		COUNT(op->sw, sets_same);
 		return set_finish(op, op->mode == STORE_ADD ? STORE_EXISTS : STORE_OK);
 	}
+	op->cas = cas_of(have->content);
 	COUNT(op->sw, immutable_conflicts);
 	log_limited(
 	    &limit, LOG_WARN,
@@ -243,10 +244,14 @@ bool set_step(struct store_op *op)
 			bool eq = same_value(have, rec_of(op));
 			uint64_t loc = atomic_load_explicit(&b->loc, memory_order_relaxed);
 
-			buf_put(s->ram, b);
 			if ((loc == 0 || load_vouch(s, op->hash, loc)) &&
-			    (!eq || loc != 0 || op->mode == STORE_ADD))
-				return set_verdict(op, eq);
+			    (!eq || loc != 0 || op->mode != STORE_SET)) {
+				struct format_record was = *have;
+
+				buf_put(s->ram, b);
+				return set_verdict(op, &was, eq);
+			}
+			buf_put(s->ram, b);
 			op->tries = 1; /* in RAM alone, the same: give it a place on disk */
 		} else {
 			op->tries = 0;
@@ -256,10 +261,13 @@ bool set_step(struct store_op *op)
 		run = op->run;
 		if (run->found) {
 			if (load_vouch(s, op->hash, run->found_loc))
-				return set_verdict(op, same_value(&run->rec, rec_of(op)));
+				return set_verdict(op, &run->rec,
+						   same_value(&run->rec, rec_of(op)));
 			find_restart(op);
 			goto check;
 		}
+		if (op->mode == STORE_COMPARE)
+			return set_finish(op, STORE_MISS);
 		op->step = SET_PUBLISH;
 		/* fallthrough */
 	case SET_PUBLISH:

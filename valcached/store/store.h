@@ -63,7 +63,8 @@ enum store_status {
 #undef X
 };
 
-enum store_mode { STORE_SET, STORE_ADD };
+/* COMPARE writes nothing: it tells what a set of this value would have met. */
+enum store_mode { STORE_SET, STORE_ADD, STORE_COMPARE };
 enum store_admit { STORE_ADMIT_ALL, STORE_ADMIT_SECOND };
 
 enum store_gone {
@@ -243,7 +244,7 @@ void store_prefetch(const struct store_op *op, unsigned stage);
  * Begins a set. On return true or done(): body_n > 0: fill body with exactly body_n bytes, then call
  * store_set_body(); or body_n == 0: finished, status says how (TOO_LARGE, UNAVAILABLE come before the
  * body: the caller swallows it). An empty value finishes at once.
- * Finished: OK, EXISTS (add), CONFLICT, UNAVAILABLE.
+ * Finished: OK, EXISTS (add), CONFLICT, UNAVAILABLE. COMPARE: OK, MISS, or CONFLICT with the cas of what is there.
  * OK: after SIGKILL the value is there; after a power cut it may be lost for sync_ns.
  */
 bool store_set(struct store_op *op, enum store_mode mode, uint32_t flags, uint32_t value_len);

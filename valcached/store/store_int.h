@@ -607,7 +607,7 @@ bool get_miss(struct store_op *op);
 bool set_step(struct store_op *op);
 /* set.c, for long values as well: the set is over; how it ends when the key is there already. */
 bool set_finish(struct store_op *op, enum store_status st);
-bool set_verdict(struct store_op *op, bool equal);
+bool set_verdict(struct store_op *op, const struct format_record *have, bool equal);
 bool delete_step(struct store_op *op);
 bool flush_step(struct store_op *op);
 bool dump_step(struct store_op *op);
