@@ -6,9 +6,9 @@
  * Order of the start, each step one log line or one sentence of failure:
  *   settings -> background (before any thread or ring exists) -> limits, user's name -> engine -> port
  *   -> pid file -> store
- *   -> user -> workers -> readiness
+ *   -> user -> workers -> sandbox -> clients are let in, readiness
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
- * served after.
+ * served after. From the sandbox on nothing is opened but what sandbox/ lists.
  *
  * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
  * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again and reads passwords and
@@ -20,6 +20,7 @@
 #include <pwd.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,6 +39,7 @@
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
 #include "valcached/options.h"
+#include "valcached/sandbox/sandbox.h"
 #include "valcached/store/store.h"
 
 #define STALL_NS (10 * NS_PER_S)
@@ -54,6 +56,9 @@ struct daemon {
 	struct admin admin;
 	const struct io_engine *engine;
 	char *engine_reason;
+	bool boxed;               /* a sandbox is wanted and possible */
+	_Atomic int thread_error; /* a thread that keeps its capabilities: -errno */
+	char *sandbox_reason;     /* NULL: nothing was refused */
 	bool pidfile_made;
 	bool changes_user; /* -u, as root */
 	uid_t uid;         /* if changes_user */
@@ -304,6 +309,84 @@ static int choose_engine(struct daemon *d)
 	return 0;
 }
 
+/* ---- the sandbox ------------------------------------------------------------------------------- */
+
+/* A layer is refused: the start ends, or goes on without it and says so. */
+static int not_boxed(struct daemon *d, char *cause, int rc)
+{
+	if (d->opt.sandbox == OPTIONS_SANDBOX_ON) {
+		log_error("--sandbox=on: %s; --sandbox=auto goes on without",
+			  cause != NULL ? cause : strerror(-rc));
+		free(cause);
+		return -1;
+	}
+	log_warn("sandbox: %s; going on without", cause != NULL ? cause : strerror(-rc));
+	if (d->sandbox_reason == NULL)
+		d->sandbox_reason = cause;
+	else
+		free(cause);
+	return 0;
+}
+
+/* Asked for, and possible in this process? */
+static int want_sandbox(struct daemon *d)
+{
+	const char *unfit = sandbox_unfit();
+
+	d->boxed = d->opt.sandbox != OPTIONS_SANDBOX_OFF && unfit == NULL;
+	if (d->opt.sandbox != OPTIONS_SANDBOX_OFF && unfit != NULL)
+		return not_boxed(d, strdup(unfit), -ENOTSUP);
+	return 0;
+}
+
+/*
+ * A net_config.opened. Not before: a ring that is made with CAP_IPC_LOCK registers memory without regard to the
+ * locked-memory limit, and containers that give the capability need not allow to raise the limit.
+ */
+static void thread_opened(void *daemon)
+{
+	struct daemon *d = daemon;
+	int rc = d->boxed ? sandbox_drop(NULL) : 0;
+
+	if (rc != 0)
+		atomic_store(&d->thread_error, rc);
+}
+
+static int begin_sandbox(struct daemon *d)
+{
+	char *cause = NULL;
+	int rc = d->boxed ? sandbox_begin(&cause) : 0;
+
+	return rc != 0 ? not_boxed(d, cause, rc) : 0;
+}
+
+static int shut_sandbox(struct daemon *d)
+{
+	const struct sandbox_config cfg = {
+	    .uring = d->engine == &io_uring_engine,
+	    .notify = getenv("NOTIFY_SOCKET") != NULL,
+	};
+	char *cause = NULL;
+	int rc = d->boxed ? sandbox_drop(&cause) : 0;
+
+	if (rc == 0)
+		rc = atomic_load(&d->thread_error);
+	if (rc != 0 && not_boxed(d, cause, rc) != 0)
+		return -1;
+	cause = NULL;
+	rc = d->boxed ? sandbox_shut(&cfg, &cause) : 0;
+	if (rc != 0 && not_boxed(d, cause, rc) != 0)
+		return -1;
+	if (d->boxed && d->sandbox_reason == NULL)
+		log_info("sandbox: no capabilities, no new privileges, listed system calls only");
+	d->admin.sandbox = !d->boxed ? "off" : d->sandbox_reason == NULL ? "on" : "partly";
+	d->admin.sandbox_reason =
+	    d->sandbox_reason != NULL ? d->sandbox_reason
+	    : d->boxed ? "no capabilities, no new privileges, listed system calls only"
+		       : "it was not asked for";
+	return 0;
+}
+
 /* ---- the parts -------------------------------------------------------------------------------- */
 
 static int open_net(struct daemon *d)
@@ -342,6 +425,8 @@ static int open_net(struct daemon *d)
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,
+	    .opened = thread_opened,
+	    .opened_arg = d,
 	};
 	char *cause = NULL;
 	int rc;
@@ -438,8 +523,9 @@ static int start(struct daemon *d)
 	int rc;
 
 	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
-	    choose_engine(d) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
-	    open_store(d) != 0 || become_user(d) != 0)
+	    want_sandbox(d) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
+	    write_pidfile(d) != 0 || open_store(d) != 0 || begin_sandbox(d) != 0 ||
+	    become_user(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
@@ -448,6 +534,9 @@ static int start(struct daemon *d)
 	rc = net_start(d->net, d->engine, d->store, &cause);
 	if (rc != 0)
 		return fail("starting the workers", cause, rc);
+	if (shut_sandbox(d) != 0)
+		return -1;
+	net_serve(d->net);
 	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
 		 d->opt.threads == 1 ? "" : "s", d->engine->name, d->opt.connections);
 	return 0;
@@ -506,6 +595,7 @@ static void undo(struct daemon *d)
 		unlink(d->opt.pidfile);
 	free(d->addr);
 	free(d->engine_reason);
+	free(d->sandbox_reason);
 	options_free(&d->opt);
 }
 

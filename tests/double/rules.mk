@@ -3,7 +3,7 @@
 # short of buffers. All of libstore is replaced: the double defines every function of store.h.
 
 $(BUILD)/tests/valcached-mem: $(BUILD)/obj/valcached/main.o $(BUILD)/obj/tests/double/store_mem.o \
-    $(call ar,options net proto io admin base)
+    $(call ar,options sandbox net proto io admin base)
 	@mkdir -p $(@D)
 	$(LINK) $(all_libs)
 

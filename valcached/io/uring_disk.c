@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/io/memcheck.h"
+#include "base/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 #define PIECE_SHIFT_MIN 21u /* a huge page */

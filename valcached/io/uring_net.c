@@ -4,7 +4,7 @@
  */
 #include <errno.h>
 
-#include "valcached/io/memcheck.h"
+#include "base/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 #define ACCEPT_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
