@@ -339,6 +339,15 @@ static int want_sandbox(struct daemon *d)
 	return 0;
 }
 
+/* Of the calling thread. */
+static int drop_rights(struct daemon *d)
+{
+	char *cause = NULL;
+	int rc = d->boxed ? sandbox_drop(&cause) : 0;
+
+	return rc != 0 ? not_boxed(d, cause, rc) : 0;
+}
+
 /*
  * A net_config.opened. Not before: a ring that is made with CAP_IPC_LOCK registers memory without regard to the
  * locked-memory limit, and containers that give the capability need not allow to raise the limit.
@@ -352,12 +361,15 @@ static void thread_opened(void *daemon)
 		atomic_store(&d->thread_error, rc);
 }
 
+/* As root still, and then not. The other engine's loops make threads when they are opened, and need no rights. */
 static int begin_sandbox(struct daemon *d)
 {
 	char *cause = NULL;
 	int rc = d->boxed ? sandbox_begin(&cause) : 0;
 
-	return rc != 0 ? not_boxed(d, cause, rc) : 0;
+	if ((rc != 0 && not_boxed(d, cause, rc) != 0) || become_user(d) != 0)
+		return -1;
+	return d->engine == &io_uring_engine ? 0 : drop_rights(d);
 }
 
 static int shut_sandbox(struct daemon *d)
@@ -367,13 +379,10 @@ static int shut_sandbox(struct daemon *d)
 	    .notify = getenv("NOTIFY_SOCKET") != NULL,
 	};
 	char *cause = NULL;
-	int rc = d->boxed ? sandbox_drop(&cause) : 0;
+	int rc = atomic_load(&d->thread_error);
 
-	if (rc == 0)
-		rc = atomic_load(&d->thread_error);
-	if (rc != 0 && not_boxed(d, cause, rc) != 0)
+	if ((rc != 0 && not_boxed(d, NULL, rc) != 0) || drop_rights(d) != 0)
 		return -1;
-	cause = NULL;
 	rc = d->boxed ? sandbox_shut(&cfg, &cause) : 0;
 	if (rc != 0 && not_boxed(d, cause, rc) != 0)
 		return -1;
@@ -480,6 +489,25 @@ static int check_memory(const struct options *o)
 	return -1;
 }
 
+struct opening {
+	const struct store_config *cfg;
+	struct daemon *d;
+	char *cause;
+	int rc;
+};
+
+/*
+ * The kernel's workers for the ring that reads a store at its start belong to the thread, with its rights, and
+ * end with it; main's would keep root's beyond -u.
+ */
+static void *opening_thread(void *opening)
+{
+	struct opening *at = opening;
+
+	at->rc = store_open(at->cfg, at->d->engine, &at->d->store, &at->cause);
+	return NULL;
+}
+
 static int open_store(struct daemon *d)
 {
 	const struct options *o = &d->opt;
@@ -501,7 +529,8 @@ static int open_store(struct daemon *d)
 	    .forget_paths = o->forget_paths,
 	    .no_attach = o->restart == OPTIONS_RESTART_DISK,
 	};
-	char *cause = NULL;
+	struct opening at = {.cfg = &cfg, .d = d};
+	pthread_t thread;
 	int rc;
 
 	if (o->path_n > STORE_PATHS_MAX) {
@@ -511,9 +540,12 @@ static int open_store(struct daemon *d)
 	}
 	for (unsigned i = 0; i < o->path_n; i++)
 		cfg.paths[i] = o->path[i];
-	rc = store_open(&cfg, d->engine, &d->store, &cause);
+	rc = pthread_create(&thread, NULL, opening_thread, &at);
 	if (rc != 0)
-		return fail("opening the store", cause, rc);
+		return fail("opening the store", NULL, -rc);
+	AZ(pthread_join(thread, NULL));
+	if (at.rc != 0)
+		return fail("opening the store", at.cause, at.rc);
 	return 0;
 }
 
@@ -524,8 +556,7 @@ static int start(struct daemon *d)
 
 	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
 	    want_sandbox(d) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
-	    write_pidfile(d) != 0 || open_store(d) != 0 || begin_sandbox(d) != 0 ||
-	    become_user(d) != 0)
+	    write_pidfile(d) != 0 || open_store(d) != 0 || begin_sandbox(d) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;

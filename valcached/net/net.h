@@ -63,7 +63,7 @@ struct net_config {
 	 */
 	bool (*stats)(void *arg, const char *group, size_t n, struct text *out);
 	void *stats_arg;
-	/* Called by each thread of net when it has opened what it needs; NULL: nothing. */
+	/* Called by each thread of net when it has its loop, before it asks anything of it; NULL: nothing. */
 	void (*opened)(void *arg);
 	void *opened_arg;
 };

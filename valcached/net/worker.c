@@ -443,6 +443,8 @@ int worker__open(struct worker *w, bool serves)
 	rc = io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
 	if (rc != 0)
 		return rc;
+	if (w->net->cfg.opened != NULL)
+		w->net->cfg.opened(w->net->cfg.opened_arg);
 	w->io->on_wake = woken;
 	w->io->wake_arg = w;
 	rc = store_worker_open(w->net->store, w->io, w->id, &w->store, &w->start_cause);
@@ -459,8 +461,6 @@ static int begin(struct worker *w, bool serves)
 	if (rc != 0)
 		return rc;
 	A(io_turn(w->io, 0) >= 0);
-	if (w->net->cfg.opened != NULL)
-		w->net->cfg.opened(w->net->cfg.opened_arg);
 	return 0;
 }
 

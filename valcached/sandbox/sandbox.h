@@ -5,7 +5,7 @@
  *
  * Three calls, in this order; each is a layer of its own, and the others hold where one is refused:
  *   sandbox_begin()  before -u and any thread: nothing that is executed gives rights, no capability can come back
- *   sandbox_drop()   by each thread, once it has opened what it needs: no capability
+ *   sandbox_drop()   by each thread, once it has its ring, before it uses it: no capability
  *   sandbox_shut()   by one, when every ring and thread of the start exists: only listed system calls, in all threads
  * Requests of a ring are no system calls: io/uring_restrict.c.
  */
