@@ -17,10 +17,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pwd.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,7 +37,7 @@
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
 #include "valcached/options.h"
-#include "valcached/sandbox/sandbox.h"
+#include "valcached/privileges.h"
 #include "valcached/store/store.h"
 
 #define STALL_NS (10 * NS_PER_S)
@@ -56,13 +54,8 @@ struct daemon {
 	struct admin admin;
 	const struct io_engine *engine;
 	char *engine_reason;
-	bool boxed;               /* a sandbox is wanted and possible */
-	_Atomic int thread_error; /* a thread that keeps its capabilities: -errno */
-	char *sandbox_reason;     /* NULL: nothing was refused */
 	bool pidfile_made;
-	bool changes_user; /* -u, as root */
-	uid_t uid;         /* if changes_user */
-	gid_t gid;
+	struct privileges priv;
 	pthread_mutex_t guard_lock; /* the store is there until guard_over */
 	bool guard_over;
 	int ready_pipe; /* -d: the parent waits at the other end; -1: none */
@@ -155,67 +148,6 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
-/* Before anything is made that a user who does not exist would leave behind. */
-static int find_user(struct daemon *d)
-{
-	const char *name = d->opt.user;
-	const struct passwd *pw;
-
-	if (name == NULL)
-		return 0;
-	if (geteuid() != 0) {
-		log_info("-u %s is not needed: not started as root", name);
-		return 0;
-	}
-	errno = 0;
-	pw = getpwnam(name);
-	if (pw == NULL) {
-		log_error("there is no user \"%s\"; make it with `adduser --system %s`, or give -u "
-			  "another",
-			  name, name);
-		return -1;
-	}
-	d->changes_user = true;
-	d->uid = pw->pw_uid;
-	d->gid = pw->pw_gid;
-	return 0;
-}
-
-/*
- * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
- * the rings, which root has without asking.
- */
-static int become_user(const struct daemon *d)
-{
-	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
-	struct rlimit most;
-	const char *name = d->opt.user, *what = d->opt.unix_path;
-	int rc;
-
-	if (!d->changes_user)
-		return 0;
-	rc = net_give(d->net, d->uid, d->gid);
-	if (rc == 0)
-		rc = store_give(d->store, d->uid, d->gid, &what);
-	if (rc != 0) {
-		log_error(
-		    "cannot make %s belong to user \"%s\": %s; do it by hand, or start as that user",
-		    what, name, strerror(-rc));
-		return -1;
-	}
-	/* without CAP_SYS_RESOURCE as far as it goes; io/ says what is missing */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
-		most.rlim_cur = most.rlim_max;
-		(void)setrlimit(RLIMIT_MEMLOCK, &most);
-	}
-	if (initgroups(name, d->gid) != 0 || setgid(d->gid) != 0 || setuid(d->uid) != 0) {
-		log_error("cannot become user \"%s\": %s", name, strerror(errno));
-		return -1;
-	}
-	log_info("running as user %s", name);
-	return 0;
-}
-
 static int write_pidfile(struct daemon *d)
 {
 	FILE *f;
@@ -258,8 +190,8 @@ static int try_as_user(const struct daemon *d, const struct io_engine *engine, c
 		int rc = -EPERM;
 
 		log_set_level(LOG_ERROR);
-		if (initgroups(d->opt.user, d->gid) == 0 && setgid(d->gid) == 0 &&
-		    setuid(d->uid) == 0)
+		if (initgroups(d->opt.user, d->priv.gid) == 0 && setgid(d->priv.gid) == 0 &&
+		    setuid(d->priv.uid) == 0)
 			rc = io_try(engine, cause);
 		if (rc != 0 && *cause != NULL &&
 		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))
@@ -288,8 +220,8 @@ static int choose_engine(struct daemon *d)
 	int rc = 0;
 
 	if (asked != OPTIONS_IO_LIBEVENT)
-		rc = d->changes_user ? try_as_user(d, &io_uring_engine, &cause)
-				     : io_try(&io_uring_engine, &cause);
+		rc = d->priv.changes_user ? try_as_user(d, &io_uring_engine, &cause)
+					  : io_try(&io_uring_engine, &cause);
 	if (rc != 0 && asked == OPTIONS_IO_URING) {
 		log_error("--io=uring: %s; or start with --io=auto, which goes on without it",
 			  cause != NULL ? cause : strerror(-rc));
@@ -306,93 +238,6 @@ static int choose_engine(struct daemon *d)
 	if (d->engine_reason == NULL)
 		return fail("starting", NULL, -ENOMEM);
 	log_info("io: engine %s: %s", d->engine->name, d->engine_reason);
-	return 0;
-}
-
-/* ---- the sandbox ------------------------------------------------------------------------------- */
-
-/* A layer is refused: the start ends, or goes on without it and says so. */
-static int not_boxed(struct daemon *d, char *cause, int rc)
-{
-	if (d->opt.sandbox == OPTIONS_SANDBOX_ON) {
-		log_error("--sandbox=on: %s; --sandbox=auto goes on without",
-			  cause != NULL ? cause : strerror(-rc));
-		free(cause);
-		return -1;
-	}
-	log_warn("sandbox: %s; going on without", cause != NULL ? cause : strerror(-rc));
-	if (d->sandbox_reason == NULL)
-		d->sandbox_reason = cause;
-	else
-		free(cause);
-	return 0;
-}
-
-/* Asked for, and possible in this process? */
-static int want_sandbox(struct daemon *d)
-{
-	const char *unfit = sandbox_unfit();
-
-	d->boxed = d->opt.sandbox != OPTIONS_SANDBOX_OFF && unfit == NULL;
-	if (d->opt.sandbox != OPTIONS_SANDBOX_OFF && unfit != NULL)
-		return not_boxed(d, strdup(unfit), -ENOTSUP);
-	return 0;
-}
-
-/* Of the calling thread. */
-static int drop_rights(struct daemon *d)
-{
-	char *cause = NULL;
-	int rc = d->boxed ? sandbox_drop(&cause) : 0;
-
-	return rc != 0 ? not_boxed(d, cause, rc) : 0;
-}
-
-/*
- * A net_config.opened. Not before: a ring that is made with CAP_IPC_LOCK registers memory without regard to the
- * locked-memory limit, and containers that give the capability need not allow to raise the limit.
- */
-static void thread_opened(void *daemon)
-{
-	struct daemon *d = daemon;
-	int rc = d->boxed ? sandbox_drop(NULL) : 0;
-
-	if (rc != 0)
-		atomic_store(&d->thread_error, rc);
-}
-
-/* As root still, and then not. The other engine's loops make threads when they are opened, and need no rights. */
-static int begin_sandbox(struct daemon *d)
-{
-	char *cause = NULL;
-	int rc = d->boxed ? sandbox_begin(&cause) : 0;
-
-	if ((rc != 0 && not_boxed(d, cause, rc) != 0) || become_user(d) != 0)
-		return -1;
-	return d->engine == &io_uring_engine ? 0 : drop_rights(d);
-}
-
-static int shut_sandbox(struct daemon *d)
-{
-	const struct sandbox_config cfg = {
-	    .uring = d->engine == &io_uring_engine,
-	    .notify = getenv("NOTIFY_SOCKET") != NULL,
-	};
-	char *cause = NULL;
-	int rc = atomic_load(&d->thread_error);
-
-	if ((rc != 0 && not_boxed(d, NULL, rc) != 0) || drop_rights(d) != 0)
-		return -1;
-	rc = d->boxed ? sandbox_shut(&cfg, &cause) : 0;
-	if (rc != 0 && not_boxed(d, cause, rc) != 0)
-		return -1;
-	if (d->boxed && d->sandbox_reason == NULL)
-		log_info("sandbox: no capabilities, no new privileges, listed system calls only");
-	d->admin.sandbox = !d->boxed ? "off" : d->sandbox_reason == NULL ? "on" : "partly";
-	d->admin.sandbox_reason =
-	    d->sandbox_reason != NULL ? d->sandbox_reason
-	    : d->boxed ? "no capabilities, no new privileges, listed system calls only"
-		       : "it was not asked for";
 	return 0;
 }
 
@@ -434,8 +279,8 @@ static int open_net(struct daemon *d)
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,
-	    .opened = thread_opened,
-	    .opened_arg = d,
+	    .opened = privileges_of_thread,
+	    .opened_arg = &d->priv,
 	};
 	char *cause = NULL;
 	int rc;
@@ -554,9 +399,10 @@ static int start(struct daemon *d)
 	char *cause = NULL;
 	int rc;
 
-	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
-	    want_sandbox(d) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
-	    write_pidfile(d) != 0 || open_store(d) != 0 || begin_sandbox(d) != 0)
+	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 ||
+	    privileges_find(&d->priv, &d->opt) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
+	    write_pidfile(d) != 0 || open_store(d) != 0 ||
+	    privileges_lower(&d->priv, d->engine, d->net, d->store) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
@@ -565,8 +411,10 @@ static int start(struct daemon *d)
 	rc = net_start(d->net, d->engine, d->store, &cause);
 	if (rc != 0)
 		return fail("starting the workers", cause, rc);
-	if (shut_sandbox(d) != 0)
+	if (privileges_shut(&d->priv) != 0)
 		return -1;
+	d->admin.sandbox = privileges_state(&d->priv);
+	d->admin.sandbox_reason = privileges_reason(&d->priv);
 	net_serve(d->net);
 	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
 		 d->opt.threads == 1 ? "" : "s", d->engine->name, d->opt.connections);
@@ -626,7 +474,7 @@ static void undo(struct daemon *d)
 		unlink(d->opt.pidfile);
 	free(d->addr);
 	free(d->engine_reason);
-	free(d->sandbox_reason);
+	privileges_free(&d->priv);
 	options_free(&d->opt);
 }
 
