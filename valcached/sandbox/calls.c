@@ -155,6 +155,9 @@ const struct call sandbox__calls[] = {
 	/* sd_notify() */
 	ROW2(socket, CALL_NOTIFY, 0, ALL, AF_UNIX, 1, ALL & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK), SOCK_DGRAM),
 	ROW(sendmsg, CALL_NOTIFY),
+	ROW(getuid, CALL_NOTIFY),
+	ROW(getgid, CALL_NOTIFY),
+	ROW(getegid, CALL_NOTIFY),
 
 	/* no mistake of a library's, but a stranger at work */
 	ROW(execve, CALL_DEADLY),
