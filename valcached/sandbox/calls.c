@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/io_uring.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -100,7 +102,8 @@ const struct call sandbox__calls[] = {
 	ROW(lseek, CALL_ALWAYS),
 	ROW(fstat, CALL_ALWAYS),
 	ROW(newfstatat, CALL_ALWAYS),
-	ROW(fcntl, CALL_ALWAYS),
+	ROW1(fcntl, CALL_ALWAYS, 1, ALL, F_GETFL),
+	ROW1(fcntl, CALL_ALWAYS, 1, ALL, F_SETFL),
 	ROW(poll, CALL_ALWAYS),
 	ROW(ppoll, CALL_ALWAYS),
 
@@ -114,20 +117,18 @@ const struct call sandbox__calls[] = {
 	ROW(dup2, CALL_ALWAYS),
 	ROW(dup3, CALL_ALWAYS),
 	ROW(pread64, CALL_ALWAYS),
-	ROW(pwrite64, CALL_ALWAYS),
 	ROW(fsync, CALL_ALWAYS),
-	ROW(fdatasync, CALL_ALWAYS),
 	ROW(ftruncate, CALL_ALWAYS), /* a store that has become smaller */
 	ROW(fallocate, CALL_ALWAYS),
 	ROW1(ioctl, CALL_ALWAYS, 1, ALL, BLKGETSIZE64),
 	ROW1(ioctl, CALL_ALWAYS, 1, ALL, BLKSSZGET),
 	ROW(unlink, CALL_ALWAYS), /* the socket and the pid file, at the end */
+	ROW1(unlinkat, CALL_ALWAYS, 2, ALL, 0),
 
 	/* sockets that are there */
-	ROW(setsockopt, CALL_ALWAYS),
-	ROW(getsockopt, CALL_ALWAYS),
+	ROW2(getsockopt, CALL_ALWAYS, 1, ALL, IPPROTO_TCP, 2, ALL, TCP_INFO),
+	ROW2(getsockopt, CALL_ALWAYS, 1, ALL, SOL_SOCKET, 2, ALL, SO_PEERCRED),
 	ROW(getpeername, CALL_ALWAYS),
-	ROW(getsockname, CALL_ALWAYS),
 	ROW(shutdown, CALL_ALWAYS),
 	ROW(sendto, CALL_ALWAYS), /* what is said at once, before hanging up */
 	ROW1(ioctl, CALL_ALWAYS, 1, ALL, FIONREAD),
@@ -151,9 +152,14 @@ const struct call sandbox__calls[] = {
 	ROW(io_getevents, CALL_LIBEVENT),
 	ROW(io_cancel, CALL_LIBEVENT),
 	ROW(io_destroy, CALL_LIBEVENT),
+	ROW(pwrite64, CALL_LIBEVENT),
+	ROW(fdatasync, CALL_LIBEVENT),
+	ROW1(ioctl, CALL_LIBEVENT, 1, ALL, BLKDISCARD),
 
 	/* sd_notify() */
 	ROW2(socket, CALL_NOTIFY, 0, ALL, AF_UNIX, 1, ALL & ~(uint32_t)(SOCK_CLOEXEC | SOCK_NONBLOCK), SOCK_DGRAM),
+	ROW1(getsockopt, CALL_NOTIFY, 1, ALL, SOL_SOCKET),
+	ROW1(setsockopt, CALL_NOTIFY, 1, ALL, SOL_SOCKET),
 	ROW(sendmsg, CALL_NOTIFY),
 	ROW(getuid, CALL_NOTIFY),
 	ROW(getgid, CALL_NOTIFY),
