@@ -2,7 +2,8 @@
 /*
  * Private to valcached/io: the io_uring engine from inside. One ring per io, sockets and files
  * together. uring.c turns the loop, uring_queue.c hands requests to the kernel, uring_net.c and uring_disk.c
- * make them and judge their results, uring_open.c sets a ring up and takes it down, uring_restrict.c bounds what it may be asked.
+ * make them and judge their results, uring_open.c sets a ring up and takes it down, uring_restrict.c bounds
+ * what it may be asked.
  *
  * Threads. io_open() makes a disabled ring on any thread, and memory and files may be added to it
  * there. The first io_turn() enables it: from then on that thread alone may use the io, except for
