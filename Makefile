@@ -15,6 +15,8 @@ SAN     ?=
 CFLAGS  ?=
 ALLC    := -std=gnu11 $(OPT) $(SAN) $(WARN) -fno-strict-aliasing -fno-omit-frame-pointer -pthread \
            -D_GNU_SOURCE -DVALCACHED_VERSION='"$(VERSION)"' -I. $(CFLAGS)
+# Sanitizers and coverage make system calls of their own: no sandbox.
+ALLC    += $(if $(SAN),-DINSTRUMENTED)
 ALLL    := $(SAN) -pthread $(LDFLAGS)
 
 ifeq ($(V),1)
@@ -32,6 +34,7 @@ proto_src := $(sort $(wildcard valcached/proto/*.c))
 store_src := $(sort $(wildcard valcached/store/*.c))
 net_src   := $(sort $(wildcard valcached/net/*.c))
 admin_src := $(sort $(wildcard valcached/admin/*.c))
+sandbox_src := $(sort $(wildcard valcached/sandbox/*.c))
 ocache_src := $(sort $(wildcard ocache/*.c))
 efs_src   := $(sort $(wildcard efs/*.c))
 datoms_src := $(sort $(wildcard datoms/*.c))
@@ -46,13 +49,13 @@ policies_src := $(sort $(wildcard bench/policies/*.c))
 micro_src := $(sort $(wildcard bench/micro/*.c))
 segments_src := $(sort $(wildcard bench/segments/*.c))
 
-LIBS := base options io proto store net admin ocache efs datoms
+LIBS := base options sandbox io proto store net admin ocache efs datoms
 obj   = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
 ar    = $(patsubst %,$(BUILD)/obj/lib%.a,$(1))
 
 io_libs    := -luring -levent_core
 base_libs  := -lxxhash -lm
-all_libs   := -luring -levent_core -lxxhash -lzstd -linih -lsystemd -lssl -lcrypto -lm
+all_libs   := -luring -levent_core -lxxhash -lzstd -linih -lseccomp -lsystemd -lssl -lcrypto -lm
 
 # What is installed, and needs no more than `tools/deps run`; the micro-benchmarks need C++.
 PROGRAMS := $(addprefix $(BUILD)/,valcached valcachectl valbench nullserver replay)
@@ -76,7 +79,7 @@ LINK = $(call say,LD,$@) $(CC) $(ALLL) -o $@ $(filter %.o,$^) -Wl,--start-group 
 # jemalloc serves the daemon only; sanitizers and valgrind bring allocators of their own.
 JEMALLOC ?= $(if $(SAN),,-ljemalloc)
 
-$(BUILD)/valcached: $(call obj,$(main_src)) $(call ar,options net store proto io admin base)
+$(BUILD)/valcached: $(call obj,$(main_src)) $(call ar,options sandbox net store proto io admin base)
 	@mkdir -p $(@D)
 	$(LINK) $(all_libs) $(JEMALLOC)
 $(BUILD)/valcachectl: $(call obj,$(ctl_src)) $(call ar,base)
@@ -121,9 +124,10 @@ options_deps := options base
 io_deps    := io base
 proto_deps := proto base
 store_deps := store io base
-net_deps   := net options proto io admin base
+net_deps   := net options proto io admin sandbox base
 net_objs   := $(BUILD)/obj/tests/double/store_mem.o
-admin_deps := admin net options store proto io base
+sandbox_deps := sandbox io base
+admin_deps := admin net options store proto io sandbox base
 ocache_deps := ocache base
 efs_deps   := efs ocache base
 datoms_deps := datoms efs ocache base

@@ -6,9 +6,9 @@
  * Order of the start, each step one log line or one sentence of failure:
  *   settings -> background (before any thread or ring exists) -> limits, user's name -> engine -> port
  *   -> pid file -> store
- *   -> user -> workers -> readiness
+ *   -> user -> workers -> sandbox -> clients are let in, readiness
  * The port opens before the store is loaded, so that clients wait instead of failing; they are
- * served after.
+ * served after. From the sandbox on nothing is opened but what sandbox/ lists.
  *
  * Threads: main waits in sigwait(), and while it stops another looks after it; the signals that stop it
  * (SIGTERM, SIGINT, SIGUSR1 as memcached) and SIGHUP, which tries paths that failed again and reads passwords and
@@ -17,7 +17,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
-#include <pwd.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -38,6 +37,7 @@
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
 #include "valcached/options.h"
+#include "valcached/privileges.h"
 #include "valcached/store/store.h"
 
 #define STALL_NS (10 * NS_PER_S)
@@ -55,9 +55,7 @@ struct daemon {
 	const struct io_engine *engine;
 	char *engine_reason;
 	bool pidfile_made;
-	bool changes_user; /* -u, as root */
-	uid_t uid;         /* if changes_user */
-	gid_t gid;
+	struct privileges priv;
 	pthread_mutex_t guard_lock; /* the store is there until guard_over */
 	bool guard_over;
 	int ready_pipe; /* -d: the parent waits at the other end; -1: none */
@@ -150,67 +148,6 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
-/* Before anything is made that a user who does not exist would leave behind. */
-static int find_user(struct daemon *d)
-{
-	const char *name = d->opt.user;
-	const struct passwd *pw;
-
-	if (name == NULL)
-		return 0;
-	if (geteuid() != 0) {
-		log_info("-u %s is not needed: not started as root", name);
-		return 0;
-	}
-	errno = 0;
-	pw = getpwnam(name);
-	if (pw == NULL) {
-		log_error("there is no user \"%s\"; make it with `adduser --system %s`, or give -u "
-			  "another",
-			  name, name);
-		return -1;
-	}
-	d->changes_user = true;
-	d->uid = pw->pw_uid;
-	d->gid = pw->pw_gid;
-	return 0;
-}
-
-/*
- * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
- * the rings, which root has without asking.
- */
-static int become_user(const struct daemon *d)
-{
-	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
-	struct rlimit most;
-	const char *name = d->opt.user, *what = d->opt.unix_path;
-	int rc;
-
-	if (!d->changes_user)
-		return 0;
-	rc = net_give(d->net, d->uid, d->gid);
-	if (rc == 0)
-		rc = store_give(d->store, d->uid, d->gid, &what);
-	if (rc != 0) {
-		log_error(
-		    "cannot make %s belong to user \"%s\": %s; do it by hand, or start as that user",
-		    what, name, strerror(-rc));
-		return -1;
-	}
-	/* without CAP_SYS_RESOURCE as far as it goes; io/ says what is missing */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
-		most.rlim_cur = most.rlim_max;
-		(void)setrlimit(RLIMIT_MEMLOCK, &most);
-	}
-	if (initgroups(name, d->gid) != 0 || setgid(d->gid) != 0 || setuid(d->uid) != 0) {
-		log_error("cannot become user \"%s\": %s", name, strerror(errno));
-		return -1;
-	}
-	log_info("running as user %s", name);
-	return 0;
-}
-
 static int write_pidfile(struct daemon *d)
 {
 	FILE *f;
@@ -253,8 +190,8 @@ static int try_as_user(const struct daemon *d, const struct io_engine *engine, c
 		int rc = -EPERM;
 
 		log_set_level(LOG_ERROR);
-		if (initgroups(d->opt.user, d->gid) == 0 && setgid(d->gid) == 0 &&
-		    setuid(d->uid) == 0)
+		if (initgroups(d->opt.user, d->priv.gid) == 0 && setgid(d->priv.gid) == 0 &&
+		    setuid(d->priv.uid) == 0)
 			rc = io_try(engine, cause);
 		if (rc != 0 && *cause != NULL &&
 		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))
@@ -283,8 +220,8 @@ static int choose_engine(struct daemon *d)
 	int rc = 0;
 
 	if (asked != OPTIONS_IO_LIBEVENT)
-		rc = d->changes_user ? try_as_user(d, &io_uring_engine, &cause)
-				     : io_try(&io_uring_engine, &cause);
+		rc = d->priv.changes_user ? try_as_user(d, &io_uring_engine, &cause)
+					  : io_try(&io_uring_engine, &cause);
 	if (rc != 0 && asked == OPTIONS_IO_URING) {
 		log_error("--io=uring: %s; or start with --io=auto, which goes on without it",
 			  cause != NULL ? cause : strerror(-rc));
@@ -342,6 +279,8 @@ static int open_net(struct daemon *d)
 	    .stall_ns = STALL_NS,
 	    .stats = admin_stats,
 	    .stats_arg = &d->admin,
+	    .opened = privileges_of_thread,
+	    .opened_arg = &d->priv,
 	};
 	char *cause = NULL;
 	int rc;
@@ -395,6 +334,25 @@ static int check_memory(const struct options *o)
 	return -1;
 }
 
+struct opening {
+	const struct store_config *cfg;
+	struct daemon *d;
+	char *cause;
+	int rc;
+};
+
+/*
+ * The kernel's workers for the ring that reads a store at its start belong to the thread, with its rights, and
+ * end with it; main's would keep root's beyond -u.
+ */
+static void *opening_thread(void *opening)
+{
+	struct opening *at = opening;
+
+	at->rc = store_open(at->cfg, at->d->engine, &at->d->store, &at->cause);
+	return NULL;
+}
+
 static int open_store(struct daemon *d)
 {
 	const struct options *o = &d->opt;
@@ -416,7 +374,8 @@ static int open_store(struct daemon *d)
 	    .forget_paths = o->forget_paths,
 	    .no_attach = o->restart == OPTIONS_RESTART_DISK,
 	};
-	char *cause = NULL;
+	struct opening at = {.cfg = &cfg, .d = d};
+	pthread_t thread;
 	int rc;
 
 	if (o->path_n > STORE_PATHS_MAX) {
@@ -426,9 +385,12 @@ static int open_store(struct daemon *d)
 	}
 	for (unsigned i = 0; i < o->path_n; i++)
 		cfg.paths[i] = o->path[i];
-	rc = store_open(&cfg, d->engine, &d->store, &cause);
+	rc = pthread_create(&thread, NULL, opening_thread, &at);
 	if (rc != 0)
-		return fail("opening the store", cause, rc);
+		return fail("opening the store", NULL, -rc);
+	AZ(pthread_join(thread, NULL));
+	if (at.rc != 0)
+		return fail("opening the store", at.cause, at.rc);
 	return 0;
 }
 
@@ -437,9 +399,10 @@ static int start(struct daemon *d)
 	char *cause = NULL;
 	int rc;
 
-	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
-	    choose_engine(d) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
-	    open_store(d) != 0 || become_user(d) != 0)
+	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 ||
+	    privileges_find(&d->priv, &d->opt) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
+	    write_pidfile(d) != 0 || open_store(d) != 0 ||
+	    privileges_lower(&d->priv, d->engine, d->net, d->store) != 0)
 		return -1;
 	d->admin.net = d->net;
 	d->admin.options = &d->opt;
@@ -448,6 +411,11 @@ static int start(struct daemon *d)
 	rc = net_start(d->net, d->engine, d->store, &cause);
 	if (rc != 0)
 		return fail("starting the workers", cause, rc);
+	if (privileges_shut(&d->priv) != 0)
+		return -1;
+	d->admin.sandbox = privileges_state(&d->priv);
+	d->admin.sandbox_reason = privileges_reason(&d->priv);
+	net_serve(d->net);
 	log_info("serving with %u worker%s, engine %s, at most %u connections", d->opt.threads,
 		 d->opt.threads == 1 ? "" : "s", d->engine->name, d->opt.connections);
 	return 0;
@@ -506,6 +474,7 @@ static void undo(struct daemon *d)
 		unlink(d->opt.pidfile);
 	free(d->addr);
 	free(d->engine_reason);
+	privileges_free(&d->priv);
 	options_free(&d->opt);
 }
 

@@ -374,6 +374,14 @@ static bool no_matter(const char *name)
 	return false;
 }
 
+/* memcached's two names for a choice of ours. */
+static const char *of_sandbox(const char *name)
+{
+	return strcmp(name, "drop_privileges") == 0      ? "on"
+	       : strcmp(name, "no_drop_privileges") == 0 ? "off"
+							 : NULL;
+}
+
 /* The row of memcached's name, which has _ where ours has -. */
 static const struct option_def *find_extended(const char *theirs)
 {
@@ -410,6 +418,11 @@ static int give_extended(struct parse *p, enum option_from from, const char *fla
 			*value++ = '\0';
 		if (no_matter(item))
 			continue;
+		if (value == NULL && of_sandbox(item) != NULL) {
+			snprintf(where, sizeof where, "%s %.40s", flag, item);
+			ret = give(p, find_name("sandbox", 7), from, where, of_sandbox(item));
+			continue;
+		}
 		d = find_extended(item);
 		if (d == NULL)
 			return fail(

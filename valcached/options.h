@@ -17,6 +17,7 @@
 #include <stdio.h>
 
 enum options_io { OPTIONS_IO_AUTO, OPTIONS_IO_URING, OPTIONS_IO_LIBEVENT };
+enum options_sandbox { OPTIONS_SANDBOX_AUTO, OPTIONS_SANDBOX_ON, OPTIONS_SANDBOX_OFF };
 enum options_keyformat { OPTIONS_KEY_PEM, OPTIONS_KEY_DER };
 /* In the order of the words that are taken, memcached's numbers among them. */
 enum options_tls { OPTIONS_TLS12, OPTIONS_TLS13, OPTIONS_TLS12_NUMBER, OPTIONS_TLS13_NUMBER };
@@ -79,6 +80,7 @@ struct options {
 	char *pidfile; /* NULL: none */
 	char *config;  /* NULL: none */
 	bool daemon;
+	enum options_sandbox sandbox;
 };
 
 /*

@@ -29,6 +29,7 @@
 static const char *const keyformat_choices[] = {"PEM", "DER", NULL};
 static const char *const tls_choices[] = {"tlsv1.2", "tlsv1.3", "2", "3", NULL};
 static const char *const io_choices[] = {"auto", "uring", "libevent", NULL};
+static const char *const sandbox_choices[] = {"auto", "on", "off", NULL};
 static const char *const admit_choices[] = {"all", "second", NULL};
 static const char *const restart_choices[] = {"auto", "disk", "empty", NULL};
 
@@ -209,6 +210,11 @@ const struct option_def options__table[] = {
 	{.name = "user", .letter = 'u', .kind = OPTION_STRING, .offset = AT(user), .arg = "NAME",
 	 .max = 255, .allowed = "a user name",
 	 .help = "Become this user once ports and files are open (started as root); they are made its own."},
+	{.name = "sandbox", .kind = OPTION_CHOICE, .offset = AT(sandbox), .arg = "auto|on|off",
+	 .initial = "auto", .choices = sandbox_choices, .allowed = "auto, on or off",
+	 .help = "Before the first client is let in, give up every capability and all system calls but those "
+	         "that serving needs. auto does what the kernel allows and says what it does not; on stops "
+	         "instead. memcached's -o drop_privileges and no_drop_privileges are on and off."},
 	{.name = "daemon", .letter = 'd', .kind = OPTION_BOOL, .offset = AT(daemon),
 	 .help = "Run in the background."},
 	{.name = "pidfile", .letter = 'P', .kind = OPTION_STRING, .offset = AT(pidfile),

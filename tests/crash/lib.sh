@@ -67,6 +67,10 @@ model() {
 	grep -vE '^[0-9]+ passed, ' "$tmp/out"
 	[ -n "$line" ] || { line="0 passed, 1 failed"; echo "FAILED: the checker did not finish"; }
 	seed=$((seed + 1))
+	if grep 'sandbox: refused' "$tmp/err"; then
+		failed=$((failed + 1))
+		echo "FAILED: a system call that the sandbox refuses"
+	fi
 	read -r model_passed _ model_failed _ <<<"${line//,/}"
 	if [ -z "${expect_failure:-}" ]; then
 		passed=$((passed + model_passed)) failed=$((failed + model_failed))

@@ -156,7 +156,7 @@ static void not_ours(void **state)
 		bool ok = become_ordinary() && e->file_open(e, path, MIB, &f, &cause) == -EACCES &&
 			  cause != NULL;
 
-		snprintf(who, sizeof who, "(uid %u)", (unsigned)geteuid());
+		snprintf(who, sizeof who, "user %u,", (unsigned)geteuid());
 		ok = ok && strstr(cause, who) != NULL && strstr(cause, "Permission denied") != NULL;
 
 		if (!ok)

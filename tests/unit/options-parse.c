@@ -305,12 +305,19 @@ static void extended(void **state)
 	(void)state;
 	ACCEPT(&o);
 	assert_int_equal(o.idle_ns, 0);
+	assert_int_equal(o.sandbox, OPTIONS_SANDBOX_AUTO);
 	assert_int_equal(o.request_ns, 60000000000);
 	assert_int_equal(o.conn_bytes, 64u << 20);
 	options_free(&o);
 	ACCEPT(&o, "-o", "maxconns_fast,idle_timeout=90,ssl_wbuf_size=16", "-c", "10000");
 	assert_int_equal(o.idle_ns, 90000000000);
 	assert_int_equal(o.conn_bytes, 10000u * 32768u);
+	options_free(&o);
+	ACCEPT(&o, "-o", "drop_privileges,idle_timeout=90");
+	assert_int_equal(o.sandbox, OPTIONS_SANDBOX_ON);
+	options_free(&o);
+	ACCEPT(&o, "--sandbox=on", "-o", "no_drop_privileges");
+	assert_int_equal(o.sandbox, OPTIONS_SANDBOX_OFF);
 	options_free(&o);
 	ACCEPT(&o, "--extended=idle_timeout=2m", "--conn-buffers=1m");
 	assert_int_equal(o.idle_ns, 120000000000);
@@ -323,6 +330,7 @@ static void extended(void **state)
 	    "-o idle_timeout=x is not allowed: a time, such as 90s or 30m, or 0 for no limit, is "
 	    "wanted",
 	    "-o", "idle_timeout=x");
+	REFUSE("--sandbox=maybe is not allowed: auto, on or off is wanted", "--sandbox=maybe");
 	REFUSE("-o idle_timeout= is not allowed: a time, such as 90s or 30m, or 0 for no limit, is "
 	       "wanted",
 	       "-o", "idle_timeout=");

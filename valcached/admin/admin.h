@@ -18,6 +18,8 @@ struct admin {
 	const struct options *options;
 	const char *engine;        /* name of the I/O engine in use */
 	const char *engine_reason; /* ... and why it is that one */
+	const char *sandbox;       /* on, partly or off */
+	const char *sandbox_reason;
 };
 
 /* The reply to "stats GROUP"; fits net_config.stats, arg is a struct admin. False: no such group. */

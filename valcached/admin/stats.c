@@ -21,6 +21,7 @@
 #include "valcached/net/net.h"
 #include "valcached/net/text.h"
 #include "valcached/options.h"
+#include "valcached/sandbox/sandbox.h"
 #include "valcached/store/store.h"
 
 static void stat_line(void *arg, const char *name, const char *fmt, ...)
@@ -55,6 +56,9 @@ static void general_process(const struct admin *a, struct text *out)
 	stat_line(out, "version", "%s", VALCACHED_VERSION);
 	stat_line(out, "io_engine", "%s", a->engine);
 	stat_line(out, "io_engine_reason", "%s", a->engine_reason);
+	stat_line(out, "sandbox_state", "%s", a->sandbox);
+	stat_line(out, "sandbox_reason", "%s", a->sandbox_reason);
+	number(out, "sandbox_refused_calls", sandbox_refused());
 	number(out, "pointer_size", 8 * sizeof(void *));
 	stat_line(out, "rusage_user", "%ld.%06ld", (long)ru.ru_utime.tv_sec,
 		  (long)ru.ru_utime.tv_usec);

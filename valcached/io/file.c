@@ -14,7 +14,6 @@
 #include <limits.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,7 +65,6 @@ static const char *fs_name(long type)
 static void open_cause(int err, const char *path, char **cause)
 {
 	char dir[PATH_MAX + 1], own[64] = "";
-	const struct passwd *me = getpwuid(geteuid());
 	struct stat st;
 	char *up;
 
@@ -87,11 +85,9 @@ static void open_cause(int err, const char *path, char **cause)
 			snprintf(own, sizeof own, ", owner uid %u, mode %04o", (unsigned)st.st_uid,
 				 (unsigned)st.st_mode & 07777);
 		cause_say(cause,
-			  "%s: cannot be opened for writing: %s. This process is user %s (uid "
-			  "%u)%s: give "
+			  "%s: cannot be opened for writing: %s. This process is user %u%s: give "
 			  "that user the file and its folder, or choose another --path",
-			  path, strerror(err), me != NULL ? me->pw_name : "?", (unsigned)geteuid(),
-			  own);
+			  path, strerror(err), (unsigned)geteuid(), own);
 		break;
 	case ENOENT:
 		cause_say(cause, "%s: the folder %s does not exist: create it with mkdir -p %s",

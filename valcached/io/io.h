@@ -242,7 +242,7 @@ static inline void io_close(struct io **io)
 }
 
 /*
- * Does the engine work here? Found by trying: a small loop is opened and closed. 0, or -errno with a sentence.
+ * Does the engine work here? Found by trying: a small loop is opened, turned once and closed. 0, or -errno with a sentence.
  * Any thread.
  */
 int io_try(const struct io_engine *, char **cause);

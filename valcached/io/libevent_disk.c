@@ -6,8 +6,8 @@
  */
 #include <errno.h>
 
+#include "base/memcheck.h"
 #include "valcached/io/libevent_int.h"
-#include "valcached/io/memcheck.h"
 
 static bool by_aio(const struct lev *l, const struct io_op *op)
 {

@@ -9,8 +9,8 @@
 #include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memcheck.h"
 #include "valcached/io/libevent_int.h"
-#include "valcached/io/memcheck.h"
 
 #define DISK_THREADS 4u /* docs/decisions.md has the figures */
 

@@ -6,7 +6,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "base/cause.h"
 #include "valcached/io/io_int.h"
 
 static _Atomic uint64_t file_ids; /* bit i: id i is taken */
@@ -43,9 +45,13 @@ int io_try(const struct io_engine *engine, char **cause)
 	if (cause != NULL)
 		*cause = NULL;
 	r = io_open(engine, &small, &io, cause);
-	if (r == 0)
-		io_close(&io);
-	return r;
+	if (r != 0)
+		return r;
+	r = io_turn(io, 0); /* which enables a ring */
+	if (r < 0)
+		cause_say(cause, "%s does not work here: %s", engine->name, strerror(-r));
+	io_close(&io);
+	return r < 0 ? r : 0;
 }
 
 bool io_op_begun(const struct io_op *op)

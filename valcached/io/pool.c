@@ -163,6 +163,7 @@ static void *thread_main(void *arg)
 	struct pool *p = t->pool;
 	struct io_op *op, *before;
 
+	pthread_setname_np(pthread_self(), "disk");
 	pthread_mutex_lock(&p->lock);
 	op = wait_op(t);
 	pthread_mutex_unlock(&p->lock);
@@ -219,12 +220,12 @@ static int spawn(struct pool *p)
 		return -ENOMEM;
 	*t = (struct pool_thread){.pool = p};
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS); /* blocked, it would end the process; see sandbox/ */
 	pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are main's */
 	r = pthread_create(&t->id, NULL, thread_main, t);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0)
 		return -r;
-	pthread_setname_np(t->id, "disk");
 	t->made = true;
 	p->running++;
 	return 0;

@@ -92,17 +92,19 @@ static int reap(struct uring *u)
 static int enable(struct uring *u)
 {
 	unsigned workers[2] = {4, 4};
-	int r = 0;
+	int r;
 
-	if (u->ring.flags & IORING_SETUP_R_DISABLED)
-		r = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
-				      0);
-	if (r < 0)
-		return r;
+	/* first what the restrictions will no longer allow */
 	if (io_uring_register_ring_fd(&u->ring) == 1)
 		u->enter_flags |= IORING_ENTER_REGISTERED_RING;
 	/* fdatasync runs on kernel workers; a burst must not make a crowd of them. */
 	(void)io_uring_register_iowq_max_workers(&u->ring, workers);
+	r = uring_restrict(u);
+	if (r == 0)
+		r = io_uring_register((unsigned)u->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL,
+				      0);
+	if (r < 0)
+		return r;
 	u->owner = gettid();
 	u->enabled = true;
 	arm_wake(u);

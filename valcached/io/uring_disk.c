@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/io/memcheck.h"
+#include "base/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 #define PIECE_SHIFT_MIN 21u /* a huge page */
@@ -235,6 +235,7 @@ int uring_add_file(struct io *io, struct io_file *pub)
 	int r;
 
 	A(pub->engine == io->engine && pub->id < IO_FILES_MAX);
+	u->devices |= !u->enabled && pub->info.block_device;
 	u->files_fixed &= ~(1ull << pub->id);
 	if (!u->table_files)
 		return 0; /* works with the plain descriptor */

@@ -2,7 +2,8 @@
 /*
  * Private to valcached/io: the io_uring engine from inside. One ring per io, sockets and files
  * together. uring.c turns the loop, uring_queue.c hands requests to the kernel, uring_net.c and uring_disk.c
- * make them and judge their results, uring_open.c sets a ring up and takes it down.
+ * make them and judge their results, uring_open.c sets a ring up and takes it down, uring_restrict.c bounds
+ * what it may be asked.
  *
  * Threads. io_open() makes a disabled ring on any thread, and memory and files may be added to it
  * there. The first io_turn() enables it: from then on that thread alone may use the io, except for
@@ -59,6 +60,7 @@ struct uring {
 	bool restless;        /* the last wait was a short one */
 	uint64_t files_fixed; /* bit i: slot i of the ring's file table is file id i */
 	bool disk_queued;     /* file operations, since the last enter */
+	bool devices;         /* a file is a block device; known before the ring is enabled */
 	struct op_list disk_wait, backlog, local;
 	struct op_list sends;   /* not yet in the queue; see send_some() in uring.c */
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
@@ -126,6 +128,11 @@ int uring_add_file(struct io *, struct io_file *);
 
 int uring_open(const struct io_engine *, const struct io_config *, struct io **, char **cause);
 void uring_close(struct io *);
+
+/* ---- uring_restrict.c ------------------------------------------------------------------------- */
+
+/* Before the ring is enabled, for good. 0 or -errno: it is not restricted. */
+int uring_restrict(struct uring *);
 
 /* ---- uring.c ---------------------------------------------------------------------------------- */
 

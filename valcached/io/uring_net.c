@@ -4,7 +4,7 @@
  */
 #include <errno.h>
 
-#include "valcached/io/memcheck.h"
+#include "base/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 #define ACCEPT_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -222,7 +222,7 @@ void uring_net(struct io *io, struct io_op *op)
 	struct uring *u = uring_of(io);
 	int32_t res;
 
-	A(u->bufs != NULL || op->kind == IO_RECV || op->kind == IO_SEND);
+	A(u->bufs != NULL);
 	if (unlikely(io_net_begin(op, &res)))
 		op_local(&u->local, op, res);
 	else if (op->kind == IO_SEND)

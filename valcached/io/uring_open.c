@@ -14,7 +14,7 @@
 #include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "valcached/io/memcheck.h"
+#include "base/memcheck.h"
 #include "valcached/io/uring_int.h"
 
 /* What to leave out, in this order, when the kernel does not know it; 6.1 knows all. */

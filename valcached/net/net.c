@@ -106,8 +106,6 @@ int net_start(struct net *net, const struct io_engine *engine, struct store *sto
 	if (net->worker == NULL)
 		return -ENOMEM;
 	memset(net->worker, 0, (n + 1) * sizeof *net->worker);
-	atomic_store(&net->stage, NET_SERVING);
-	/* worker 0 accepts as soon as it runs and hands over to the others: it is the last */
 	for (unsigned i = n + 1; i-- > 0 && rc == 0;)
 		rc = start_one(net, i, cause);
 	if (rc != 0)
@@ -150,6 +148,12 @@ static void to_stage(struct net *net, enum net_stage stage)
 {
 	atomic_store(&net->stage, stage);
 	wake_all(net);
+}
+
+void net_serve(struct net *net)
+{
+	MAGIC_OK(net, NET_MAGIC);
+	to_stage(net, NET_SERVING);
 }
 
 void net_stop(struct net *net, uint64_t bound_ns)

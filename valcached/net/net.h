@@ -3,7 +3,7 @@
  * net: listeners, connections and the event loops of the workers. What main.c and admin/ may know
  * of it; the inside is in net_int.h.
  *
- * Threads: net_open(), net_start(), net_stop() and net_close() are for the main thread, in that
+ * Threads: net_open(), net_start(), net_serve(), net_stop() and net_close() are for the main thread, in that
  * order. net_counters(), net_reset() and the other readers may be called from any thread.
  */
 #ifndef VALCACHED_NET_H
@@ -63,6 +63,9 @@ struct net_config {
 	 */
 	bool (*stats)(void *arg, const char *group, size_t n, struct text *out);
 	void *stats_arg;
+	/* Called by each thread of net when it has its loop, before it asks anything of it; NULL: nothing. */
+	void (*opened)(void *arg);
+	void *opened_arg;
 };
 
 /*
@@ -76,8 +79,12 @@ int net_open(const struct net_config *cfg, struct net **net, char **cause);
  * group were not stated. -errno. */
 int net_give(const struct net *net, uid_t user, gid_t group);
 
-/* Starts the workers and the slow thread on a store that is open: from here on clients are served. */
+/*
+ * Starts the workers and the slow thread on a store that is open. They have all that they open at a start when this
+ * returns, and no byte of a client has been read: net_serve() lets clients in.
+ */
 int net_start(struct net *net, const struct io_engine *engine, struct store *store, char **cause);
+void net_serve(struct net *net);
 
 /*
  * Accepts no more, lets what clients asked for be answered for at most bound_ns, then closes all

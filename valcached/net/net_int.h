@@ -226,7 +226,7 @@ struct worker {
 	uint64_t idle_ns;                /* the next look at who asks nothing */
 	int64_t timeout_ns;              /* of the next turn */
 	bool narrow; /* memory for input is or lately was short: little is received at a time */
-	bool draining, killed;
+	bool serving, draining, killed;
 	bool sated;        /* draining: nothing more is received */
 	bool lingered;     /* draining: clients have had the time to hang up */
 	uint64_t drain_ns; /* when that began */
@@ -254,7 +254,8 @@ struct worker {
 };
 
 /*
- * The stages of a net, set by the main thread and followed by the others. Until NET_CLOSING every
+ * The stages of a net, set by the main thread and followed by the others. NET_OPEN: the loops turn, nobody is
+ * accepted. Until NET_CLOSING every
  * worker's loop turns and its io may be woken; after it, no connection exists.
  */
 enum net_stage { NET_OPEN, NET_SERVING, NET_DRAINING, NET_KILLING, NET_CLOSING, NET_SLOW_STOP };

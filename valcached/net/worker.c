@@ -261,6 +261,11 @@ static void follow_stage(struct worker *w)
 {
 	int stage = atomic_load_explicit(&w->net->stage, memory_order_acquire);
 
+	if (stage == NET_SERVING && !w->serving) {
+		w->serving = true;
+		if (w->id == 0)
+			accept__start(w);
+	}
 	if (stage >= NET_DRAINING && !w->draining) {
 		w->draining = true;
 		w->drain_ns = io_now(w->io);
@@ -438,14 +443,25 @@ int worker__open(struct worker *w, bool serves)
 	rc = io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
 	if (rc != 0)
 		return rc;
+	if (w->net->cfg.opened != NULL)
+		w->net->cfg.opened(w->net->cfg.opened_arg);
 	w->io->on_wake = woken;
 	w->io->wake_arg = w;
 	rc = store_worker_open(w->net->store, w->io, w->id, &w->store, &w->start_cause);
 	if (rc != 0)
 		io_close(&w->io);
-	else if (serves && w->id == 0)
-		accept__start(w);
 	return rc;
+}
+
+/* Opens it, and turns it once: a ring is enabled by its first turn, which is a part of the start. */
+static int begin(struct worker *w, bool serves)
+{
+	int rc = worker__open(w, serves);
+
+	if (rc != 0)
+		return rc;
+	A(io_turn(w->io, 0) >= 0);
+	return 0;
 }
 
 void worker__close(struct worker *w)
@@ -467,7 +483,7 @@ void *worker__main(void *worker)
 	MAGIC_OK(w, WORKER_MAGIC);
 	snprintf(name, sizeof name, "worker-%u", w->id);
 	pthread_setname_np(pthread_self(), name);
-	rc = worker__open(w, true);
+	rc = begin(w, true);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;
@@ -486,7 +502,7 @@ void *worker__slow_main(void *worker)
 
 	MAGIC_OK(w, WORKER_MAGIC);
 	pthread_setname_np(pthread_self(), "slow");
-	rc = worker__open(w, false);
+	rc = begin(w, false);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;

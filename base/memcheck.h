@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memcheck.h: what valgrind cannot know of a ring, told to it. Private to io.
+ * memcheck.h: whether valgrind runs us, and what it cannot know of a ring, told to it.
  *
  * It does not see what the kernel writes into memory for a request, and it keeps its one lock while
  * a thread sleeps in io_uring_enter(2), so that all other threads would stand. Built without its
  * headers, or run without it, nothing of this happens.
  */
-#ifndef VALCACHED_IO_MEMCHECK_H
-#define VALCACHED_IO_MEMCHECK_H
+#ifndef BASE_MEMCHECK_H
+#define BASE_MEMCHECK_H
 
 #include <stdbool.h>
 #include <stddef.h>
