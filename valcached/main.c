@@ -150,6 +150,21 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
+/*
+ * The right to lock memory for the rings, which root has without asking, for -u's user, too. Without
+ * CAP_SYS_RESOURCE as far as it goes; io/ says what is missing.
+ */
+static void raise_locked(void)
+{
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit most;
+
+	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
+		most.rlim_cur = most.rlim_max;
+		(void)setrlimit(RLIMIT_MEMLOCK, &most);
+	}
+}
+
 /* Before anything is made that a user who does not exist would leave behind. */
 static int find_user(struct daemon *d)
 {
@@ -176,14 +191,9 @@ static int find_user(struct daemon *d)
 	return 0;
 }
 
-/*
- * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
- * the rings, which root has without asking.
- */
+/* Becomes -u's user, who is given the files that were made or opened. */
 static int become_user(const struct daemon *d)
 {
-	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
-	struct rlimit most;
 	const char *name = d->opt.user, *what = d->opt.unix_path;
 	int rc;
 
@@ -197,11 +207,6 @@ static int become_user(const struct daemon *d)
 		    "cannot make %s belong to user \"%s\": %s; do it by hand, or start as that user",
 		    what, name, strerror(-rc));
 		return -1;
-	}
-	/* without CAP_SYS_RESOURCE as far as it goes; io/ says what is missing */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
-		most.rlim_cur = most.rlim_max;
-		(void)setrlimit(RLIMIT_MEMLOCK, &most);
 	}
 	if (initgroups(name, d->gid) != 0 || setgid(d->gid) != 0 || setuid(d->uid) != 0) {
 		log_error("cannot become user \"%s\": %s", name, strerror(errno));
@@ -229,6 +234,12 @@ static int write_pidfile(struct daemon *d)
 
 /* ---- the engine -------------------------------------------------------------------------------- */
 
+/* Those of the workers and of the slow thread. */
+static unsigned loops_of(const struct daemon *d)
+{
+	return d->opt.threads + 1;
+}
+
 /*
  * sysctl kernel.io_uring_disabled=1 refuses users what root may do, and the workers will be -u's: a child that
  * becomes that user tries. 0, or -errno with a sentence.
@@ -255,7 +266,7 @@ static int try_as_user(const struct daemon *d, const struct io_engine *engine, c
 		log_set_level(LOG_ERROR);
 		if (initgroups(d->opt.user, d->gid) == 0 && setgid(d->gid) == 0 &&
 		    setuid(d->uid) == 0)
-			rc = io_try(engine, cause);
+			rc = io_try(engine, loops_of(d), cause);
 		if (rc != 0 && *cause != NULL &&
 		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))
 			_exit(EPIPE);
@@ -284,7 +295,7 @@ static int choose_engine(struct daemon *d)
 
 	if (asked != OPTIONS_IO_LIBEVENT)
 		rc = d->changes_user ? try_as_user(d, &io_uring_engine, &cause)
-				     : io_try(&io_uring_engine, &cause);
+				     : io_try(&io_uring_engine, loops_of(d), &cause);
 	if (rc != 0 && asked == OPTIONS_IO_URING) {
 		log_error("--io=uring: %s; or start with --io=auto, which goes on without it",
 			  cause != NULL ? cause : strerror(-rc));
@@ -437,6 +448,7 @@ static int start(struct daemon *d)
 	char *cause = NULL;
 	int rc;
 
+	raise_locked();
 	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 || find_user(d) != 0 ||
 	    choose_engine(d) != 0 || open_net(d) != 0 || write_pidfile(d) != 0 ||
 	    open_store(d) != 0 || become_user(d) != 0)

@@ -33,18 +33,23 @@ void io_file_id_put(unsigned id)
 	AN(old & 1ull << id);
 }
 
-int io_try(const struct io_engine *engine, char **cause)
+int io_try(const struct io_engine *engine, unsigned loops, char **cause)
 {
-	const struct io_config small = {
-	    .net = true, .entries = 8, .recv_buffers = 1, .recv_buffer_size = 4096};
-	struct io *io;
-	int r;
+	const struct io_config cfg = {.net = true};
+	struct io **io = calloc(loops, sizeof(struct io *));
+	unsigned n = 0;
+	int r = io != NULL ? 0 : -ENOMEM;
 
 	if (cause != NULL)
 		*cause = NULL;
-	r = io_open(engine, &small, &io, cause);
-	if (r == 0)
-		io_close(&io);
+	while (r == 0 && n < loops) {
+		r = io_open(engine, &cfg, &io[n], cause);
+		if (r == 0)
+			n++;
+	}
+	while (n > 0)
+		io_close(&io[--n]);
+	free(io);
 	return r;
 }
 

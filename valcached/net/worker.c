@@ -423,7 +423,7 @@ static void report(struct worker *w, int rc)
 #define DISK_DEPTH     128u
 #define DISK_DEPTH_MIN 8u
 
-int worker__open(struct worker *w, bool serves)
+int worker__loop(struct worker *w, bool serves)
 {
 	unsigned depth = DISK_DEPTH / (w->net->cfg.workers + 1);
 	const struct io_config cfg = {
@@ -432,12 +432,15 @@ int worker__open(struct worker *w, bool serves)
 	    .disk_depth = depth > DISK_DEPTH_MIN ? depth : DISK_DEPTH_MIN,
 	    .disk_threads = w->net->cfg.disk_threads,
 	};
+
+	return io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
+}
+
+int worker__open(struct worker *w, bool serves)
+{
 	int rc;
 
 	w->dirty_end = &w->dirty;
-	rc = io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
-	if (rc != 0)
-		return rc;
 	w->io->on_wake = woken;
 	w->io->wake_arg = w;
 	rc = store_worker_open(w->net->store, w->io, w->id, &w->store, &w->start_cause);
