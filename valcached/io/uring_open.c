@@ -189,7 +189,7 @@ void uring_close(struct io *io)
 
 	A(u->in_kernel == 0 && u->disk_now == 0);
 	A(u->local.head == NULL && u->backlog.head == NULL && u->sends.head == NULL &&
-	  u->disk_wait.head == NULL);
+	  u->starved.head == NULL && u->disk_wait.head == NULL);
 	uring_free(u);
 }
 
@@ -220,6 +220,7 @@ static int open_once(const struct io_engine *engine, const struct io_config *c, 
 	op_list_init(&u->backlog);
 	op_list_init(&u->local);
 	op_list_init(&u->sends);
+	op_list_init(&u->starved);
 	op_list_init(&u->cancels);
 	u->memcheck = memcheck_runs();
 
