@@ -20,6 +20,7 @@ help:
 	@echo '  libocache      the shared and the static library; libefs: the tier of files likewise'
 	@echo '  unit           the unit test programs into $$(BUILD)/tests'
 	@echo '  test           tests/run: every test of the full set'
+	@echo '  libevent       the same on the libevent engine: every test, the daemons with --io=libevent'
 	@echo '  clients        client libraries of other registries than Debian'\''s, and all clients on both I/O engines'
 	@echo '  asan           ASan + UBSan build in build/asan, unit and wire tests on it'
 	@echo '  tsan           TSan build in build/tsan, the threaded tests on it'
@@ -43,6 +44,11 @@ help:
 .PHONY: test check
 test check:
 	tests/run --build $(BUILD)
+
+# A quarter of an hour.
+.PHONY: libevent
+libevent:
+	tests/run --build $(BUILD) --io libevent $(TESTS)
 
 # With those of other registries than Debian's installed no test of a client may skip itself: one that could not be
 # installed fails its test, and the others run.

@@ -148,6 +148,21 @@ static int raise_files(const struct options *o)
 	return 0;
 }
 
+/*
+ * The right to lock memory for the rings, which root has without asking, for -u's user, too. Without
+ * CAP_SYS_RESOURCE as far as it goes; io/ says what is missing.
+ */
+static void raise_locked(void)
+{
+	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
+	struct rlimit most;
+
+	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
+		most.rlim_cur = most.rlim_max;
+		(void)setrlimit(RLIMIT_MEMLOCK, &most);
+	}
+}
+
 static int write_pidfile(struct daemon *d)
 {
 	FILE *f;
@@ -165,6 +180,12 @@ static int write_pidfile(struct daemon *d)
 }
 
 /* ---- the engine -------------------------------------------------------------------------------- */
+
+/* Those of the workers and of the slow thread. */
+static unsigned loops_of(const struct daemon *d)
+{
+	return d->opt.threads + 1;
+}
 
 /*
  * sysctl kernel.io_uring_disabled=1 refuses users what root may do, and the workers will be -u's: a child that
@@ -192,7 +213,7 @@ static int try_as_user(const struct daemon *d, const struct io_engine *engine, c
 		log_set_level(LOG_ERROR);
 		if (initgroups(d->opt.user, d->priv.gid) == 0 && setgid(d->priv.gid) == 0 &&
 		    setuid(d->priv.uid) == 0)
-			rc = io_try(engine, cause);
+			rc = io_try(engine, loops_of(d), cause);
 		if (rc != 0 && *cause != NULL &&
 		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))
 			_exit(EPIPE);
@@ -221,7 +242,7 @@ static int choose_engine(struct daemon *d)
 
 	if (asked != OPTIONS_IO_LIBEVENT)
 		rc = d->priv.changes_user ? try_as_user(d, &io_uring_engine, &cause)
-					  : io_try(&io_uring_engine, &cause);
+					  : io_try(&io_uring_engine, loops_of(d), &cause);
 	if (rc != 0 && asked == OPTIONS_IO_URING) {
 		log_error("--io=uring: %s; or start with --io=auto, which goes on without it",
 			  cause != NULL ? cause : strerror(-rc));
@@ -399,6 +420,7 @@ static int start(struct daemon *d)
 	char *cause = NULL;
 	int rc;
 
+	raise_locked();
 	if (raise_files(&d->opt) != 0 || check_memory(&d->opt) != 0 ||
 	    privileges_find(&d->priv, &d->opt) != 0 || choose_engine(d) != 0 || open_net(d) != 0 ||
 	    write_pidfile(d) != 0 || open_store(d) != 0 ||

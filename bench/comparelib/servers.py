@@ -127,11 +127,11 @@ class Lot:
             return self.running[key]
         return getattr(self, "_make_" + name)(key, *args)
 
-    def _valcached(self, key, ram_mb, path, size):
+    def _valcached(self, key, ram_mb, path, size, *flags):
         return self._start(key, [
             self.cfg.program("valcached"), "-l", "127.0.0.1", "-p", "@PORT@", "-t",
             str(self.cfg.server_threads), "-m", str(ram_mb), "-c", str(self.CONNECTIONS), "-I",
-            "1m", "--path=" + path, "--size=%d" % size, "--mean-value=32k"] +
+            "1m", "--path=" + path, "--size=%d" % size, "--mean-value=32k", *flags] +
             self.cfg.valcached_flags)
 
     def restart(self, name, *flags):
@@ -149,6 +149,9 @@ class Lot:
     def _make_hot(self, key):
         return self._valcached(key, self.cfg.hot_ram_mb, self.file("valcached.hot"),
                                max(self.cfg.store_bytes // 8, 512 << 20))
+
+    def _make_libevent(self, key):
+        return self._valcached(key, 64, self.file("valcached.libevent"), 256 << 20, "--io=libevent")
 
     def _make_memcached(self, key):
         return self._start(key, [

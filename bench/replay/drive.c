@@ -323,7 +323,7 @@ static void remove_folder(const char *path)
 static int start(struct driver *d, const struct store_config *sc, char **cause)
 {
 	const struct io_engine *engine =
-	    io_try(&io_uring_engine, NULL) == 0 ? &io_uring_engine : &io_libevent_engine;
+	    io_try(&io_uring_engine, 1, NULL) == 0 ? &io_uring_engine : &io_libevent_engine;
 	int e;
 
 	if ((e = store_open(sc, engine, &d->store, cause)) != 0 ||

@@ -262,6 +262,48 @@ static void recv_some_nobufs(void **state)
 		assert_true(counter(&w->io->count.recv_nobufs) > 0);
 }
 
+/*
+ * Hundreds that have data at once, few buffers: who finds none waits in line, and is not asked for in vain each
+ * turn. Those in line can be cancelled.
+ */
+static void recv_in_line(void **state)
+{
+	struct world *w = *state;
+	enum { N = 200 };
+	struct box r[N] = {0};
+	int c[N], s[N];
+	uint64_t vain;
+
+	for (int i = 0; i < N; i++) {
+		s[i] = pair(w, &c[i]);
+		io_recv_multi(w->io, &r[i].op, s[i], box_done);
+	}
+	assert_true(io_turn(w->io, 0) >= 0);
+	for (int i = 0; i < N; i++)
+		assert_int_equal(write(c[i], "abcdef", 6), 6);
+	for (int i = 0; i < N; i++)
+		turn_until(w->io, r[i].got_n == 6);
+	vain = counter(&w->io->count.recv_nobufs);
+	if (vain > 2 * N)
+		fail_msg("%llu receives found no buffer, of %d", (unsigned long long)vain, N);
+
+	for (int i = 0; i < N; i++)
+		assert_int_equal(write(c[i], "ghijkl", 6), 6);
+	assert_true(io_turn(w->io, 0) >= 0);
+	for (int i = 0; i < N; i++)
+		io_cancel(w->io, &r[i].op);
+	for (int i = 0; i < N; i++) {
+		turn_until(w->io, r[i].lasts == 1);
+		assert_int_equal(r[i].res, -ECANCELED);
+		assert_true(r[i].got_n == 6 || r[i].got_n == 12);
+		close(c[i]);
+		io_sock_close(w->io, s[i]);
+		box_free(&r[i]);
+	}
+	if (on_uring())
+		assert_true(vain > 0);
+}
+
 static void recv_whole(void **state)
 {
 	struct world *w = *state;
@@ -721,13 +763,28 @@ static void idle_crowd(void **state)
 static int group(const char *name)
 {
 	const struct CMUnitTest tests[] = {
-	    on(accepts),           on(accept_emfile),      on(recv_multi),
-	    few(recv_multi),       few(recv_multi_nobufs), on(recv_some),
-	    few(recv_some_nobufs), on(recv_whole),         on(recv_cancel_keeps_bytes),
-	    on(send_slow_reader),  few(send_slow_reader),  on(send_cancelled),
-	    on(send_broken),       on(cancel_every_kind),  on(shutdown_in_flight),
-	    on(unix_sockets),      few(cancel_in_backlog), few(overflow),
-	    on(idle_crowd),        few(idle_crowd),        on(sends_take_turns),
+	    on(accepts),
+	    on(accept_emfile),
+	    on(recv_multi),
+	    few(recv_multi),
+	    few(recv_multi_nobufs),
+	    on(recv_some),
+	    few(recv_some_nobufs),
+	    few(recv_in_line),
+	    on(recv_whole),
+	    on(recv_cancel_keeps_bytes),
+	    on(send_slow_reader),
+	    few(send_slow_reader),
+	    on(send_cancelled),
+	    on(send_broken),
+	    on(cancel_every_kind),
+	    on(shutdown_in_flight),
+	    on(unix_sockets),
+	    few(cancel_in_backlog),
+	    few(overflow),
+	    on(idle_crowd),
+	    few(idle_crowd),
+	    on(sends_take_turns),
 	    on(sends_together),
 	};
 

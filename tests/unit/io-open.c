@@ -513,14 +513,16 @@ static int ring_refused(int err, int expect, const char *word)
 	int status;
 
 	if (pid == 0) {
+		const struct rlimit locked = {1 << 20, 1 << 20}; /* else it would not be named */
 		struct io_config c = {.net = true};
 		char *cause = NULL;
 		struct io *io;
 
-		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+		if (setrlimit(RLIMIT_MEMLOCK, &locked) < 0 ||
+		    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
 		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) < 0)
 			_exit(2);
-		if (expect == 0 ? io_try(e, NULL) != 0
+		if (expect == 0 ? io_try(e, 3, NULL) != 0
 				: io_open(e, &c, &io, &cause) != expect || cause == NULL ||
 				      strstr(cause, word) == NULL) {
 			fprintf(stderr, "cause: %s\n", cause != NULL ? cause : "none");

@@ -92,7 +92,8 @@ static inline struct rig *rig_open(uint64_t seed, const struct sim_config *sc,
 	r->w->magic = WORKER_MAGIC;
 	r->w->net = &r->net;
 	atomic_store(&r->net.stage, NET_SERVING);
-	AZ(worker__open(r->w, true));
+	AZ(worker__loop(r->w, true));
+	AZ(worker__open(r->w));
 	return r;
 }
 

@@ -87,8 +87,10 @@ int conn_open(struct conn *c, const char *server, int timeout_ms, char **cause)
 
 	c->fd = -1;
 	c->at = c->end = 0;
+	c->answered = false;
+	c->local = strchr(server, '/') != NULL;
 	*cause = NULL;
-	if (strchr(server, '/') != NULL) {
+	if (c->local) {
 		ret = open_unix(c, server, timeout_ms);
 		return ret == 0 ? 0 : say(cause, ret, server, conn_error(ret));
 	}
@@ -128,6 +130,12 @@ void conn_close(struct conn *c)
 	c->at = c->end = 0;
 }
 
+/* What it means that the server closed. */
+static int closed(const struct conn *c)
+{
+	return c->answered ? -ECONNRESET : c->local ? -ESHUTDOWN : -ENODATA;
+}
+
 int conn_send(struct conn *c, const void *data, size_t len)
 {
 	const char *p = data;
@@ -138,7 +146,9 @@ int conn_send(struct conn *c, const void *data, size_t len)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : errno == EPIPE ? -ECONNRESET : -errno;
+			return errno == EPIPE || errno == ECONNRESET ? closed(c)
+			       : errno == EAGAIN                     ? -ETIMEDOUT
+								     : -errno;
 		p += n;
 		len -= (size_t)n;
 	}
@@ -154,9 +164,11 @@ static int fill(struct conn *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN ? -ETIMEDOUT : -errno;
+			return errno == EAGAIN       ? -ETIMEDOUT
+			       : errno == ECONNRESET ? closed(c)
+						     : -errno;
 		if (n == 0)
-			return -ECONNRESET;
+			return closed(c);
 		c->end += (size_t)n;
 		return 0;
 	}
@@ -182,6 +194,7 @@ int conn_line(struct conn *c, char *line, size_t size)
 				return -EPROTO;
 			memcpy(line, start, len);
 			line[len] = '\0';
+			c->answered = true;
 			return (int)len;
 		}
 		seen = c->end - c->at;
@@ -240,6 +253,14 @@ const char *conn_error(int error)
 		return "no answer in time";
 	case -ECONNRESET:
 		return "the server closed the connection";
+	case -ENODATA:
+		return "the server closed the connection without an answer: it may want TLS (-Z; then "
+		       "ask at its unix socket or an address of -l notls:) or SASL (-S; then start it "
+		       "with -Y, too), neither of which valcachectl speaks";
+	case -ESHUTDOWN:
+		return "the server closed the connection without an answer: its --unix-allow may not "
+		       "list this user, or it wants SASL (-S; then start it with -Y, too), which "
+		       "valcachectl does not speak";
 	case -EPROTO:
 		return "the server sent what memcached's text protocol does not allow";
 	default:

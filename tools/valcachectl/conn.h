@@ -3,16 +3,19 @@
  * A blocking connection to one server, with a time-out on each wait. One thread.
  *
  * Functions return 0 or a length, or -errno: -ETIMEDOUT if the server was silent for the time-out,
- * -ECONNRESET if it closed, -EPROTO if it sent what the protocol does not allow. After any error
- * the stream is out of step: close.
+ * -ECONNRESET if it closed, -ENODATA (-ESHUTDOWN: a unix socket) if it did so before its first whole line,
+ * -EPROTO if it sent what the protocol does not allow. After any error the stream is out of step: close.
  */
 #ifndef VALCACHECTL_CONN_H
 #define VALCACHECTL_CONN_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct conn {
 	int fd;         /* -1: closed */
+	bool local;     /* a unix socket */
+	bool answered;  /* a line has come */
 	size_t at, end; /* what is received and not yet read: in[at .. end) */
 	char in[65536];
 };

@@ -30,6 +30,8 @@ int ctl_path(const struct ctl *ctl, int argc, char **argv);
 
 /* login.c: conn_open(), and a login if there is a file for it. */
 int ctl_open(const struct ctl *ctl, struct conn *c, char **cause);
+/* A line of the server's that says no, for people: what to do, where that is known. */
+const char *ctl_refusal(const struct ctl *ctl, const char *line);
 /* Connects or says why not; false then. */
 struct conn *ctl_connect(const struct ctl *ctl);
 void ctl_disconnect(struct conn **c);

@@ -210,7 +210,7 @@ int ctl_get(const struct ctl *ctl, int argc, char **argv)
 	else if (sscanf(line, "VALUE %*250s %llu %llu", &flags, &len) == 2 && len <= VALUE_MAX)
 		status = copy_value(ctl, c, len, file);
 	else
-		status = ctl_fail(CTL_SERVER, "%s: %s", ctl->server, line);
+		status = ctl_fail(CTL_SERVER, "%s: %s", ctl->server, ctl_refusal(ctl, line));
 	ctl_disconnect(&c);
 	return status;
 }
@@ -335,11 +335,8 @@ int ctl_put(const struct ctl *ctl, int argc, char **argv)
 		ret = conn_send(c, "\r\n", 2);
 	/* a server that refuses may close before it has read all; its reason is still there to read
 	 */
-	if (ret == 0 || ret == -ECONNRESET) {
-		int got = conn_line(c, line, sizeof line);
-
-		ret = got >= 0 || ret == 0 ? got : ret;
-	}
+	if (ret != -ETIMEDOUT)
+		ret = conn_line(c, line, sizeof line);
 	if (ret < 0)
 		status = lost(ctl, ret);
 	else if (strcmp(line, "STORED") == 0)
@@ -348,7 +345,7 @@ int ctl_put(const struct ctl *ctl, int argc, char **argv)
 		status = ctl_fail(CTL_NO, "%s: not stored: the key is there already%s", key,
 				  add ? "" : " with another value");
 	else
-		status = ctl_fail(CTL_NO, "%s: %s", key, line);
+		status = ctl_fail(CTL_NO, "%s: %s", key, ctl_refusal(ctl, line));
 	ctl_disconnect(&c);
 	free(loaded);
 	return status;
@@ -386,7 +383,7 @@ int ctl_del(const struct ctl *ctl, int argc, char **argv)
 		if (strcmp(line, "NOT_FOUND") == 0)
 			status = ctl_fail(CTL_NO, "%s: not there", argv[i]);
 		else if (strcmp(line, "DELETED") != 0)
-			status = ctl_fail(CTL_NO, "%s: %s", argv[i], line);
+			status = ctl_fail(CTL_NO, "%s: %s", argv[i], ctl_refusal(ctl, line));
 	}
 	ctl_disconnect(&c);
 	return status;

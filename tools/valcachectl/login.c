@@ -51,8 +51,24 @@ static int login(const struct ctl *ctl, struct conn *c, char **cause)
 	if (rc < 0)
 		return say(cause, rc, ctl->server, conn_error(rc));
 	if (strcmp(text, "STORED") != 0)
-		return say(cause, -EACCES, ctl->server, text);
+		return say(cause, -EACCES, ctl->server, ctl_refusal(ctl, text));
 	return 0;
+}
+
+const char *ctl_refusal(const struct ctl *ctl, const char *line)
+{
+	/* to who has not logged in; a set is taken for a login */
+	static const char *const words[] = {"CLIENT_ERROR unauthenticated",
+					    "CLIENT_ERROR authentication failure",
+					    "CLIENT_ERROR bad authentication token format"};
+
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (strcmp(line, words[i]) == 0)
+			return ctl->auth_file == NULL
+				   ? "the server wants to know who we are: name a file with -Y whose "
+				     "first line is USER:PASSWORD"
+				   : "the server does not take the first line USER:PASSWORD of -Y's file";
+	return line;
 }
 
 int ctl_open(const struct ctl *ctl, struct conn *c, char **cause)

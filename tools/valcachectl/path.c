@@ -19,14 +19,16 @@ static const char *field(const struct stats *s, unsigned path, const char *what)
 }
 
 /* CTL_NO if one is not online, so that a script can ask. */
-static int list(struct conn *c)
+static int list(const struct ctl *ctl, struct conn *c)
 {
 	struct stats s;
 	int r = stats_fetch(c, "store", &s), status = CTL_OK;
 	unsigned n = 0;
 
 	if (r < 0)
-		return ctl_fail(CTL_SERVER, "%s", conn_error(r));
+		return ctl_fail(CTL_SERVER, "%s: %s", ctl->server, conn_error(r));
+	if (ctl_refusal(ctl, s.refused) != s.refused)
+		return ctl_fail(CTL_NO, "%s", ctl_refusal(ctl, s.refused));
 	if (s.refused[0] != '\0' || strcmp(field(&s, 0, "file"), "-") == 0) {
 		stats_free(&s);
 		return ctl_fail(CTL_NO, "this server has no paths");
@@ -48,7 +50,7 @@ static int list(struct conn *c)
 	return status;
 }
 
-static int online(struct conn *c, const char *number)
+static int online(const struct ctl *ctl, struct conn *c, const char *number)
 {
 	char line[512], *end;
 	unsigned long n;
@@ -63,11 +65,11 @@ static int online(struct conn *c, const char *number)
 	if (r >= 0)
 		r = conn_line(c, line, sizeof line);
 	if (r < 0)
-		return ctl_fail(CTL_SERVER, "%s", conn_error(r));
+		return ctl_fail(CTL_SERVER, "%s: %s", ctl->server, conn_error(r));
 	if (strncmp(line, "OK ", 3) != 0) {
-		const char *why = strstr(line, "_ERROR ");
+		const char *why = ctl_refusal(ctl, line), *word = strstr(why, "_ERROR ");
 
-		return ctl_fail(CTL_NO, "%s", why != NULL ? why + 7 : line);
+		return ctl_fail(CTL_NO, "%s", word != NULL ? word + 7 : why);
 	}
 	printf("path %lu: %s\n", n, line + 3);
 	return CTL_OK;
@@ -83,7 +85,7 @@ int ctl_path(const struct ctl *ctl, int argc, char **argv)
 	c = ctl_connect(ctl);
 	if (c == NULL)
 		return CTL_SERVER;
-	status = argc == 1 ? list(c) : online(c, argv[2]);
+	status = argc == 1 ? list(ctl, c) : online(ctl, c, argv[2]);
 	ctl_disconnect(&c);
 	return status;
 }

@@ -140,7 +140,7 @@ int ctl_stats(const struct ctl *ctl, int argc, char **argv)
 			printf("%s--- %s\n", i > optind ? "\n" : "", what);
 		if (s.refused[0] != '\0')
 			status = ctl_fail(CTL_NO, "stats%s%s: %s", what != NULL ? " " : "",
-					  what != NULL ? what : "", s.refused);
+					  what != NULL ? what : "", ctl_refusal(ctl, s.refused));
 		else if (raw)
 			print_raw(&s);
 		else if (what != NULL && strcmp(what, "store") == 0)

@@ -30,6 +30,8 @@ static int sample_take(struct conn *c, struct sample *s)
 	memset(s, 0, sizeof *s);
 	s->ns = clock_ns();
 	ret = stats_fetch(c, NULL, &s->general);
+	if (ret == 0 && s->general.refused[0] != '\0')
+		return 0;
 	if (ret == 0)
 		ret = stats_fetch(c, "latency", &s->latency);
 	if (ret == 0)
@@ -39,9 +41,9 @@ static int sample_take(struct conn *c, struct sample *s)
 	return ret;
 }
 
-/* Connects if need be and takes a sample; on failure why says what is wrong. */
-static bool refresh(const struct ctl *ctl, struct conn *c, struct sample *now,
-		    struct sample *before, char *why, size_t why_len)
+/* Connects if need be and takes a sample; an exit status, and if it is not CTL_OK why says what is wrong. */
+static int refresh(const struct ctl *ctl, struct conn *c, struct sample *now, struct sample *before,
+		   char *why, size_t why_len)
 {
 	struct sample fresh;
 	char *cause = NULL;
@@ -50,29 +52,30 @@ static bool refresh(const struct ctl *ctl, struct conn *c, struct sample *now,
 	if (c->fd < 0 && ctl_open(ctl, c, &cause) != 0) {
 		snprintf(why, why_len, "%s", cause != NULL ? cause : "out of memory");
 		free(cause);
-		return false;
+		return CTL_SERVER;
 	}
 	ret = sample_take(c, &fresh);
-	if (ret != 0) {
-		snprintf(why, why_len, "%s: %s", ctl->server, conn_error(ret));
+	if (ret != 0 || fresh.general.refused[0] != '\0') {
+		snprintf(why, why_len, "%s: %s", ctl->server,
+			 ret != 0 ? conn_error(ret) : ctl_refusal(ctl, fresh.general.refused));
 		conn_close(c);
-		return false;
+		sample_free(&fresh);
+		return ret != 0 ? CTL_SERVER : CTL_NO;
 	}
 	sample_free(before);
 	*before = *now;
 	*now = fresh;
-	return true;
+	return CTL_OK;
 }
 
 int ctl_top(const struct ctl *ctl, int argc, char **argv)
 {
 	struct sample now = {0}, before = {0};
-	uint64_t every = NS_PER_S, count = 0, shown = 0, next;
+	uint64_t every = NS_PER_S, count = 0, shown = 1, next;
 	char why[400] = "";
 	struct screen screen;
 	struct conn *c;
-	bool ok = false;
-	int status = CTL_OK, f;
+	int status, f;
 
 	while ((f = getopt(argc, argv, "+d:n:")) != -1) {
 		switch (f) {
@@ -97,28 +100,35 @@ int ctl_top(const struct ctl *ctl, int argc, char **argv)
 	}
 	if (optind != argc)
 		return ctl_fail(CTL_USAGE, "top takes no argument");
-	/* the first connection must work: a mistyped name is no reason for an empty screen */
 	c = ctl_connect(ctl);
 	if (c == NULL)
 		return CTL_SERVER;
+	/* the first answer must be one: a mistyped name or no login is no reason for an empty screen */
+	status = refresh(ctl, c, &now, &before, why, sizeof why);
+	if (status != CTL_OK) {
+		ctl_disconnect(&c);
+		return ctl_fail(status, "%s", why);
+	}
 	if (screen_open(&screen) != 0) {
+		sample_free(&now);
 		ctl_disconnect(&c);
 		return ctl_fail(CTL_SERVER, "out of memory");
 	}
-	next = clock_ns();
+	next = clock_ns() + every;
 	for (;;) {
 		enum screen_event e;
 
 		if (clock_ns() >= next) {
-			ok = refresh(ctl, c, &now, &before, why, sizeof why);
+			status = refresh(ctl, c, &now, &before, why, sizeof why);
 			next += every;
 			if (next < clock_ns()) /* the server was slow: no catching up */
 				next = clock_ns() + every;
 			shown++;
 		}
 		screen_begin(&screen);
-		view_draw(&screen, ctl->server, &now, &before, ok ? NULL : why);
+		view_draw(&screen, ctl->server, &now, &before, status == CTL_OK ? NULL : why);
 		if (!screen_end(&screen)) {
+			snprintf(why, sizeof why, "cannot write to the screen");
 			status = CTL_SERVER;
 			break;
 		}
@@ -129,8 +139,8 @@ int ctl_top(const struct ctl *ctl, int argc, char **argv)
 			break;
 	}
 	screen_close(&screen);
-	if (!ok && status == CTL_OK)
-		status = ctl_fail(CTL_SERVER, "%s", why);
+	if (status != CTL_OK)
+		ctl_fail(status, "%s", why);
 	sample_free(&now);
 	sample_free(&before);
 	ctl_disconnect(&c);

@@ -242,10 +242,10 @@ static inline void io_close(struct io **io)
 }
 
 /*
- * Does the engine work here? Found by trying: a small loop is opened, turned once and closed. 0, or -errno with a sentence.
- * Any thread.
+ * Does the engine work here, for so many loops at a time? Found by trying: they are opened, one is turned, and closed
+ * again. 0, or -errno with a sentence. Any thread.
  */
-int io_try(const struct io_engine *, char **cause);
+int io_try(const struct io_engine *, unsigned loops, char **cause);
 
 /*
  * Submits what was prepared, waits until something completes, io_wake() is called or timeout_ns

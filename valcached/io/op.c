@@ -35,23 +35,31 @@ void io_file_id_put(unsigned id)
 	AN(old & 1ull << id);
 }
 
-int io_try(const struct io_engine *engine, char **cause)
+int io_try(const struct io_engine *engine, unsigned loops, char **cause)
 {
-	const struct io_config small = {
-	    .net = true, .entries = 8, .recv_buffers = 1, .recv_buffer_size = 4096};
-	struct io *io;
-	int r;
+	const struct io_config cfg = {.net = true};
+	struct io **io = calloc(loops, sizeof(struct io *));
+	unsigned n = 0;
+	int r = io != NULL ? 0 : -ENOMEM;
 
 	if (cause != NULL)
 		*cause = NULL;
-	r = io_open(engine, &small, &io, cause);
-	if (r != 0)
-		return r;
-	r = io_turn(io, 0); /* which enables a ring */
-	if (r < 0)
-		cause_say(cause, "%s does not work here: %s", engine->name, strerror(-r));
-	io_close(&io);
-	return r < 0 ? r : 0;
+	while (r == 0 && n < loops) {
+		r = io_open(engine, &cfg, &io[n], cause);
+		if (r == 0)
+			n++;
+	}
+	if (r == 0 && n > 0) {
+		r = io_turn(io[0], 0); /* which enables a ring */
+		if (r < 0)
+			cause_say(cause, "%s does not work here: %s", engine->name, strerror(-r));
+		else
+			r = 0;
+	}
+	while (n > 0)
+		io_close(&io[--n]);
+	free(io);
+	return r;
 }
 
 bool io_op_begun(const struct io_op *op)

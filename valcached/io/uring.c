@@ -152,6 +152,20 @@ static void send_some(struct uring *u)
 	}
 }
 
+/*
+ * Of thousands of clients that ask at once all but as many as there are buffers would be armed in vain again and
+ * again, each turn. So they wait in line, and half of the buffers that are free are for them: the other half is for
+ * whoever has data by then.
+ */
+static void feed_some(struct uring *u)
+{
+	unsigned taken = io_uring_cq_ready(&u->ring), n = taken < u->buf_n ? u->buf_n - taken : 0;
+	struct io_op *op;
+
+	for (n = (n + 1) / 2; n > 0 && (op = op_list_pop(&u->starved)) != NULL; n--)
+		uring_start(u, op);
+}
+
 static int wait_asleep(struct uring *u, unsigned wait, int64_t timeout_ns)
 {
 	struct __kernel_timespec ts = {.tv_sec = timeout_ns / (int64_t)NS_PER_S,
@@ -204,7 +218,9 @@ static int uring_turn(struct io *io, int64_t timeout_ns)
 		timeout_ns = 0;
 	if (u->sends.head != NULL)
 		send_some(u);
-	if (u->sends.head != NULL)
+	if (unlikely(u->starved.head != NULL))
+		feed_some(u);
+	if (u->sends.head != NULL || u->starved.head != NULL)
 		timeout_ns = 0;
 	if (timeout_ns != 0 && patient(u)) {
 		wait = 2;
@@ -265,7 +281,10 @@ static void uring_cancel(struct io *io, struct io_op *op)
 		}
 		break;
 	case OP_WAIT:
-		A(op_list_remove(op->kind == IO_SEND ? &u->sends : &u->disk_wait, op));
+		A(op_list_remove(op->kind == IO_SEND ? &u->sends
+				 : uring_is_recv(op) ? &u->starved
+						     : &u->disk_wait,
+				 op));
 		op_local(&u->local, op, res);
 		break;
 	default:

@@ -15,8 +15,8 @@
  *     exceptions are the small tags below, which no op can have as address.
  *  2. A cancel names an op that is in OP_KERNEL. Requests are issued in queue order, so a cancel
  *     never meets a later request of the same op.
- *  3. Provided buffers are given back before the callback loop takes the next completion. So when
- *     a receive finds none (-ENOBUFS), some are back by the time it is armed again.
+ *  3. Provided buffers are given back before the callback loop takes the next completion. A receive that
+ *     found none (-ENOBUFS) is armed again when some are back, and not before.
  *  4. Requests leave op->flags & OP_CANCELLED alone; a cancelled op is never continued.
  *  5. Sends apart, while the backlog is not empty, nothing passes it: submissions stay in order.
  */
@@ -63,6 +63,7 @@ struct uring {
 	bool devices;         /* a file is a block device; known before the ring is enabled */
 	struct op_list disk_wait, backlog, local;
 	struct op_list sends;   /* not yet in the queue; see send_some() in uring.c */
+	struct op_list starved; /* receives that found no buffer; see feed_some() in uring.c */
 	struct op_list cancels; /* in OP_KERNEL; their cancel found no room in the queue */
 	struct memory *hit;     /* the memory of the last buffer looked up */
 

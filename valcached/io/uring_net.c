@@ -67,6 +67,15 @@ static unsigned accept_done(struct uring *u, struct io_op *op, int32_t res, bool
 	return 1;
 }
 
+/* There was no buffer: it waits for one, in line. */
+static void starve(struct uring *u, struct io_op *op)
+{
+	io_count(&u->io.count.recv_nobufs, 1);
+	op->flags &= (uint8_t)~OP_DRAINED;
+	op->state = OP_WAIT;
+	op_list_append(&u->starved, op);
+}
+
 static unsigned recv_multi_done(struct uring *u, struct io_op *op, int32_t res, bool more)
 {
 	if (likely(res > 0)) {
@@ -82,8 +91,7 @@ static unsigned recv_multi_done(struct uring *u, struct io_op *op, int32_t res, 
 	}
 	A(!more);
 	if (res == -ENOBUFS && !(op->flags & OP_CANCELLED)) {
-		io_count(&u->io.count.recv_nobufs, 1);
-		uring_start(u, op);
+		starve(u, op);
 		return 0;
 	}
 	if ((res == -EAGAIN || res == -EINTR) && !(op->flags & OP_CANCELLED) &&
@@ -102,8 +110,7 @@ static unsigned recv_some_done(struct uring *u, struct io_op *op, int32_t res)
 	if (unlikely(res < 0) && (op->flags & OP_CANCELLED))
 		res = -ECANCELED;
 	if (unlikely(res == -ENOBUFS)) {
-		io_count(&u->io.count.recv_nobufs, 1);
-		uring_start(u, op);
+		starve(u, op);
 		return 0;
 	}
 	if (unlikely(res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {

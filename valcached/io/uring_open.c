@@ -8,13 +8,16 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memcheck.h"
+#include "base/size.h"
 #include "valcached/io/uring_int.h"
 
 /* What to leave out, in this order, when the kernel does not know it; 6.1 knows all. */
@@ -46,6 +49,23 @@ static int ring_setup(struct uring *u, unsigned entries, struct io_uring_params 
 	return r;
 }
 
+static void memory_cause(char **cause)
+{
+	struct rlimit lim = {.rlim_cur = RLIM_INFINITY};
+	char now[SIZE_TEXT_MAX];
+
+	(void)getrlimit(RLIMIT_MEMLOCK, &lim);
+	if (lim.rlim_cur == RLIM_INFINITY)
+		cause_say(cause, "no memory for an io_uring ring of every worker: lower -t");
+	else
+		cause_say(
+		    cause,
+		    "no memory for an io_uring ring of every worker under a locked-memory limit "
+		    "of %s: raise it (LimitMEMLOCK=infinity in the unit file, or ulimit -l "
+		    "unlimited), or lower -t",
+		    size_human(now, sizeof now, (double)lim.rlim_cur));
+}
+
 static void setup_cause(int r, char **cause)
 {
 	struct utsname un;
@@ -71,9 +91,7 @@ static void setup_cause(int r, char **cause)
 			  un.release);
 		break;
 	case -ENOMEM:
-		cause_say(cause,
-			  "no memory for an io_uring ring: raise the locked-memory limit "
-			  "(LimitMEMLOCK=infinity in the unit file, or ulimit -l unlimited)");
+		memory_cause(cause);
 		break;
 	case -EMFILE:
 	case -ENFILE:
@@ -171,12 +189,12 @@ void uring_close(struct io *io)
 
 	A(u->in_kernel == 0 && u->disk_now == 0);
 	A(u->local.head == NULL && u->backlog.head == NULL && u->sends.head == NULL &&
-	  u->disk_wait.head == NULL);
+	  u->starved.head == NULL && u->disk_wait.head == NULL);
 	uring_free(u);
 }
 
-int uring_open(const struct io_engine *engine, const struct io_config *c, struct io **io,
-	       char **cause)
+static int open_once(const struct io_engine *engine, const struct io_config *c, struct io **io,
+		     char **cause)
 {
 	unsigned entries = c->entries != 0 ? c->entries : 512;
 	unsigned buf_n = c->recv_buffers != 0 ? c->recv_buffers : 64;
@@ -202,6 +220,7 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 	op_list_init(&u->backlog);
 	op_list_init(&u->local);
 	op_list_init(&u->sends);
+	op_list_init(&u->starved);
 	op_list_init(&u->cancels);
 	u->memcheck = memcheck_runs();
 
@@ -243,5 +262,24 @@ int uring_open(const struct io_engine *engine, const struct io_config *c, struct
 
 fail:
 	uring_free(u);
+	return r;
+}
+
+/* A ring that was closed, or whose process was killed, gives its locked memory back in the background. */
+#define MEMORY_WAIT_NS (200 * NS_PER_MS)
+
+int uring_open(const struct io_engine *engine, const struct io_config *c, struct io **io,
+	       char **cause)
+{
+	const struct timespec pause = {.tv_nsec = 2 * NS_PER_MS};
+	uint64_t begin = clock_ns();
+	int r;
+
+	while ((r = open_once(engine, c, io, cause)) == -ENOMEM &&
+	       clock_ns() - begin < MEMORY_WAIT_NS) {
+		if (cause != NULL)
+			free(*cause);
+		nanosleep(&pause, NULL);
+	}
 	return r;
 }

@@ -60,15 +60,41 @@ void net_reload(struct net *net)
 	free(cause);
 }
 
+/*
+ * The loops of all, before any thread gives memory to its own: what a ring itself needs and what it
+ * registers count against one limit.
+ */
+static int open_loops(struct net *net, char **cause)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i <= net->cfg.workers && rc == 0; i++) {
+		struct worker *w = &net->worker[i];
+
+		w->magic = WORKER_MAGIC;
+		w->id = i;
+		w->net = net;
+		rc = worker__loop(w, i < net->cfg.workers);
+		if (rc != 0)
+			*cause = w->start_cause;
+	}
+	return rc;
+}
+
+/* Of threads that did not come to be. */
+static void close_loops(struct net *net)
+{
+	for (unsigned i = 0; i <= net->cfg.workers; i++)
+		if (net->worker[i].io != NULL)
+			io_close(&net->worker[i].io);
+}
+
 /* Starts thread id and waits until it is ready or has failed. */
 static int start_one(struct net *net, unsigned id, char **cause)
 {
 	struct worker *w = &net->worker[id];
 	int rc;
 
-	w->magic = WORKER_MAGIC;
-	w->id = id;
-	w->net = net;
 	rc = pthread_create(&w->thread, NULL,
 			    id < net->cfg.workers ? worker__main : worker__slow_main, w);
 	if (rc != 0)
@@ -97,7 +123,7 @@ static void wake_all(struct net *net)
 int net_start(struct net *net, const struct io_engine *engine, struct store *store, char **cause)
 {
 	unsigned n = net->cfg.workers;
-	int rc = 0;
+	int rc;
 
 	MAGIC_OK(net, NET_MAGIC);
 	net->engine = engine;
@@ -106,10 +132,13 @@ int net_start(struct net *net, const struct io_engine *engine, struct store *sto
 	if (net->worker == NULL)
 		return -ENOMEM;
 	memset(net->worker, 0, (n + 1) * sizeof *net->worker);
+	rc = open_loops(net, cause);
 	for (unsigned i = n + 1; i-- > 0 && rc == 0;)
 		rc = start_one(net, i, cause);
-	if (rc != 0)
+	if (rc != 0) {
 		net_stop(net, 0);
+		close_loops(net);
+	}
 	return rc;
 }
 

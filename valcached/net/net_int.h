@@ -336,8 +336,10 @@ uint64_t limits__idle_turn(struct worker *w, uint64_t now);
 /* worker.c */
 void *worker__main(void *worker);
 void *worker__slow_main(void *worker);
+/* Makes w->io; any thread. 0, or -errno with w->start_cause. */
+int worker__loop(struct worker *w, bool serves);
 /* What worker__main() is made of; tests that have one thread call them. False: it is over. */
-int worker__open(struct worker *w, bool serves);
+int worker__open(struct worker *w);
 bool worker__turn(struct worker *w);
 void worker__close(struct worker *w);
 struct req *worker__req(struct worker *w);

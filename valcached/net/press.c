@@ -59,12 +59,17 @@ static bool has_place(const struct conn *c)
 	       c->cur->body_len > STORE_WHOLE_MAX;
 }
 
+static bool may_be_slow(const struct conn *c)
+{
+	return !c->dead && (c->owes & (OWES_BODY | OWES_TAKING)) != 0;
+}
+
 /* For how long the connection has been slow. */
 static uint64_t still_for(struct conn *c, uint64_t rate, uint64_t now)
 {
 	uint64_t moved;
 
-	if (c->dead || (c->owes & (OWES_BODY | OWES_TAKING)) == 0) {
+	if (!may_be_slow(c)) {
 		c->still_ns = 0;
 		return 0;
 	}
@@ -96,22 +101,32 @@ static unsigned relieve(struct worker *w, uint64_t now, uint64_t all, const char
 			uint64_t (*keeps)(const struct conn *))
 {
 	struct conn *c, *next;
-	uint64_t sum = 0;
+	uint64_t sum = 0, longest = 0, age = 16 * STILL_NS;
 	unsigned n = 0;
 
 	for (c = w->watch; c != NULL; c = c->watch_next) {
-		uint64_t its = keeps(c);
+		uint64_t its, still;
 
+		/* most of those who hurt: what they keep is not added up */
+		if (!may_be_slow(c)) {
+			c->still_ns = 0;
+			continue;
+		}
+		its = keeps(c);
 		if (its == 0)
 			continue;
 		n++;
-		if (still_for(c, SLOW_RATE / 4, now) >= STILL_NS) {
+		still = still_for(c, SLOW_RATE / 4, now);
+		if (still >= STILL_NS) {
 			sum += its;
 			c->window = WINDOW_FIRST;
 		}
+		longest = still > longest ? still : longest;
 	}
+	while (age > longest && age > STILL_NS)
+		age /= 2;
 	/* the longest first, by halves: one pass for each, however many they are */
-	for (uint64_t age = 16 * STILL_NS; age >= STILL_NS && sum > all / SHARE; age /= 2)
+	for (; age >= STILL_NS && sum > all / SHARE; age /= 2)
 		for (c = w->watch; c != NULL && sum > all / SHARE; c = next) {
 			uint64_t its;
 

@@ -428,7 +428,7 @@ static void report(struct worker *w, int rc)
 #define DISK_DEPTH     128u
 #define DISK_DEPTH_MIN 8u
 
-int worker__open(struct worker *w, bool serves)
+int worker__loop(struct worker *w, bool serves)
 {
 	unsigned depth = DISK_DEPTH / (w->net->cfg.workers + 1);
 	const struct io_config cfg = {
@@ -437,12 +437,15 @@ int worker__open(struct worker *w, bool serves)
 	    .disk_depth = depth > DISK_DEPTH_MIN ? depth : DISK_DEPTH_MIN,
 	    .disk_threads = w->net->cfg.disk_threads,
 	};
+
+	return io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
+}
+
+int worker__open(struct worker *w)
+{
 	int rc;
 
 	w->dirty_end = &w->dirty;
-	rc = io_open(w->net->engine, &cfg, &w->io, &w->start_cause);
-	if (rc != 0)
-		return rc;
 	if (w->net->cfg.opened != NULL)
 		w->net->cfg.opened(w->net->cfg.opened_arg);
 	w->io->on_wake = woken;
@@ -454,9 +457,9 @@ int worker__open(struct worker *w, bool serves)
 }
 
 /* Opens it, and turns it once: a ring is enabled by its first turn, which is a part of the start. */
-static int begin(struct worker *w, bool serves)
+static int begin(struct worker *w)
 {
-	int rc = worker__open(w, serves);
+	int rc = worker__open(w);
 
 	if (rc != 0)
 		return rc;
@@ -483,7 +486,7 @@ void *worker__main(void *worker)
 	MAGIC_OK(w, WORKER_MAGIC);
 	snprintf(name, sizeof name, "worker-%u", w->id);
 	pthread_setname_np(pthread_self(), name);
-	rc = begin(w, true);
+	rc = begin(w);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;
@@ -502,7 +505,7 @@ void *worker__slow_main(void *worker)
 
 	MAGIC_OK(w, WORKER_MAGIC);
 	pthread_setname_np(pthread_self(), "slow");
-	rc = begin(w, false);
+	rc = begin(w);
 	report(w, rc);
 	if (rc != 0)
 		return NULL;
