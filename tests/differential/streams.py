@@ -214,7 +214,7 @@ class TextSource(Source):
     def line_key(self):
         r = self.rng
         if r.random() < 0.02:
-            return b"K" * r.choice([251, 251, 300])
+            return self.keys[0][:-1] + b"K" * r.choice([239, 239, 300])
         return self.key()
 
     def block(self, value):
