@@ -4,7 +4,7 @@ Answers beside each other: the same bytes, but where the model said that an entr
 side must have said exactly what the table says, also that it was no difference.
 """
 from packets import HEAD, SAME
-from streams import LAST, MARK
+from source import LAST, MARK
 
 
 def prefix(a, b):

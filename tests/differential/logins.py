@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 
+from ask_lines import TextSource
+from ask_packets import BinarySource
 from meta import Meta
 from model import Unknown
 from packets import HEAD, Packets
-from streams import BinarySource, TextSource
 
 USERS = {b"user": b"pass", b"other": b"a:word", b"u": b"p"}
 FILE = b"".join(b"%s:%s\n" % x for x in USERS.items())

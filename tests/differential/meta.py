@@ -100,6 +100,11 @@ class Flags:
             raise Unknown("errors of two kinds")
 
 
+def spelled(key, binary):
+    """What flag k gives."""
+    return b" k" + (base64.b64encode(key) + b" b" if binary else key)
+
+
 def echo(flags, key, binary, letters=b"Ok", **more):
     """The flags of an answer, from the left; more: letter -> what follows it."""
     out = b""
@@ -107,7 +112,7 @@ def echo(flags, key, binary, letters=b"Ok", **more):
         if c == b"O" and c in letters:
             out += b" O" + tok
         elif c == b"k":
-            out += b" k" + (base64.b64encode(key) + b" b" if binary else key)
+            out += spelled(key, binary)
         elif c.decode() in more:
             out += b" " + c + more[c.decode()]
     return out
@@ -222,14 +227,7 @@ class Meta(Lines):
             elif c == b"O":
                 theirs, ours = theirs + b" O" + tok, ours + b" O" + tok
             elif c == b"k":
-                for binary in (it.binary, f.binary):
-                    k = b" k" + (base64.b64encode(f.key) + b" b" if binary else f.key)
-                    if binary is it.binary:
-                        theirs += k
-                    if binary is f.binary:
-                        ours += k
-                    if it.binary == f.binary:
-                        break
+                theirs, ours = theirs + spelled(f.key, it.binary), ours + spelled(f.key, f.binary)
             if a is not None:
                 theirs, ours = theirs + b" " + c + a, ours + b" " + c + b
         self.kinds = [n for n, yes in (("won", won or it.token), ("key-as-stored", it.binary != f.binary and any(
@@ -563,7 +561,7 @@ class Meta(Lines):
             elif c == b"O":
                 out += b" O" + tok
             elif c == b"k":
-                out += b" k" + (base64.b64encode(f.key) + b" b" if f.binary else f.key)
+                out += spelled(f.key, f.binary)
         if f.value:
             out += b"\r\n" + text
         ours = self.m.entries[name].answer(1, "text", {})
