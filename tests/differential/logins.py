@@ -137,7 +137,8 @@ class SaslPackets(Packets):
             return None
         if opcode == 0x22 and not self.m.step:
             return None
-        self.m.step = opcode == 0x21 and not value
+        if opcode == 0x21:
+            self.m.step = not value
         words = value.split(b"\0")
         if len(words) == 3 and words[0] in (b"", words[1]) and USERS.get(words[1]) == words[2]:
             self.m.known = True
