@@ -495,18 +495,18 @@ class Meta(Lines):
                 m.apart[key] = None
                 m.items.pop(key)
                 if f.quiet:
-                    self.answers.append(("delete-hash", b"EX" + tail + b"\r\n", b""))
+                    self.answers.append(("by-hash", b"EX" + tail + b"\r\n", b""))
                     return None
-                return self.differ("delete-hash", "meta", echo=tail)
+                return self.differ("by-hash", "meta", echo=tail)
             return self.same()
         if f.unique is not None:
             if f.stale:
                 raise Unknown("marked stale by memcached's number")
             m.part(key)
             if f.quiet:
-                self.answers.append(("delete-count", b"", b"EX" + tail + b"\r\n"))
+                self.answers.append(("by-count", b"", b"EX" + tail + b"\r\n"))
                 return None
-            return self.differ("delete-count", "meta", echo=tail)
+            return self.differ("by-count", "meta", echo=tail)
         if f.stale:
             if f.expiry is not None:
                 raise Unknown("stale with a time")

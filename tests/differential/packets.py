@@ -225,8 +225,10 @@ class Packets:
     def update(self, op, key, value, flags, expiry, cas):
         m = self.m
         theirs_large, ours_large = m.too_large(key, flags, len(value))
-        if op == 3 or cas:
+        if op == 3:
             return self.replace(op, key, value, flags, expiry, cas, theirs_large)
+        if cas:
+            return self.compared(op, key, value, flags, expiry, cas, theirs_large, ours_large)
         if theirs_large or ours_large:
             if not ours_large:
                 raise Unknown("too large for memcached alone")
@@ -255,6 +257,28 @@ class Packets:
             return self.differ("set-other", None if self.quiet else {"cas": n}, {})
         n = m.link(key, value, flags, expiry)
         return self.stored(n, m.items[key])
+
+    def compared(self, op, key, value, flags, expiry, cas, theirs_large, ours_large):
+        """A set with a cas: ours takes what is there already, if the cas is ours."""
+        m = self.m
+        it = m.look(key)
+        if expiry.theirs or theirs_large and not ours_large:
+            raise Unknown("a comparison with what is over, or too large for memcached alone")
+        if theirs_large:
+            if op == 1 and it is not None:
+                m.lose(key, "too-large-kept")
+            return None
+        if it is None:
+            return None
+        if cas == it.count:
+            n = m.next_count()
+            m.part(key)
+            return self.differ("by-count", None if self.quiet else {"cas": n}, {})
+        if cas != it.hash():
+            return None
+        if it.same(value, flags):
+            return self.differ("by-hash", {}, None if self.quiet else {"cas": cas})
+        return self.immutable("cas-wrong", {})
 
     def replace(self, op, key, value, flags, expiry, cas, theirs_large):
         m = self.m
@@ -332,11 +356,11 @@ class Packets:
             if cas == it.hash():
                 m.apart[key] = None
                 m.items.pop(key)
-                self.differ("delete-hash", {}, None if self.quiet else {})
+                self.differ("by-hash", {}, None if self.quiet else {})
             return None
         if cas:
             m.part(key)
             m.gone.add(key)
-            return self.differ("delete-count", None if self.quiet else {}, {})
+            return self.differ("by-count", None if self.quiet else {}, {})
         m.drop(key)
         return None
