@@ -153,5 +153,6 @@ include tests/double/rules.mk
 include tests/model/rules.mk
 include tests/crash/rules.mk
 include tests/linear/rules.mk
+include tests/differential/rules.mk
 include tests/simulation/rules.mk
 -include tools/targets.mk

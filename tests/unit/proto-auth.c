@@ -92,7 +92,12 @@ static const struct {
 	 "#21@01020304 R:0021;#22@01020304 login user (pass) known;"),
     CASE(SASL, PLAIN("\x22", "\x0f") "\0user\0pass", "#22@01020304 login  () nobody;"),
     CASE(SASL, PLAIN("\x21", "\5") PLAIN("\x22", "\5") PLAIN("\x22", "\x0f") "\0user\0pass",
-	 "#21@01020304 R:0021;#22@01020304 login  () nobody;#22@01020304 login  () nobody;"),
+	 "#21@01020304 R:0021;#22@01020304 login  () nobody;#22@01020304 login user (pass) known;"),
+    CASE(
+	SASL,
+	PLAIN("\x21", "\5")
+	    PLAIN("\x21", "\x0f") "\0user\0word" PLAIN("\x22", "\x0f") "\0user\0pass",
+	"#21@01020304 R:0021;#21@01020304 login user (word) nobody;#22@01020304 login  () nobody;"),
     /* known, and then a wrong password */
     CASE(SASL, PLAIN("\x21", "\x0f") "\0user\0pass" PLAIN("\x21", "\x0f") "\0user\0word" GET_A,
 	 "#21@01020304 login user (pass) known;#21@01020304 login user (word) nobody;"

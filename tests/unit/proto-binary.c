@@ -113,6 +113,10 @@ static const struct packet {
     {0x1c, NONE, "a", "", 0, "R:0004;HANGUP;"},
     {0x1d, SET, "a", "", 0, "R:0004;HANGUP;"},
     {0x24, EXP, "", "", 0, "R:0004;HANGUP;"},
+    {0x20, NONE, "", "x", 0, "R:0004;HANGUP;"},
+    {0x20, NONE, "a", "", 0, "R:0004;HANGUP;"},
+    {0x21, NONE, "", "xux", 0, "R:0004;HANGUP;"},
+    {0x22, EXP, "PLAIN", "", 0, "R:0004;HANGUP;"},
     {0x24, EXP, "a", "x", 0, "R:0004;HANGUP;"},
 };
 #define PACKETS (sizeof(packets) / sizeof(*packets))

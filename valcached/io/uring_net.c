@@ -10,7 +10,7 @@
 #define ACCEPT_FLAGS (SOCK_NONBLOCK | SOCK_CLOEXEC)
 #define SEND_FLAGS   (MSG_NOSIGNAL | MSG_WAITALL)
 
-/* The last receive emptied the socket: the next waits at once, instead of trying in vain before. */
+/* The last receive emptied the socket, or a send found no room: wait at once, instead of trying in vain before. */
 static uint16_t drained(const struct io_op *op)
 {
 	return op->flags & OP_DRAINED ? IORING_RECVSEND_POLL_FIRST : 0;
@@ -48,8 +48,28 @@ void uring_prep_net(struct uring *u, struct io_op *op, struct io_uring_sqe *sqe)
 					   op->u.net.msg.msg_iov->iov_len, SEND_FLAGS);
 		else
 			io_uring_prep_sendmsg(sqe, op->u.net.fd, &op->u.net.msg, SEND_FLAGS);
+		sqe->ioprio = drained(op);
 		break;
 	}
+}
+
+/*
+ * The kernel waits for a socket by itself, and yet was seen (6.18, a busy machine, answers of some 100 KiB to clients
+ * that had closed their half) to say EAGAIN more than four times for one send. Nobody is gone then: the request is
+ * made again and waits first, however often. True: it is under way.
+ */
+static bool made_again(struct uring *u, struct io_op *op, int32_t res)
+{
+	if (op->flags & OP_CANCELLED)
+		return false;
+	if (res == -EAGAIN) {
+		op->flags |= OP_DRAINED;
+		io_count(&u->io.count.retries, 1);
+	} else if (res != -EINTR || !op_retry(&u->io, op)) {
+		return false;
+	}
+	uring_start(u, op);
+	return true;
 }
 
 static unsigned accept_done(struct uring *u, struct io_op *op, int32_t res, bool more)
@@ -94,11 +114,8 @@ static unsigned recv_multi_done(struct uring *u, struct io_op *op, int32_t res, 
 		starve(u, op);
 		return 0;
 	}
-	if ((res == -EAGAIN || res == -EINTR) && !(op->flags & OP_CANCELLED) &&
-	    op_retry(&u->io, op)) {
-		uring_start(u, op);
+	if (made_again(u, op, res))
 		return 0;
-	}
 	if (res < 0 && (op->flags & OP_CANCELLED))
 		res = -ECANCELED;
 	op_finish(op, res);
@@ -113,10 +130,8 @@ static unsigned recv_some_done(struct uring *u, struct io_op *op, int32_t res)
 		starve(u, op);
 		return 0;
 	}
-	if (unlikely(res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
-		uring_start(u, op);
+	if (unlikely(res < 0) && made_again(u, op, res))
 		return 0;
-	}
 	op_finish(op, res);
 	return 1;
 }
@@ -124,12 +139,10 @@ static unsigned recv_some_done(struct uring *u, struct io_op *op, int32_t res)
 static unsigned recv_done(struct uring *u, struct io_op *op, int32_t res)
 {
 	if (unlikely(res < 0)) {
-		if (op->flags & OP_CANCELLED) {
-			res = (int32_t)op->u.net.did;
-		} else if ((res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
-			uring_start(u, op);
+		if (made_again(u, op, res))
 			return 0;
-		}
+		if (op->flags & OP_CANCELLED)
+			res = (int32_t)op->u.net.did;
 		op_finish(op, res);
 		return 1;
 	}
@@ -148,17 +161,14 @@ static unsigned recv_done(struct uring *u, struct io_op *op, int32_t res)
 static unsigned send_done(struct uring *u, struct io_op *op, int32_t res)
 {
 	if (unlikely(res <= 0)) {
+		if (made_again(u, op, res))
+			return 0;
 		if (op->flags & OP_CANCELLED)
 			res = -ECANCELED;
-		else if (res == 0)
-			res = -EIO;
-		else if ((res == -EAGAIN || res == -EINTR) && op_retry(&u->io, op)) {
-			uring_start(u, op);
-			return 0;
-		}
-		op_finish(op, res);
+		op_finish(op, res == 0 ? -EIO : res);
 		return 1;
 	}
+	op->flags &= (uint8_t)~OP_DRAINED;
 	op->u.net.did += (uint32_t)res;
 	A(op->u.net.did <= op->u.net.len);
 	if (unlikely(op->u.net.did < op->u.net.len)) {

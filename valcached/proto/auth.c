@@ -102,11 +102,10 @@ enum proto_result proto__sasl(struct proto *p, bool step, const char *b, size_t 
 			      uint32_t body, size_t *consumed, struct proto_request *req)
 {
 	const char *at = b + PROTO_BIN_HEAD;
-	bool stepping = p->stepping;
 
+	/* As in memcached a login that was begun goes on until another is: neither a wrong step nor 0004 ends it. */
 	if (mech > 32 || PROTO_BIN_HEAD + (uint64_t)body > PROTO_LINE_MAX) {
 		*consumed = PROTO_BIN_HEAD;
-		p->stepping = false;
 		if (body > 0)
 			proto_swallow(p, body);
 		if (mech > 32) {
@@ -118,8 +117,9 @@ enum proto_result proto__sasl(struct proto *p, bool step, const char *b, size_t 
 	if (len < PROTO_BIN_HEAD + body)
 		return PROTO_MORE;
 	*consumed = PROTO_BIN_HEAD + body;
-	p->stepping = false;
-	if (!is_plain(at, mech) || (step && !stepping))
+	if (!step)
+		p->stepping = false;
+	if (!is_plain(at, mech) || (step && !p->stepping))
 		return login(req, b, 0, b, 0);
 	if (!step && body == mech) {
 		p->stepping = true; /* the client waits to be asked */

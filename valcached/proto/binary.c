@@ -222,13 +222,13 @@ enum proto_result proto__binary(struct proto *p, const char *b, size_t len, size
 		return refuse_and_end(p, req, PROTO_ST_AUTH);
 	if (key > PROTO_KEY_MAX)
 		return refuse_and_end(p, req, PROTO_ST_INVALID);
+	if (o->form != FORM_UNKNOWN && !fits(o, extras, key, rest))
+		return refuse_and_end(p, req, PROTO_ST_INVALID);
 	if (o->form == FORM_UNKNOWN || (o->form == FORM_SASL && !p->sasl)) {
 		*consumed = PROTO_BIN_HEAD;
 		drop(p, body);
 		return refuse(req, PROTO_ST_UNKNOWN);
 	}
-	if (!fits(o, extras, key, rest))
-		return refuse_and_end(p, req, PROTO_ST_INVALID);
 	if (o->form == FORM_IMMUTABLE) {
 		*consumed = PROTO_BIN_HEAD;
 		return refuse_change(p, body, req);

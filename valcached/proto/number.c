@@ -50,6 +50,9 @@ bool proto__u64(const struct proto__word *w, uint64_t *out)
 
 	if (!read_number(w, &v, &negative) || (negative && v != 0))
 		return false;
+	/* memcached's test for a sign: it looks for one in all of the word, if the number is that big */
+	if (v > INT64_MAX && memchr(w->s, '-', w->len) != NULL)
+		return false;
 	*out = v;
 	return true;
 }

@@ -184,6 +184,9 @@ static enum proto_result lru_crawler(const struct proto__line *l, struct proto_r
 	if (l->n == 3 && (proto__word_is(sub, "sleep") || proto__word_is(sub, "tocrawl"))) {
 		if (!proto__u32(&l->w[2], &n))
 			return bad_format(req);
+		if (proto__word_is(sub, "sleep") && n > 1000000)
+			return PROTO__REPLY(req, "CLIENT_ERROR sleep must be one second or less",
+					    false);
 		return PROTO__REPLY(req, "OK", false);
 	}
 	if (l->n == 2 && proto__word_is(sub, "enable"))
@@ -201,13 +204,30 @@ static enum proto_result slabs(const struct proto__line *l, struct proto_request
 	if (l->n == 4 && proto__word_is(&l->w[1], "reassign"))
 		return PROTO__REPLY(req, "CLIENT_ERROR slab reassignment disabled", false);
 	if (l->n >= 3 && proto__word_is(&l->w[1], "automove")) {
+		req->noreply = ends_in_noreply(l);
 		if (!proto__u32(&l->w[2], &n))
 			return bad_format(req);
-		if (n == 0)
-			return PROTO__REPLY(req, "OK", false);
-		return PROTO__REPLY(req, "CLIENT_ERROR slab reassignment disabled", false);
+		return n <= 2 ? PROTO__REPLY(req, "OK", req->noreply) : error(req);
 	}
 	return error(req);
+}
+
+/* lru tune|mode|temp_ttl: there are no lists of classes to steer. */
+static enum proto_result lru(const struct proto__line *l, struct proto_request *req)
+{
+	if (l->n < 3)
+		return error(req);
+	req->noreply = ends_in_noreply(l);
+	if (!proto__word_is(&l->w[1], "tune") && !proto__word_is(&l->w[1], "mode") &&
+	    !proto__word_is(&l->w[1], "temp_ttl"))
+		return error(req);
+	return PROTO__REPLY(req, "CLIENT_ERROR the store has no slab LRUs", req->noreply);
+}
+
+static enum proto_result watch(const struct proto__line *l, struct proto_request *req)
+{
+	req->noreply = ends_in_noreply(l);
+	return PROTO__REPLY(req, "CLIENT_ERROR watch commands not allowed", req->noreply);
 }
 
 static enum proto_result stats(const struct proto__line *l, struct proto_request *req)
@@ -263,10 +283,7 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 		if (proto__word_is(c, "cas"))
 			return update(p, l, req, STORE_CAS);
 		if (proto__word_is(c, "lru"))
-			return l->n < 3
-				   ? error(req)
-				   : PROTO__REPLY(req, "CLIENT_ERROR the store has no slab LRUs",
-						  false);
+			return lru(l, req);
 		break;
 	case 4:
 		if (proto__word_is(c, "incr") || proto__word_is(c, "decr"))
@@ -284,7 +301,7 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 		if (proto__word_is(c, "slabs"))
 			return slabs(l, req);
 		if (proto__word_is(c, "watch"))
-			return PROTO__REPLY(req, "CLIENT_ERROR watch commands not allowed", false);
+			return watch(l, req);
 		break;
 	case 6:
 		if (proto__word_is(c, "delete"))
@@ -323,8 +340,12 @@ enum proto_result proto__text(struct proto *p, const struct proto__line *l,
 	default:
 		break;
 	}
-	/* A web browser. memcached hangs up by the same test. */
-	if (l->w[l->n - 1].len >= 5 && memcmp(l->w[l->n - 1].s, "HTTP/", 5) == 0)
+	/*
+	 * A web browser. memcached hangs up by the same test, and makes it when it has looked the command up: not
+	 * of a word that begins like one of its frequent commands, or of a single byte.
+	 */
+	if (c->len >= 2 && strchr("gsacidt", c->s[0]) == NULL && !(c->len == 2 && c->s[0] == 'm') &&
+	    l->w[l->n - 1].len >= 5 && memcmp(l->w[l->n - 1].s, "HTTP/", 5) == 0)
 		return proto__hangup(p, req);
 	return error(req);
 }
