@@ -53,8 +53,12 @@ static void adopt(struct reading *r, struct found *f, uint64_t age)
 	g->used =
 	    FORMAT_ALIGN + (uint32_t)f->data_bytes; /* about: what it holds, not where it ends */
 	if (!f->sealed && !f->unwalked && f->entries == 0) {
-		atomic_store(&g->state, SEG_CLEAN);
-		p->clean[p->nclean++] = f->seg;
+		/* not in the same life [RC-2]: a torn head would vouch for the next value that is the same */
+		atomic_store(&g->state, f->torn ? SEG_VIRGIN : SEG_CLEAN);
+		if (f->torn)
+			p->virgins++;
+		else
+			p->clean[p->nclean++] = f->seg;
 		return;
 	}
 	g->data_bytes = f->data_bytes;

@@ -220,6 +220,7 @@ static uint32_t read_ahead(struct reading *r, const struct found *f, uint32_t of
 void scan(struct reading *r, struct found *f)
 {
 	struct store *s = r->s;
+	uint64_t torn_before = r->torn;
 	uint32_t off = FORMAT_ALIGN, have_from = 0, have_to = 0, cap = 0, again = 0;
 	/* where its table begins, if it has one */
 	uint32_t end = (uint32_t)(f->table_off != 0 ? f->table_off : s->seg_size - FORMAT_ALIGN);
@@ -263,8 +264,8 @@ void scan(struct reading *r, struct found *f)
 		}
 		/*
 		 * Torn, or read badly: once more. Then it is stepped over by a page: the rest of a torn
-		 * block may have been given to others since, in the same generation, for an empty segment
-		 * is used again as it is, and so is the extent of a long set that was given up.
+		 * block may have been given to others since, in the same generation, as the extent of a
+		 * long set that was given up is.
 		 */
 		if (again == off) {
 			off += FORMAT_ALIGN;
@@ -276,6 +277,7 @@ void scan(struct reading *r, struct found *f)
 		f->data_bytes = data;
 		f->entries = entries;
 	}
+	f->torn = r->torn > torn_before;
 }
 
 void read_footers(struct reading *r)
