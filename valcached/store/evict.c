@@ -16,7 +16,7 @@
  *         tier has of it lives on in RAM alone.
  *  [EV-6] Every worker passes a loop turn (grace), then the segment's pins reach zero: no read of the
  *         old bytes is under way or can begin. Only now is the segment clean.
- *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole, and before its turn, if
+ *  [EV-7] A segment less than half full, which a stop or a kill has cut short, is moved whole, and before its turn if
  *         all of it can be moved: else a row of them would evict what has just been stored. Not one that is less than half
  *         full for other reasons, as where values of many sizes leave gaps: a row of these would go round for ever.
  */
@@ -544,7 +544,7 @@ static struct order *cut_short_first(struct path *p)
 		for (uint32_t at = 0; at < o->n; at++) {
 			const struct segment *g = &p->seg[o->ring[(o->head + at) % p->nseg]];
 
-			if (g->cut_short && g->state == SEG_SEALED) {
+			if (g->cut == FORMAT_CUT_ALL && g->state == SEG_SEALED) {
 				to_head(p, o, at);
 				return o;
 			}
@@ -598,7 +598,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 		    1.0; /* what was used in young moves to main; and nothing is lost before its turn */
 	quota = (uint64_t)((double)s->seg_size * share);
 	/* what leaves is moved [LV-2], and what a stop or a kill has cut short [EV-7] */
-	whole = (only != NULL && seg >= p->nstay) || g->cut_short;
+	whole = (only != NULL && seg >= p->nstay) || g->cut != FORMAT_CUT_NOT;
 	/* a rescue is on credit, if need be: a start, for one, begins with none */
 	if (s->cfg.admit == STORE_ADMIT_ALL && only == NULL && !whole) {
 		int64_t credit = atomic_load(&s->credit);

@@ -189,6 +189,13 @@ struct format_entry {
 };
 _Static_assert(sizeof(struct format_entry) == 24, "table entry");
 
+/* A stop or a kill sealed it, less than half full [EV-7]. */
+enum format_cut {
+	FORMAT_CUT_NOT = 0,
+	FORMAT_CUT_ALL = 1,  /* ... and all of it can be written again */
+	FORMAT_CUT_LONG = 2, /* ... but it has values that are too long for that */
+};
+
 struct format_footer {
 	uint64_t magic;
 	uint32_t version;
@@ -200,9 +207,7 @@ struct format_footer {
 	uint64_t data_bytes; /* of records */
 	uint32_t others;     /* entries that are not values; they come first */
 	uint32_t stream;     /* which of the path's streams this segment belonged to */
-	uint32_t
-	    cut_short; /* 1: by a stop or a kill, less than half full, and all of it can be written
-	                        again [EV-7] */
+	uint32_t cut_short;  /* enum format_cut; a higher one is none */
 	uint32_t reserved0;
 	uint8_t reserved[4096 - 72 - 8];
 	uint64_t sum;

@@ -118,7 +118,8 @@ static void make_virgin(struct path *p, struct segment *g)
 	g->entries_cap = g->nentries = g->extents = g->allowed = g->used = 0;
 	g->opened_ns = 0;
 	g->pending = 0;
-	g->unwalked = g->ragged = g->cut_short = g->lost = false;
+	g->unwalked = g->ragged = g->lost = false;
+	g->cut = FORMAT_CUT_NOT;
 	atomic_store(&g->data_bytes, 0);
 	atomic_store(&g->quarantined, false);
 	atomic_store(&g->close_wanted, false);

@@ -64,7 +64,7 @@ static void adopt(struct reading *r, struct found *f, uint64_t age)
 	g->data_bytes = f->data_bytes;
 	g->stream = (uint8_t)f->stream;
 	g->unwalked = f->unwalked;
-	g->cut_short = !f->sealed || f->cut_short;
+	g->cut = f->sealed ? f->cut : FORMAT_CUT_ALL; /* its sealing will say */
 	atomic_store(&g->state, f->sealed ? SEG_SEALED : SEG_FULL);
 	if (r->attached) {
 		/* a small number is one that the start before gave */

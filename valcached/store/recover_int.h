@@ -46,11 +46,11 @@ struct found {
 	uint32_t seg;
 	uint64_t generation;
 	bool sealed;
-	bool unwalked;  /* attached: its entries are asked for later */
-	bool redo;      /* attached: its recycling was begun */
-	bool cut_short; /* sealed: as the footer says */
-	bool torn;      /* walked: some of what its blocks say is not there */
-	bool lost;      /* its header makes no sense: only what it ends counts [RC-11] */
+	bool unwalked; /* attached: its entries are asked for later */
+	bool redo;     /* attached: its recycling was begun */
+	uint8_t cut;   /* sealed: as the footer says */
+	bool torn;     /* walked: some of what its blocks say is not there */
+	bool lost;     /* its header makes no sense: only what it ends counts [RC-11] */
 	uint32_t entries, others, stream;
 	uint64_t table_off, table_sum, data_bytes, age;
 	struct format_entry *scanned; /* unsealed: what the walk found */

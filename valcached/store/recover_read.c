@@ -311,7 +311,8 @@ void read_footers(struct reading *r)
 			f->table_off = t->table_off;
 			f->table_sum = t->table_sum;
 			f->data_bytes = t->data_bytes;
-			f->cut_short = t->cut_short == 1;
+			f->cut = t->cut_short <= FORMAT_CUT_LONG ? (uint8_t)t->cut_short
+								 : FORMAT_CUT_NOT;
 			if (t->seq_max > r->seq_max)
 				r->seq_max = t->seq_max;
 		}

@@ -95,7 +95,7 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 			g->used = FORMAT_ALIGN;
 			g->extents = g->allowed = g->nentries = 0;
 			g->data_bytes = 0;
-			g->cut_short = false;
+			g->cut = FORMAT_CUT_NOT;
 			atomic_store_explicit(&g->close_wanted, false, memory_order_relaxed);
 			g->opened_ns = clock_ns();
 			seg_live(p, p->open[stream])->opened_ns = g->opened_ns;

@@ -103,17 +103,18 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	f->entries = n;
 	f->generation = generation;
 	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
-	f->cut_short = p->seg[seg].cut_short;
+	f->cut_short = p->seg[seg].cut;
 	for (uint32_t i = 0; i < n; i++) {
 		if (entries[i].seq > f->seq_max)
 			f->seq_max = entries[i].seq;
 		f->data_bytes += (uint64_t)entry_units(&entries[i]) * FORMAT_UNIT;
 		f->others += entries[i].type != FORMAT_VALUE;
-		if ((uint64_t)entry_units(&entries[i]) * FORMAT_UNIT > WHOLE_RECORD)
-			f->cut_short = 0;
+		if ((uint64_t)entry_units(&entries[i]) * FORMAT_UNIT > WHOLE_RECORD &&
+		    f->cut_short == FORMAT_CUT_ALL)
+			f->cut_short = FORMAT_CUT_LONG;
 	}
 	if (f->data_bytes >= s->seg_size / 2)
-		f->cut_short = 0;
+		f->cut_short = FORMAT_CUT_NOT;
 	footer_seal(f, (const struct format_entry *)(const void *)mem, s->id_seed);
 	*said = *f;
 	return slow_write(sw, d, (uint32_t)(bytes + FORMAT_ALIGN),
@@ -149,7 +150,7 @@ void slow_seal(struct store_worker *sw, struct path *p, uint32_t seg)
 	g->entries = NULL;
 	g->entries_cap = 0;
 	g->data_bytes = footer.data_bytes;
-	g->cut_short = footer.cut_short == 1;
+	g->cut = (uint8_t)footer.cut_short;
 	atomic_store(&g->state, SEG_SEALED);
 	pthread_mutex_unlock(&p->lock);
 	atomic_fetch_add(&p->seg_sealed, 1);
@@ -168,7 +169,7 @@ static bool seal_ready(struct store_worker *sw, struct path *p, bool all)
 			const struct order *o = &p->order[t];
 
 			if (all && p->open[t] != SEG_NONE) {
-				p->seg[p->open[t]].cut_short = true;
+				p->seg[p->open[t]].cut = FORMAT_CUT_ALL;
 				atomic_store(&p->seg[p->open[t]].state, SEG_FULL);
 				p->open[t] = SEG_NONE;
 			}

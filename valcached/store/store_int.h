@@ -92,8 +92,8 @@ struct segment {
 	    pending;   /* slow worker: RECYCLING, clean under this generation once it has no pins */
 	bool unwalked; /* FULL, of the process before: seal() asks the disk what it holds */
 	/* SEALED: as its footer says [EV-7]; before: a stop or a kill was the end of it, and its footer may say so */
-	bool cut_short;
-	bool lost; /* RECYCLING: the start could not make sense of its header [RC-11] */
+	uint8_t cut; /* enum format_cut */
+	bool lost;   /* RECYCLING: the start could not make sense of its header [RC-11] */
 	/* under the path's lock, while OPEN or FULL: */
 	uint32_t used;    /* bytes given out, with the header */
 	uint32_t extents; /* given out and not finished */
