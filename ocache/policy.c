@@ -2,7 +2,7 @@
 /* S3-FIFO by bytes; see policy.h. docs/policies.md has the figures behind the constants. */
 #include "ocache/policy.h"
 
-#define MAIN_SHARE(bytes) ((bytes) - (bytes) / 33) /* [PO-5] */
+#define MAIN_SHARE(bytes) ((bytes) - (bytes) / 45) /* [PO-5] */
 #define GHOST_MIN         64u
 #define GHOST_STEP        4u   /* entries, for each object that came back and was looked at again */
 #define STEPS_MAX         256u /* spared for one victim; then they go, used or not */

@@ -19,7 +19,7 @@
  *  [PO-4] The ghost remembers a quarter more than main has, down to half of that while less than
  *         half of those that came back were used again by the time main had gone round. Then those
  *         that it lets in are worth less than what goes for them.
- *  [PO-5] The small queue's share is a thirty-third of the bytes.
+ *  [PO-5] The small queue's share is a forty-fifth of the bytes.
  *
  * All under the shard's lock, but for policy_touch(), which hits call.
  */

@@ -120,10 +120,10 @@ static void small_queue_is_small(void **state)
 {
 	(void)state;
 	ask_all(0, 5000);
-	assert_int_equal(R.policy.q[POLICY_SMALL].entries, 31);
-	assert_int_equal(R.policy.q[POLICY_MAIN].entries, 969);
+	assert_int_equal(R.policy.q[POLICY_SMALL].entries, 23);
+	assert_int_equal(R.policy.q[POLICY_MAIN].entries, 977);
 	assert_true(ask(4999)); /* used in the small queue */
-	ask_all(5000, 5031);
+	ask_all(5000, 5023);
 	assert_int_equal(R.entry[4999].queue, POLICY_MAIN);
 	assert_true(R.in[4999]);
 }
@@ -202,9 +202,9 @@ static void ghost_learns(void **state)
 {
 	(void)state;
 	ask_in_turns(2);
-	assert_in_range(R.policy.ghost_short, 969 * 5 / 8 - 4, 969 * 5 / 8 + 4);
+	assert_in_range(R.policy.ghost_short, 977 * 5 / 8 - 4, 977 * 5 / 8 + 4);
 	ask_in_turns(8);
-	assert_int_equal(R.policy.ghost_short, 0);
+	assert_in_range(R.policy.ghost_short, 0, 60);
 }
 
 /* One victim costs a bounded time, though all were used; those that are held stay. */
