@@ -77,6 +77,21 @@ static unsigned others_open(struct rig *r)
 	return n;
 }
 
+/* [S-4] A start from the disk, which has the generations alone, finds the order of age. */
+static void ordered_by_generation(const struct rig *r)
+{
+	const struct path *p = &r->s->path[0];
+
+	for (unsigned t = 0; t < STREAMS; t++) {
+		const struct order *o = &p->order[t];
+
+		for (uint32_t i = 1; i < o->n; i++)
+			assert_true(
+			    atomic_load(&p->seg[o->ring[(o->head + i - 1) % p->nseg]].generation) <
+			    atomic_load(&p->seg[o->ring[(o->head + i) % p->nseg]].generation));
+	}
+}
+
 static void hot_ones_stay(void **state)
 {
 	struct rig r;
@@ -95,6 +110,7 @@ static void hot_ones_stay(void **state)
 	}
 	for (unsigned round = 0; round < 60; round++) {
 		lap(&r, 1, 9000);
+		ordered_by_generation(&r);
 		ram_clear(r.s->ram);
 		for (uint64_t k = 0; k < 100; k++)
 			(void)get_k(&r, k, k, 9000);

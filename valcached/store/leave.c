@@ -58,7 +58,7 @@ static struct tail look(struct path *p)
 
 	A(nseg > p->nstay);
 	pthread_mutex_lock(&p->lock);
-	/* those that leave lie at the bottom of the stack of clean ones: they are taken last */
+	/* those that leave to the front */
 	for (uint32_t i = 0; i < p->nclean; i++)
 		if (p->clean[i] >= p->nstay) {
 			uint32_t seg = p->clean[i];

@@ -7,6 +7,7 @@
  *        entries given out, and the footer fit the segment.
  *  [S-2] A segment is sealed only when no extent of it is unfinished.
  *  [S-3] Each stream's segments are recycled strictly in the order in which they were opened.
+ *  [S-4] They are opened in the order of their generations.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,6 +31,28 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg)
 	A(o->n < p->nseg);
 	o->ring[(o->head + o->n) % p->nseg] = seg;
 	o->n++;
+}
+
+/*
+ * [S-4] Clean segments are taken in the order of their generations, which is then that of what is written: a start
+ * that knows no better takes it for the age. Those that leave come last [LV-1]. Under the path's lock.
+ */
+static uint32_t take_clean(struct path *p)
+{
+	uint32_t best = 0, seg;
+
+	A(p->nclean > 0);
+	for (uint32_t i = 1; i < p->nclean; i++) {
+		uint32_t a = p->clean[i], b = p->clean[best];
+
+		if ((a >= p->nstay) != (b >= p->nstay)
+			? a < p->nstay
+			: atomic_load(&p->seg[a].generation) < atomic_load(&p->seg[b].generation))
+			best = i;
+	}
+	seg = p->clean[best];
+	p->clean[best] = p->clean[--p->nclean];
+	return seg;
 }
 
 /* Bytes left for extents if the table is to hold `more` entries above those given out. [S-1] */
@@ -88,7 +111,7 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 				}
 				p->grants--;
 			}
-			p->open[stream] = p->clean[--p->nclean];
+			p->open[stream] = take_clean(p);
 			g = &p->seg[p->open[stream]];
 			g->stream = (uint8_t)stream;
 			set_state(g, SEG_CLEAN, SEG_OPEN);

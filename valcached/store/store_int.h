@@ -140,7 +140,7 @@ struct path {
 	pthread_mutex_t lock;
 	/* under lock: */
 	uint32_t open[STREAMS]; /* OPEN segment, or SEG_NONE */
-	uint32_t *clean;        /* CLEAN segments, a stack of nclean */
+	uint32_t *clean;        /* CLEAN segments, nclean of them, in no order [S-4] */
 	uint32_t nclean;
 	struct order { /* OPEN, FULL and SEALED ones by age: a ring of nseg places */
 		uint32_t *ring, head, n;
