@@ -152,6 +152,17 @@ static uint32_t choose(struct store *s, struct path *p, uint32_t seg, const stru
 	return k;
 }
 
+/* Could the slow worker write anything again? */
+static bool any_room(struct path *p)
+{
+	bool room;
+
+	pthread_mutex_lock(&p->lock);
+	room = p->nclean > 0 || p->open[STREAM_MAIN] != SEG_NONE;
+	pthread_mutex_unlock(&p->lock);
+	return room;
+}
+
 /* Room on this path, waiting for our own writes if need be. NULL: there is none to be had. */
 static struct wbuf *room(struct store_worker *sw, struct path *p, enum stream to, uint32_t bytes)
 {
@@ -431,7 +442,9 @@ static struct order *victim_stream(struct path *p)
 	uint64_t share = (uint64_t)((double)p->nstay * YOUNG_SHARE), bytes = 0;
 
 	if (p->redo > 0 && main->n > 0)
-		return main; /* [AT-5] */
+		return main;                      /* [AT-5] */
+	if (p->no_room > main->n && young->n > 0) /* [EV-3] all of main has been tried */
+		return young;
 	if (share < YOUNG_MIN)
 		share = YOUNG_MIN;
 	/* by bytes: a stop seals what is open, and such stubs are no reason to evict anything */
@@ -568,7 +581,7 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	uint64_t used = 0, total = 0, before = atomic_load(&s->reinserted);
 	uint32_t seg, n = 0, n_pick, gone = 0;
 	enum again ends;
-	bool again, whole;
+	bool again, whole, given_up;
 
 	pthread_mutex_lock(&p->lock);
 	o = only != NULL ? only : victim_stream(p);
@@ -640,7 +653,9 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	    !atomic_load(&g->quarantined))
 		p->main_dead = (double)used < (double)total * MAIN_DEAD;
 	slow_flush(sw);
-	if (ends == AGAIN_NO_ROOM && only == NULL && !again && put_back(p, seg)) {
+	/* what was cut short is not given up while others may make room; if none of it has a copy yet */
+	given_up = whole && n_pick > 0 && atomic_load(&s->reinserted) == before && !any_room(p);
+	if ((ends == AGAIN_NO_ROOM || given_up) && only == NULL && !again && put_back(p, seg)) {
 		free(e);
 		return true;
 	}
