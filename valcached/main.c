@@ -16,7 +16,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -211,8 +210,7 @@ static int try_as_user(const struct daemon *d, const struct io_engine *engine, c
 		int rc = -EPERM;
 
 		log_set_level(LOG_ERROR);
-		if (initgroups(d->opt.user, d->priv.gid) == 0 && setgid(d->priv.gid) == 0 &&
-		    setuid(d->priv.uid) == 0)
+		if (privileges_be_user(&d->priv) == 0)
 			rc = io_try(engine, loops_of(d), cause);
 		if (rc != 0 && *cause != NULL &&
 		    write(fd[1], *cause, strlen(*cause)) != (ssize_t)strlen(*cause))

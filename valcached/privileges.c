@@ -8,7 +8,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -76,14 +75,16 @@ int privileges_find(struct privileges *p, const struct options *opt)
 	return 0;
 }
 
-/*
- * Becomes -u's user, who is given the files that were made or opened, and the right to lock memory for
- * the rings, which root has without asking.
- */
+int privileges_be_user(const struct privileges *p)
+{
+	return initgroups(p->opt->user, p->gid) == 0 && setgid(p->gid) == 0 && setuid(p->uid) == 0
+		   ? 0
+		   : -errno;
+}
+
+/* Becomes -u's user, who is given the files that were made or opened. */
 static int become_user(const struct privileges *p, struct net *net, struct store *store)
 {
-	const struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
-	struct rlimit most;
 	const char *name = p->opt->user, *what = p->opt->unix_path;
 	int rc;
 
@@ -98,13 +99,9 @@ static int become_user(const struct privileges *p, struct net *net, struct store
 		    what, name, strerror(-rc));
 		return -1;
 	}
-	/* without CAP_SYS_RESOURCE as far as it goes; io/ says what is missing */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) != 0 && getrlimit(RLIMIT_MEMLOCK, &most) == 0) {
-		most.rlim_cur = most.rlim_max;
-		(void)setrlimit(RLIMIT_MEMLOCK, &most);
-	}
-	if (initgroups(name, p->gid) != 0 || setgid(p->gid) != 0 || setuid(p->uid) != 0) {
-		log_error("cannot become user \"%s\": %s", name, strerror(errno));
+	rc = privileges_be_user(p);
+	if (rc != 0) {
+		log_error("cannot become user \"%s\": %s", name, strerror(-rc));
 		return -1;
 	}
 	log_info("running as user %s", name);

@@ -28,6 +28,8 @@ struct privileges {
 
 /* Before anything is made that a user who does not exist would leave behind. p is zero. 0 or -1. */
 int privileges_find(struct privileges *p, const struct options *);
+/* The process becomes that user and nothing else; if changes_user. 0 or -errno. */
+int privileges_be_user(const struct privileges *p);
 /* Everything is open, no worker runs: gives -u's user what is its own, and becomes it. 0 or -1. */
 int privileges_lower(struct privileges *p, const struct io_engine *, struct net *, struct store *);
 /* A net_config.opened; arg is the struct. */
