@@ -267,7 +267,7 @@ int ocache_save(struct ocache *cache, const char *path, uint64_t *saved, char **
 
 struct ocache_warm {
 	size_t struct_size; /* sizeof(struct ocache_warm) */
-	uint64_t bytes;     /* stop at so many bytes of objects; 0: nine tenths of the budget */
+	uint64_t bytes;     /* stop at so many bytes of objects; 0: nine tenths of what fits */
 	unsigned loads;     /* so many at a time; 0: 32 */
 };
 

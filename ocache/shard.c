@@ -9,11 +9,12 @@
 #include "ocache/shard.h"
 
 /*
- * So much has left ahead of what must, [SH-5]: a fence costs up to some microseconds, so it is
- * shared by all of that; a look at all pins by half. No more than that and a half is left unused.
+ * So much has left ahead of what must, [SH-5]: a fence costs up to some microseconds of all
+ * processors, so it is shared by all of that; a look at all pins by half. No more than that and a
+ * half is left unused.
  */
-#define AHEAD(budget) ((budget) / 512 < AHEAD_MAX ? (budget) / 512 : AHEAD_MAX)
-#define AHEAD_MAX     (1u << 20)
+#define AHEAD(budget) ((budget) / 256 < AHEAD_MAX ? (budget) / 256 : AHEAD_MAX)
+#define AHEAD_MAX     (512u << 10)
 
 /* So many forgotten objects wait for the next sweep at least. */
 #define SWEEP_MIN 32u
@@ -37,6 +38,17 @@ struct chunk {
 	size_t bytes;
 };
 
+/* It is held for less than it takes to sleep and be woken: who waits spins for a while. */
+static void lock_open(pthread_mutex_t *lock)
+{
+	pthread_mutexattr_t attr;
+
+	AZ(pthread_mutexattr_init(&attr));
+	AZ(pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP));
+	AZ(pthread_mutex_init(lock, &attr));
+	AZ(pthread_mutexattr_destroy(&attr));
+}
+
 int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
 {
 	int err = table_open(&s->table);
@@ -54,7 +66,7 @@ int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
 	s->seed[1] = seed[1];
 	s->budget = budget;
 	policy_open(&s->policy, seed);
-	AZ(pthread_mutex_init(&s->lock, NULL));
+	lock_open(&s->lock);
 	return 0;
 }
 
@@ -178,23 +190,21 @@ static void leave(struct shard *s, struct entry *e)
 	s->leaving_n++;
 	s->resident -= e->size;
 	s->leaving_bytes += e->size;
+	s->fresh_bytes += e->size;
 }
 
-/* A fence, and all that no pin names is dead. */
-static void sweep(struct shard *s)
+/* A fence has come after what is at *at and older left: what no pin names of it is dead. */
+static void sweep_fenced(struct shard *s, struct entry **at)
 {
-	struct entry **at = &s->leaving, *e;
-	int64_t pins;
+	int64_t pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
+	struct entry *e;
 
-	if (s->leaving == NULL)
-		return;
-	lane_fence(); /* [SH-2] */
-	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
 	if (pins < 0)
 		return; /* no memory to know: they stay */
-	s->kept_bytes = 0;
+	s->kept_n = s->kept_bytes = 0;
 	while ((e = *at) != NULL) {
 		if (among(s->pins, (size_t)pins, e)) {
+			s->kept_n++;
 			s->kept_bytes += e->size;
 			at = &e->older;
 			continue;
@@ -205,7 +215,43 @@ static void sweep(struct shard *s)
 		e->older = s->dead;
 		s->dead = e;
 	}
-	s->kept_n = s->leaving_n;
+}
+
+/* With a fence for all of it. */
+static void sweep(struct shard *s)
+{
+	if (s->leaving == NULL)
+		return;
+	lane_fence(); /* [SH-2] */
+	s->fresh_bytes = 0;
+	s->fenced = NULL;
+	sweep_fenced(s, &s->leaving);
+}
+
+/* [SH-6] */
+static void fence_begin(struct shard *s, struct grave *g)
+{
+	if (s->fencing || s->fresh_bytes < AHEAD(s->budget))
+		return;
+	g->fence = s->fencing = true;
+	s->fenced = s->leaving;
+	s->fresh_bytes = 0;
+}
+
+static void fence_end(struct shard *s)
+{
+	struct entry **at = &s->leaving;
+
+	lane_fence(); /* [SH-2] */
+	pthread_mutex_lock(&s->lock);
+	s->fencing = false;
+	if (s->fenced != NULL) {
+		while (*at != s->fenced)
+			at = &(*at)->older;
+		s->fenced = NULL;
+		sweep_fenced(s, at);
+	}
+	pthread_mutex_unlock(&s->lock);
 }
 
 static void bury_one(struct shard *s, struct grave *g)
@@ -304,6 +350,7 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 	policy_insert(&s->policy, e, policy_room(s));
 	s->resident += size;
 	s->added++;
+	fence_begin(s, g);
 	return e;
 }
 
@@ -343,6 +390,8 @@ static void prefetch_memory(const char *object, size_t size)
 
 void shard_bury(struct shard *s, struct grave *g)
 {
+	if (g->fence)
+		fence_end(s);
 	for (unsigned i = 0; i < g->n; i++) {
 		prefetch_memory(g->at[i].object, g->at[i].size);
 		g->at[i].decoder->destroy(g->at[i].decoder->ctx, g->at[i].object);

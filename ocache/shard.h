@@ -18,6 +18,9 @@
  *         (a look at all pins); a fence tells which of them are dead; and as many dead ones are
  *         buried as an insertion needs. So the memory of the last is what the allocator gives next,
  *         and the lock is held for a short time.
+ *  [SH-6] That fence, some microseconds in which all processors are interrupted, is made without the
+ *         lock, one at a time, by the insertion that has made the need; what leaves meanwhile waits
+ *         for the next one. Who cannot wait for it makes one of his own, with the lock.
  */
 #ifndef OCACHE_SHARD_H
 #define OCACHE_SHARD_H
@@ -40,6 +43,10 @@ struct shard {
 	uint64_t budget, resident, leaving_bytes; /* the last: LEAVING and DEAD */
 	struct entry *free, *leaving, *dead;      /* each by older */
 	uint64_t leaving_n;
+	uint64_t fresh_bytes; /* of LEAVING, those that no fence has been begun for */
+	bool fencing;         /* [SH-6] */
+	struct entry
+	    *fenced; /* from here on LEAVING is what the fence under way is for; may be NULL */
 	uint64_t kept_n, kept_bytes; /* of LEAVING, those that the last sweep found pinned */
 	uint64_t chunk_bytes;
 	struct policy policy;
@@ -58,6 +65,7 @@ struct shard {
 #define GRAVE_ROOM 8u
 struct grave {
 	unsigned n;
+	bool fence;         /* [SH-6] */
 	struct entry *more; /* DEAD, by older: what had no room below */
 	struct {
 		const struct ocache_decoder *decoder;
@@ -68,6 +76,7 @@ struct grave {
 static inline void grave_open(struct grave *g)
 {
 	g->n = 0;
+	g->fence = false;
 	g->more = NULL;
 }
 
@@ -100,7 +109,7 @@ bool shard_walk(const struct shard *s, struct shard_walk *walk, unsigned most,
 void shard_resize(struct shard *s, uint64_t budget, struct grave *g);
 /* Frees what has left and is no longer held. */
 void shard_sweep(struct shard *s, struct grave *g);
-/* Without the lock: destroys the objects of a grave. */
+/* Without the lock: destroys the objects of a grave, and makes the fence that it asks for. */
 void shard_bury(struct shard *s, struct grave *g);
 /* Is this an entry of the shard's? */
 bool shard_owns(const struct shard *s, const void *entry);

@@ -203,15 +203,19 @@ static int load_file(struct loading *l, const char *path, struct iostats *io, ch
 static int load_all(struct ocache *c, const char *path, const struct ocache_warm *how,
 		    const _Atomic bool *stop, struct iostats *io, uint64_t *loaded, char **cause)
 {
-	uint64_t budget = atomic_load_explicit(&c->budget, memory_order_relaxed);
 	struct loading l = {
 	    .cache = c,
 	    .stop = stop,
 	    .most = how != NULL && how->loads != 0 ? how->loads : LOADS,
-	    .limit = how != NULL && how->bytes != 0 ? how->bytes : budget - budget / 10,
+	    .limit = how != NULL ? how->bytes : 0,
 	};
+	struct ocache_stats st;
 	int err;
 
+	if (l.limit == 0) {
+		ocache_stats(c, &st, sizeof st);
+		l.limit = st.overhead < st.budget ? (st.budget - st.overhead) / 10 * 9 : 0;
+	}
 	if (cause != NULL)
 		*cause = NULL;
 	AZ(pthread_mutex_init(&l.lock, NULL));

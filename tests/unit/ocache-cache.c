@@ -155,6 +155,37 @@ static void budget_holds(void **state)
 	cache_close(c);
 }
 
+/*
+ * [SH-6] Fences are made before anybody must wait for one: whenever an insertion needs room, something is
+ * dead already. What is held passes through many of them.
+ */
+static void fenced_ahead(void **state)
+{
+	struct ocache *c = cache_open(32 * MIB);
+	struct shard *s = &c->shard[0];
+	struct ocache_ref held;
+	uint64_t waited = 0, most = 0;
+
+	(void)state;
+	assert_int_equal(c->shards, 1);
+	assert_int_equal(add(c, 1, 1000, &held), 0);
+	for (uint64_t key = 100; key < 200000; key++) {
+		assert_int_equal(add(c, key, 1000, NULL), 0);
+		assert_false(s->fencing);
+		assert_null(s->fenced);
+		if (key < 100000)
+			continue; /* until it is full */
+		waited += s->dead == NULL;
+		most = s->leaving_bytes > most ? s->leaving_bytes : most;
+	}
+	assert_int_equal(waited, 0);
+	assert_true(most <= 32 * MIB / 64);
+	object_check(&held, id_of(1));
+	ocache_release(&held);
+	assert_int_equal(stats_of(c).leaving, 0);
+	cache_close(c);
+}
+
 /* A held object stays, and holds back nothing else. */
 static void held_for_long(void **state)
 {
@@ -446,6 +477,7 @@ int main(void)
 	    cmocka_unit_test(counted_in_io_stats),
 	    cmocka_unit_test(forgotten_but_held),
 	    cmocka_unit_test(budget_holds),
+	    cmocka_unit_test(fenced_ahead),
 	    cmocka_unit_test(held_for_long),
 	    cmocka_unit_test(references_fill_the_budget),
 	    cmocka_unit_test(references_themselves_are_counted),
