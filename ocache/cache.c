@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #include "base/cause.h"
 #include "base/clock.h"
@@ -19,11 +20,15 @@
 
 /* ---- opening, closing ---- */
 
+/*
+ * As many as there are processors, twice, so that who inserts seldom waits for another; more of a
+ * large budget. But a part must hold enough objects to choose among.
+ */
 static unsigned shards_for(uint64_t budget)
 {
-	unsigned n = 1;
+	unsigned n = 1, cpus = (unsigned)get_nprocs();
 
-	while (n < SHARDS_MAX && budget / (2 * n) >= SHARD_BUDGET)
+	while (n < SHARDS_MAX && budget / (2 * n) >= (n < 2 * cpus ? SHARD_MIN : SHARD_BUDGET))
 		n *= 2;
 	return n;
 }

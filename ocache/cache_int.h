@@ -20,7 +20,8 @@
 
 #define OCACHE_MAGIC 0x0cac4e01u
 #define SHARDS_MAX   16u
-#define SHARD_BUDGET (128ull << 20) /* at least, of each when there are several */
+#define SHARD_BUDGET (128ull << 20) /* at least, of each when there are more than processors want */
+#define SHARD_MIN    (8ull << 20)   /* at least, of each when there are several */
 
 struct ocache {
 	/* set at open, read by hits */

@@ -14,6 +14,7 @@
 
 _Thread_local struct lane *lane__mine;
 bool lane__weak;
+_Atomic uint64_t lane__begun, lane__done;
 
 static _Atomic(struct lane *) lanes;
 static pthread_key_t lane_key;
@@ -127,9 +128,16 @@ _Atomic(void *) *lane__pin_slow(struct lane *ln)
 
 void lane_fence(void)
 {
+	uint64_t mine = atomic_fetch_add_explicit(&lane__begun, 1, memory_order_seq_cst) + 1, done;
+
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!lane__weak)
 		AZ(membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED));
+	done = atomic_load_explicit(&lane__done, memory_order_relaxed);
+	while (done < mine &&
+	       !atomic_compare_exchange_weak_explicit(&lane__done, &done, mine,
+						      memory_order_acq_rel, memory_order_relaxed))
+		;
 }
 
 static int by_address(const void *a, const void *b)

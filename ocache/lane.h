@@ -106,6 +106,21 @@ static inline void lane_unpin(_Atomic(void *) *pin)
 /* A fence in every running thread of the process; some microseconds. No lock of a reader's. */
 void lane_fence(void);
 /*
+ * One fence does for all who have unlinked something before it: a stamp, taken after that, and whether
+ * a fence that was begun later is over.
+ */
+extern _Atomic uint64_t lane__begun, lane__done; /* fences, numbered as they begin */
+static inline uint64_t lane_stamp(void)
+{
+	atomic_thread_fence(
+	    memory_order_seq_cst); /* the unlinking is seen before the number is read */
+	return atomic_load_explicit(&lane__begun, memory_order_relaxed);
+}
+static inline bool lane_fenced(uint64_t stamp)
+{
+	return atomic_load_explicit(&lane__done, memory_order_acquire) > stamp;
+}
+/*
  * All pins that are set and for which mine() says yes (or all, if NULL), sorted, in *pins, which
  * has room for *room and grows by realloc. Their number, or -ENOMEM.
  */

@@ -100,9 +100,13 @@ struct ocache_config {
 	/*
 	 * Bytes for objects and the cache's own memory. Beside it are loads and writes in flight, with their
 	 * bytes; objects in the moment in which a thread destroys them; and while references fill the budget,
-	 * 16 bytes for each reference of the process, for each of the cache's parts (1 to 16, of at least
-	 * 128 MiB): the list in which they are looked up, which `used` then has above the budget. 0: a quarter of the memory that the process
+	 * 16 bytes for each reference of the process, for each of the cache's parts: the list in which they
+	 * are looked up, which `used` then has above the budget. 0: a quarter of the memory that the process
 	 * may use (its cgroup's limit, or the machine's).
+	 *
+	 * When it is opened, the cache is divided into 1, 2, 4, 8 or 16 parts with a lock each: up to twice as
+	 * many as there are processors of at least 8 MiB each, and more of at least 128 MiB. An object that is
+	 * larger than a part is given out uncached.
 	 */
 	uint64_t budget;
 	const struct ocache_tier *tiers; /* nearest first */
@@ -298,7 +302,7 @@ int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm
 	X(added, "objects that came into the cache")                                               \
 	X(evicted, "objects that made room for others")                                            \
 	X(forgotten, "objects dropped by ocache_forget()")                                         \
-	X(uncached, "objects given out without being cached: references filled the budget")        \
+	X(uncached, "objects given out without being cached: references filled the budget, or too large") \
 	X(objects_now, "now: objects in the cache")                                                \
 	X(budget, "now: bytes that may be used")                                                   \
 	X(used, "now: bytes of all objects not yet freed, and of the cache's own memory")          \

@@ -190,15 +190,20 @@ static void leave(struct shard *s, struct entry *e)
 	s->leaving_n++;
 	s->resident -= e->size;
 	s->leaving_bytes += e->size;
-	s->fresh_bytes += e->size;
+	s->unswept_bytes += e->size;
 }
 
 /* A fence has come after what is at *at and older left: what no pin names of it is dead. */
-static void sweep_fenced(struct shard *s, struct entry **at)
+static void sweep_from(struct shard *s, struct entry **at)
 {
 	int64_t pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
 	struct entry *e;
 
+	s->stamped = NULL;
+	s->fencing = false;
+	s->unswept_bytes = 0;
+	for (e = s->leaving; e != *at; e = e->older)
+		s->unswept_bytes += e->size;
 	if (pins < 0)
 		return; /* no memory to know: they stay */
 	s->kept_n = s->kept_bytes = 0;
@@ -223,35 +228,32 @@ static void sweep(struct shard *s)
 	if (s->leaving == NULL)
 		return;
 	lane_fence(); /* [SH-2] */
-	s->fresh_bytes = 0;
-	s->fenced = NULL;
-	sweep_fenced(s, &s->leaving);
+	sweep_from(s, &s->leaving);
 }
 
-/* [SH-6] */
-static void fence_begin(struct shard *s, struct grave *g)
-{
-	if (s->fencing || s->fresh_bytes < AHEAD(s->budget))
-		return;
-	g->fence = s->fencing = true;
-	s->fenced = s->leaving;
-	s->fresh_bytes = 0;
-}
-
-static void fence_end(struct shard *s)
+/* [SH-6] Without one: what somebody else's fence has done for. */
+static void sweep_stamped(struct shard *s)
 {
 	struct entry **at = &s->leaving;
 
-	lane_fence(); /* [SH-2] */
-	pthread_mutex_lock(&s->lock);
-	s->fencing = false;
-	if (s->fenced != NULL) {
-		while (*at != s->fenced)
-			at = &(*at)->older;
-		s->fenced = NULL;
-		sweep_fenced(s, at);
+	if (s->stamped == NULL || !lane_fenced(s->stamp))
+		return;
+	while (*at != s->stamped)
+		at = &(*at)->older;
+	sweep_from(s, at);
+}
+
+/* What has left has a stamp. Is it so much that nobody else's fence is waited for? */
+static bool stamp(struct shard *s)
+{
+	bool much = !s->fencing && s->unswept_bytes >= AHEAD(s->budget);
+
+	if (much || s->stamped == NULL) {
+		s->stamped = s->leaving;
+		s->stamp = lane_stamp();
 	}
-	pthread_mutex_unlock(&s->lock);
+	s->fencing |= much;
+	return much;
 }
 
 static void bury_one(struct shard *s, struct grave *g)
@@ -283,7 +285,7 @@ static bool bury(struct shard *s, uint64_t need, struct grave *g)
 }
 
 /* Lets go of what must go so that need bytes will fit, and of some ahead. */
-static void evict(struct shard *s, uint64_t need)
+static void evict(struct shard *s, uint64_t need, struct grave *g)
 {
 	uint64_t overhead = shard_overhead(s), ahead = AHEAD(s->budget), want;
 	struct look look = {s, 0};
@@ -311,14 +313,16 @@ static void evict(struct shard *s, uint64_t need)
 		leave(s, e);
 		s->evicted++;
 	}
+	g->fence |= stamp(s);
 }
 
 /* Do need bytes fit? If not: references hold too much. */
 static bool make_room(struct shard *s, uint64_t need, struct grave *g)
 {
+	sweep_stamped(s);
 	/* again, because what evicting needs itself may have grown, or pins were seen late */
 	for (unsigned i = 0; i < 3; i++) {
-		evict(s, need);
+		evict(s, need, g);
 		if (bury(s, need, g))
 			return true;
 		sweep(s);
@@ -350,7 +354,6 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 	policy_insert(&s->policy, e, policy_room(s));
 	s->resident += size;
 	s->added++;
-	fence_begin(s, g);
 	return e;
 }
 
@@ -391,7 +394,7 @@ static void prefetch_memory(const char *object, size_t size)
 void shard_bury(struct shard *s, struct grave *g)
 {
 	if (g->fence)
-		fence_end(s);
+		lane_fence();
 	for (unsigned i = 0; i < g->n; i++) {
 		prefetch_memory(g->at[i].object, g->at[i].size);
 		g->at[i].decoder->destroy(g->at[i].decoder->ctx, g->at[i].object);

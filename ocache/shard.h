@@ -18,9 +18,10 @@
  *         (a look at all pins); a fence tells which of them are dead; and as many dead ones are
  *         buried as an insertion needs. So the memory of the last is what the allocator gives next,
  *         and the lock is held for a short time.
- *  [SH-6] That fence, some microseconds in which all processors are interrupted, is made without the
- *         lock, one at a time, by the insertion that has made the need; what leaves meanwhile waits
- *         for the next one. Who cannot wait for it makes one of his own, with the lock.
+ *  [SH-6] That fence, some microseconds in which all processors are interrupted, is shared by all
+ *         shards: what has left is stamped, and dead when any fence is over that was begun later. If
+ *         none is by the time that it is a lot, the insertion that sees it makes one, without the
+ *         lock. Who finds nothing dead makes one of his own, with the lock.
  */
 #ifndef OCACHE_SHARD_H
 #define OCACHE_SHARD_H
@@ -43,10 +44,11 @@ struct shard {
 	uint64_t budget, resident, leaving_bytes; /* the last: LEAVING and DEAD */
 	struct entry *free, *leaving, *dead;      /* each by older */
 	uint64_t leaving_n;
-	uint64_t fresh_bytes; /* of LEAVING, those that no fence has been begun for */
-	bool fencing;         /* [SH-6] */
 	struct entry
-	    *fenced; /* from here on LEAVING is what the fence under way is for; may be NULL */
+	    *stamped; /* [SH-6] LEAVING from here on (by older) has this stamp; NULL: none */
+	uint64_t stamp;
+	uint64_t unswept_bytes;      /* left since the last sweep */
+	bool fencing;                /* somebody was asked to make a fence for it */
 	uint64_t kept_n, kept_bytes; /* of LEAVING, those that the last sweep found pinned */
 	uint64_t chunk_bytes;
 	struct policy policy;
