@@ -302,7 +302,8 @@ int ocache_warm(struct ocache *cache, const char *path, const struct ocache_warm
 	X(added, "objects that came into the cache")                                               \
 	X(evicted, "objects that made room for others")                                            \
 	X(forgotten, "objects dropped by ocache_forget()")                                         \
-	X(uncached, "objects given out without being cached: references filled the budget, or too large") \
+	X(uncached,                                                                                \
+	  "objects given out without being cached: references filled the budget, or too large")    \
 	X(objects_now, "now: objects in the cache")                                                \
 	X(budget, "now: bytes that may be used")                                                   \
 	X(used, "now: bytes of all objects not yet freed, and of the cache's own memory")          \
