@@ -44,11 +44,11 @@ struct shard {
 	uint64_t budget, resident, leaving_bytes; /* the last: LEAVING and DEAD */
 	struct entry *free, *leaving, *dead;      /* each by older */
 	uint64_t leaving_n;
-	struct entry
-	    *stamped; /* [SH-6] LEAVING from here on (by older) has this stamp; NULL: none */
+	/* [SH-6] LEAVING from this one on (by older) has this stamp; NULL: none has */
+	struct entry *stamped;
 	uint64_t stamp;
-	uint64_t unswept_bytes;      /* left since the last sweep */
 	bool fencing;                /* somebody was asked to make a fence for it */
+	uint64_t unswept_bytes;      /* of LEAVING, what left since the last sweep */
 	uint64_t kept_n, kept_bytes; /* of LEAVING, those that the last sweep found pinned */
 	uint64_t chunk_bytes;
 	struct policy policy;

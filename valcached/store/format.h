@@ -58,7 +58,7 @@
  *  [F-8] A delete that its own path can no longer take raises delete_epoch on all paths that can. A path
  *        with a lower one than another has missed deletes: it is empty from here on, by empty_below.
  *  [F-9] No generation is drawn twice, also when the segments that had the highest are cut off the path or gone
- *        with another: generation_floor.
+ *        with another: generation_floor; nor below empty_below, whatever headers a power cut left.
  *  [F-10] A store that goes on without one of its paths is another store: it gets a new id and leaves out 2^32
  *        generations, so nothing that lies or will lie on the path that was left is ever taken for its own.
  */

@@ -238,9 +238,16 @@ int recover(struct store *s, struct io *io, char **cause)
 		if (res < 0)
 			goto out;
 	}
-	for (unsigned i = 0; i < s->npaths; i++) /* [F-9] */
-		if (s->path[i].super.generation_floor > r.gen_max + 1)
-			r.gen_max = s->path[i].super.generation_floor - 1;
+	/* [F-9], [F-8]: a power cut may have taken the header that empty_below was drawn above */
+	for (unsigned i = 0; i < s->npaths; i++) {
+		const struct format_super *super = &s->path[i].super;
+		uint64_t floor = super->generation_floor > super->empty_below
+				     ? super->generation_floor
+				     : super->empty_below;
+
+		if (floor > r.gen_max + 1)
+			r.gen_max = floor - 1;
+	}
 	res = paths_forget_outdated(s, io, r.gen_max, cause);
 	if (res < 0)
 		goto out;
