@@ -28,7 +28,7 @@ static unsigned shards_for(uint64_t budget)
 {
 	unsigned n = 1, cpus = (unsigned)get_nprocs();
 
-	while (n < SHARDS_MAX && budget / (2 * n) >= (n < 2 * cpus ? SHARD_MIN : SHARD_BUDGET))
+	while (n < SHARDS_MAX && budget / (2 * n) >= (n <= cpus ? SHARD_MIN : SHARD_BUDGET))
 		n *= 2;
 	return n;
 }
@@ -71,6 +71,17 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 		cause_say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
 		return -EINVAL;
 	}
+	if (cfg->tiers == NULL) {
+		cause_say(cause, "tiers is NULL, but tiers_count is %u", cfg->tiers_count);
+		return -EINVAL;
+	}
+	for (unsigned i = 1; i < cfg->tiers_count; i++)
+		for (unsigned k = 0; k < i; k++)
+			if (cfg->tiers[i].tier == cfg->tiers[k].tier &&
+			    cfg->tiers[i].tier != NULL) {
+				cause_say(cause, "tiers %u and %u are the same", k, i);
+				return -EINVAL;
+			}
 	while (c->tiers < cfg->tiers_count && err == 0) {
 		err = chain_tier_open(&c->tier[c->tiers], &cfg->tiers[c->tiers], &why);
 		c->tiers += err == 0;
@@ -166,22 +177,23 @@ int ocache_open(const struct ocache_config *config, struct ocache **cache, char 
 	return err;
 }
 
-static bool is_mine(void *ctx, const void *p)
-{
-	const struct ocache *c = ctx;
+struct mine {
+	const struct ocache *cache;
+	uint64_t pins;
+};
 
-	for (unsigned i = 0; i < c->shards; i++)
-		if (shard_owns(&c->shard[i], p))
-			return true;
-	return false;
+static void count_mine(void *ctx, const void *pinned)
+{
+	struct mine *mine = ctx;
+
+	for (unsigned i = 0; i < mine->cache->shards; i++)
+		mine->pins += shard_owns(&mine->cache->shard[i], pinned);
 }
 
 int ocache_close(struct ocache **cache)
 {
 	struct ocache *c = *cache;
-	void **pins = NULL;
-	size_t room = 0;
-	int64_t n;
+	struct mine mine = {.cache = c};
 
 	MAGIC_OK(c, OCACHE_MAGIC);
 	warm_stop(c->warm);
@@ -191,10 +203,9 @@ int ocache_close(struct ocache **cache)
 	pool_close(&c->pool);
 	timers_close(&c->timers);
 	lane_fence();
-	n = lane_pinned(is_mine, c, &pins, &room);
-	free(pins);
-	if (n != 0 || atomic_load_explicit(&c->boxes, memory_order_acquire) != 0)
-		return n < 0 ? (int)n : -EBUSY;
+	lane_each_pin(count_mine, &mine);
+	if (mine.pins != 0 || atomic_load_explicit(&c->boxes, memory_order_acquire) != 0)
+		return -EBUSY;
 	for (unsigned i = 0; i < c->tiers; i++)
 		c->tier[i].tier->ops->close(c->tier[i].tier);
 	cache_free(c);
@@ -423,6 +434,10 @@ int ocache_resize(struct ocache *c, uint64_t budget)
 		shard_resize(s, shard_share(c, budget), &g);
 		pthread_mutex_unlock(&s->lock);
 		shard_bury(s, &g);
+		pthread_mutex_lock(&s->lock);
+		if (shard_overhead(s) > s->budget / 2)
+			shard_trim(s);
+		pthread_mutex_unlock(&s->lock);
 	}
 	return 0;
 }

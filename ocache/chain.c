@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "ocache/chain.h"
+#include "ocache/thread.h"
 
 #define DEADLINE_NS NS_PER_S
 #define BREAKER_NS  NS_PER_S
@@ -50,7 +51,9 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 		bad = "a tier was made for another version of tier.h";
 	else if (ops->read == NULL || ops->cancel == NULL || ops->close == NULL)
 		bad = "a tier lacks read, cancel or close";
-	else if (!tier_key_ok(key = cfg->tier->key != NULL ? cfg->tier->key : ops->key))
+	else if ((key = cfg->tier->key != NULL ? cfg->tier->key : ops->key) == NULL)
+		bad = "a tier has no key";
+	else if (!tier_key_ok(key))
 		bad = "a tier's key is not lower-case letters, digits and \"-\"";
 	if (bad != NULL) {
 		*cause = strdup(bad);
@@ -62,8 +65,8 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 	AZ(pthread_mutex_init(&t->lock, NULL));
 	t->tier = cfg->tier;
 	t->key = key;
-	t->deadline_ns = cfg->deadline_ns != 0 ? cfg->deadline_ns : DEADLINE_NS;
-	t->breaker_ns = cfg->breaker_ns != 0 ? cfg->breaker_ns : BREAKER_NS;
+	t->deadline_ns = thread_ns(cfg->deadline_ns, DEADLINE_NS);
+	t->breaker_ns = thread_ns(cfg->breaker_ns, BREAKER_NS);
 	t->tries = cfg->tries != 0 ? cfg->tries : TRIES;
 	t->breaker = cfg->breaker != 0 ? cfg->breaker : BREAKER;
 	t->fills_max = cfg->fills != 0 ? cfg->fills : FILLS;

@@ -89,8 +89,12 @@ int keys_read(int fd, uint32_t number, struct keys_block *b)
 
 		if (did < 0 && errno != EINTR)
 			return -errno;
-		if (did == 0)
-			return 0; /* the end; a part of a block is none */
+		if (did == 0 && at == 0)
+			return 0;
+		if (did == 0) { /* a part of a block */
+			b->count = 0;
+			return 1;
+		}
 		at += did > 0 ? (size_t)did : 0;
 	}
 	if (b->magic != MAGIC || b->number != number || b->count > KEYS_IDS || b->sum != sum_of(b))

@@ -104,7 +104,7 @@ _Atomic(void *) *lane__pin_slow(struct lane *ln)
 			if (chunk == NULL)
 				chunk = &ln->first;
 		}
-		if (atomic_load_explicit(&chunk->pin[at], memory_order_relaxed) == NULL) {
+		if (atomic_load_explicit(&chunk->pin[at], memory_order_acquire) == NULL) {
 			ln->chunk = chunk;
 			ln->at = at;
 			return ln->pin = &chunk->pin[at];
@@ -140,43 +140,20 @@ void lane_fence(void)
 		;
 }
 
-static int by_address(const void *a, const void *b)
+void lane_each_pin(void (*each)(void *ctx, const void *pinned), void *ctx)
 {
-	const void *const *x = a, *const *y = b;
-
-	return *x < *y ? -1 : *x > *y;
-}
-
-int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***pins, size_t *room)
-{
-	size_t n = 0;
-
 	for (struct lane *ln = atomic_load_explicit(&lanes, memory_order_acquire); ln != NULL;
 	     ln = ln->next) {
 		for (struct pins *c = &ln->first; c != NULL;
 		     c = atomic_load_explicit(&c->next, memory_order_acquire)) {
 			for (uint32_t i = 0; i < c->n; i++) {
-				/* acquire: what its holder did before it let go is over */
 				void *p = atomic_load_explicit(&c->pin[i], memory_order_acquire);
 
-				if (p == NULL || (mine != NULL && !mine(ctx, p)))
-					continue;
-				if (n == *room) {
-					size_t more = *room == 0 ? 64 : *room * 2;
-					void **grown = realloc(*pins, more * sizeof **pins);
-
-					if (grown == NULL)
-						return -ENOMEM;
-					*pins = grown;
-					*room = more;
-				}
-				(*pins)[n++] = p;
+				if (p != NULL)
+					each(ctx, p);
 			}
 		}
 	}
-	if (n > 1)
-		qsort(*pins, n, sizeof **pins, by_address);
-	return (int64_t)n;
 }
 
 void lane_counts(unsigned cache, uint64_t *hits, uint64_t *misses)

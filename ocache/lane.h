@@ -21,7 +21,7 @@
  *         back; so it may be read at any time, and a pin may be let go by any thread.
  *  [LN-2] Only the owner sets a pin that is NULL. Anybody who was given the pin sets it to NULL,
  *         once.
- *  [LN-3] A pin that is lane_pinned() is set before lane_fence() was called, or the reader's second
+ *  [LN-3] A pin that lane_each_pin() finds is set before lane_fence() was called, or the reader's second
  *         look failed.
  *
  * The lanes are the library's only state outside of what a caller opened.
@@ -70,12 +70,15 @@ static inline struct lane *lane_mine(void)
 	return likely(lane__mine != NULL) ? lane__mine : lane__join();
 }
 
-/* The pin that was used last, if it is NULL again. */
+/*
+ * The pin that was used last, if it is NULL again. Acquire, here and below: who let it go may be another thread, and what
+ * that did with the object comes before what is pinned next is seen to be gone.
+ */
 static inline _Atomic(void *) *lane_pin_first(struct lane *ln)
 {
 	_Atomic(void *) *pin = ln->pin;
 
-	return likely(atomic_load_explicit(pin, memory_order_relaxed) == NULL) ? pin : NULL;
+	return likely(atomic_load_explicit(pin, memory_order_acquire) == NULL) ? pin : NULL;
 }
 
 /* A pin of the owner's that is NULL, to be set by it; NULL: no memory for more of them. */
@@ -120,11 +123,8 @@ static inline bool lane_fenced(uint64_t stamp)
 {
 	return atomic_load_explicit(&lane__done, memory_order_acquire) > stamp;
 }
-/*
- * All pins that are set and for which mine() says yes (or all, if NULL), sorted, in *pins, which
- * has room for *room and grows by realloc. Their number, or -ENOMEM.
- */
-int64_t lane_pinned(bool (*mine)(void *ctx, const void *p), void *ctx, void ***pins, size_t *room);
+/* Calls each() for every pin of the process that is set. What its holder did before it let go of one that is not is over. */
+void lane_each_pin(void (*each)(void *ctx, const void *pinned), void *ctx);
 /* The owner's step of one of its counts. */
 static inline void lane_step(_Atomic uint64_t *count)
 {

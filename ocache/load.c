@@ -61,6 +61,8 @@ struct load {
 	bool again;    /* [LD-7] */
 	uint32_t fill; /* tiers that would like to have it: they had none, or a damaged one */
 	uint32_t damaged;
+	uint32_t
+	    undecoded; /* whole, but this decoder did not take it; dropped when a better one is in hand */
 	int failure; /* the last; 0: nobody failed */
 	struct trail trail;
 	/* OPENING, DECODING */
@@ -412,12 +414,12 @@ static bool load_failed(struct load *ld, struct chain_tier *t, int status, uint6
 	return true;
 }
 
-static void drop_damaged(struct load *ld, unsigned tier)
+/* A storage of record keeps what it has: it may be all that there is, and a person can look at it. */
+static void drop_from(const struct load *ld, unsigned tier)
 {
 	struct chain_tier *t = &ld->cache->tier[tier];
 
-	chain_damaged(t);
-	if (t->tier->ops->drop != NULL)
+	if (!t->record && t->tier->ops->drop != NULL)
 		t->tier->ops->drop(t->tier, ld->id);
 }
 
@@ -470,8 +472,10 @@ static void attempt_done(struct seg_read *r)
 		step = load_failed(ld, t, status, now);
 	}
 	pthread_mutex_unlock(&s->lock);
-	if (status == -EBADMSG)
-		drop_damaged(ld, (unsigned)(t - ld->cache->tier));
+	if (status == -EBADMSG) {
+		chain_damaged(t);
+		drop_from(ld, (unsigned)(t - ld->cache->tier));
+	}
 	attempt_drop(a);
 	if (step)
 		load_step(ld);
@@ -540,7 +544,8 @@ void ocache__key_bytes(struct seg_id id, uint8_t key[16])
 	}
 }
 
-static int decode(const struct load *ld, void **object, size_t *size)
+/* *whole: it is what was written, whatever the decoder says. */
+static int decode(const struct load *ld, void **object, size_t *size, bool *whole)
 {
 	struct envelope env;
 	uint8_t key[16];
@@ -551,13 +556,16 @@ static int decode(const struct load *ld, void **object, size_t *size)
 	err = envelope_open(seg_buf_data(ld->bytes), seg_buf_len(ld->bytes), key, &env);
 	if (err != 0)
 		return err;
-	if (env.codec == ENVELOPE_NONE)
+	if (env.codec == ENVELOPE_NONE) {
+		*whole = true;
 		return ld->decoder->decode(ld->decoder->ctx, ld->id, env.stored, env.raw_len,
 					   object, size);
+	}
 	raw = malloc(env.raw_len > 0 ? env.raw_len : 1);
 	if (raw == NULL)
 		return -ENOMEM;
 	err = envelope_unpack(&env, raw);
+	*whole = err == 0;
 	if (err == 0)
 		err = ld->decoder->decode(ld->decoder->ctx, ld->id, raw, env.raw_len, object, size);
 	free(raw);
@@ -605,6 +613,8 @@ static void load_fills(const struct load *ld)
 			continue;
 		if (!damaged && (ld->flags & OCACHE_NO_FILL) != 0)
 			continue;
+		if ((ld->undecoded >> i & 1) != 0)
+			drop_from(ld, i);
 		if (ocache__fill(c, i, ld->id, ld->bytes) && damaged)
 			atomic_fetch_add_explicit(&c->repairs, 1, memory_order_relaxed);
 	}
@@ -616,7 +626,8 @@ static void load_decode(struct load *ld)
 	uint64_t begun = clock_ns();
 	void *object = NULL;
 	size_t size = 0;
-	int err = decode(ld, &object, &size);
+	bool whole = false;
+	int err = decode(ld, &object, &size, &whole);
 	uint64_t ns = clock_ns() - begun;
 
 	ld->trail.decode_ns += ns;
@@ -631,13 +642,16 @@ static void load_decode(struct load *ld)
 		load_end(ld, -ENOMEM, NULL, NULL);
 		return;
 	}
-	drop_damaged(ld, ld->from);
+	chain_damaged(&ld->cache->tier[ld->from]);
+	if (!whole)
+		drop_from(ld, ld->from);
 	pthread_mutex_lock(&ld->shard->lock);
 	ld->trail.tier[ld->from].status = -EBADMSG;
 	seg_buf_drop(ld->bytes);
 	ld->bytes = NULL;
 	ld->fill |= 1u << ld->from;
 	ld->damaged |= 1u << ld->from;
+	ld->undecoded |= (uint32_t)whole << ld->from;
 	ld->failure = -EBADMSG;
 	next_tier(ld);
 	ld->state = LOAD_TIERS;

@@ -13,6 +13,7 @@
 #include "ocache/ketama.h"
 #include "ocache/mc_conn.h"
 #include "ocache/memcached.h"
+#include "ocache/thread.h"
 
 #define PORT      11211u
 #define HOST_MAX  256u
@@ -147,10 +148,15 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 		    .host = host[i],
 		    .in_flight = cfg->in_flight != 0 ? cfg->in_flight : IN_FLIGHT,
 		    .value_max = cfg->value_max != 0 ? cfg->value_max : VALUE_MAX,
-		    .connect_ns = cfg->connect_ns != 0 ? cfg->connect_ns : NS_PER_S,
-		    .stall_ns = cfg->stall_ns != 0 ? cfg->stall_ns : 10 * NS_PER_S,
+		    .connect_ns = thread_ns(cfg->connect_ns, NS_PER_S),
+		    .stall_ns = thread_ns(cfg->stall_ns, 10 * NS_PER_S),
 		};
 
+		if (cfg->servers[i] == NULL) {
+			cause_say(cause, "memcached: server %u is NULL", i);
+			err = -EINVAL;
+			break;
+		}
 		if (!name_read(cfg->servers[i], host[i], &cc.port)) {
 			cause_say(
 			    cause,

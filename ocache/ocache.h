@@ -59,8 +59,10 @@ struct ocache_decoder {
 	/*
 	 * 0 with the object, which is not NULL, and the bytes of memory that it takes, its
 	 * allocator's overhead included as well as is known: that is what counts against the
-	 * budget. Or -ENOMEM; or -EBADMSG (any other): these bytes are damaged. bytes are valid
-	 * during the call. The chain then drops them in their tier, looks farther, and repairs.
+	 * budget. Or -ENOMEM; or -EBADMSG (any other): this is no such object. bytes are valid
+	 * during the call. The chain then looks farther, and what a farther tier has replaces it. While none
+	 * has, it stays where it is: bytes that are as they were written are not dropped for a decoder's word.
+	 * May call ocache_get() for another id, not for the same.
 	 */
 	int (*decode)(void *ctx, struct seg_id id, const void *bytes, size_t len, void **object,
 		      size_t *size);
@@ -99,14 +101,13 @@ struct ocache_config {
 	size_t struct_size; /* sizeof(struct ocache_config): later versions add fields at the end */
 	/*
 	 * Bytes for objects and the cache's own memory. Beside it are loads and writes in flight, with their
-	 * bytes; objects in the moment in which a thread destroys them; and while references fill the budget,
-	 * 16 bytes for each reference of the process, for each of the cache's parts: the list in which they
-	 * are looked up, which `used` then has above the budget. 0: a quarter of the memory that the process
+	 * bytes; objects in the moment in which a thread destroys them; and objects that are given out uncached,
+	 * which `used` then has above the budget. 0: a quarter of the memory that the process
 	 * may use (its cgroup's limit, or the machine's).
 	 *
 	 * When it is opened, the cache is divided into 1, 2, 4, 8 or 16 parts with a lock each: up to twice as
-	 * many as there are processors of at least 8 MiB each, and more of at least 128 MiB. An object that is
-	 * larger than a part is given out uncached.
+	 * many as there are processors of at least 8 MiB each, and more of at least 128 MiB. A part has its share of the budget; an
+	 * object that is larger is given out uncached.
 	 */
 	uint64_t budget;
 	const struct ocache_tier *tiers; /* nearest first */
@@ -233,8 +234,9 @@ int ocache_prefetch(struct ocache *cache, const struct ocache_want *wants, unsig
 /*
  * The writer's path: hands a new segment to the tiers. Returns when the storage of record (every
  * tier with TIER_RECORD) has it; the others get it in the background, as far as fills have room.
+ * deadline_ns is absolute, CLOCK_MONOTONIC; 0: as long as it takes.
  * Without a storage of record 0 means that it is on its way, best effort. Nothing is put in the
- * cache. 0; -EROFS: no tier can write; -ETIMEDOUT (it may have been written); -ENOMEM; an error of
+ * cache. 0; -E2BIG: above 256 MiB; -EROFS: no tier can write; -ETIMEDOUT (it may have been written); -ENOMEM; an error of
  * the tier.
  */
 int ocache_put(struct ocache *cache, struct seg_id id, const void *bytes, size_t len,
@@ -255,7 +257,11 @@ int ocache_add(struct ocache *cache, struct seg_id id, const struct ocache_decod
  */
 bool ocache_forget(struct ocache *cache, struct seg_id id);
 
-/* A new budget; evicts at once what no longer fits. 0, or -EINVAL below OCACHE_BUDGET_MIN. */
+/*
+ * A new budget; evicts at once what no longer fits. The number of parts stays. If the cache's own memory (entries, tables)
+ * is more than half of the new budget, everything is evicted, and that memory is given back when the last reference is
+ * gone. 0, or -EINVAL below OCACHE_BUDGET_MIN.
+ */
 #define OCACHE_BUDGET_MIN (1u << 20)
 int ocache_resize(struct ocache *cache, uint64_t budget);
 

@@ -18,6 +18,14 @@ void policy_close(struct policy *p)
 	ghost_close(&p->ghost);
 }
 
+void policy_forget(struct policy *p)
+{
+	atomic_store_explicit(&p->ghost_base, 0, memory_order_relaxed);
+	atomic_store_explicit(&p->ghost_sets, 0, memory_order_relaxed);
+	ghost_close(&p->ghost);
+	p->ghost_entries = p->ghost_bytes = p->ghost_short = 0;
+}
+
 static void push(struct policy *p, struct entry *e, enum policy_queue q)
 {
 	e->queue = (uint8_t)q;

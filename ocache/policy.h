@@ -50,6 +50,8 @@ struct policy {
 
 void policy_open(struct policy *p, const uint64_t seed[2]);
 void policy_close(struct policy *p);
+/* Both queues are empty: what has left is no longer remembered. */
+void policy_forget(struct policy *p);
 
 #define POLICY_USES_MAX 3u /* [PO-3] */
 

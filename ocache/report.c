@@ -226,7 +226,7 @@ int report_open(struct ocache *c, const struct ocache_config *cfg, struct report
 	r->cache = c;
 	r->fn = cfg->metrics;
 	r->user = cfg->metrics_user;
-	r->every_ns = cfg->metrics_every_ns != 0 ? cfg->metrics_every_ns : EVERY_NS;
+	r->every_ns = thread_ns(cfg->metrics_every_ns, EVERY_NS);
 	r->before.at_ns = real_ns();
 	AZ(pthread_mutex_init(&r->lock, NULL));
 	thread_cond_init(&r->wake);

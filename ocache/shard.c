@@ -20,23 +20,18 @@
 #define SWEEP_MIN 32u
 
 /*
- * Entries come in chunks, larger ones as there are more: a quarter of those that there are, so that
- * no more than a fifth of them stands unused in the budget.
+ * Entries come in steps, larger ones as there are more: a quarter of those that there are, so that no
+ * more than a fifth of them stands unused in the budget.
  */
-#define CHUNK_MIN (64u << 10)
-#define CHUNK_MAX (4u << 20)
+#define STEP_MIN (64u << 10)
+#define STEP_MAX (4u << 20)
 
 /*
- * Pins that there is room for from the start: it is mostly when the budget is full that they are
- * looked at, and then there is no room for the room.
+ * Addresses for entries: as much as four times the budget, so that it may grow and objects be small, and
+ * at least so much. Addresses are not memory; where a limit says that they are, less of them.
  */
-#define PINS_MIN 512u
-
-struct chunk {
-	struct chunk *next;
-	void *base;
-	size_t bytes;
-};
+#define ROOM(budget) ((budget) < ROOM_MIN / 4 ? ROOM_MIN : (budget) / STEP_MIN * STEP_MIN * 4)
+#define ROOM_MIN     ((size_t)64 << 20)
 
 /* It is held for less than it takes to sleep and be woken: who waits spins for a while. */
 static void lock_open(pthread_mutex_t *lock)
@@ -52,16 +47,22 @@ static void lock_open(pthread_mutex_t *lock)
 int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
 {
 	int err = table_open(&s->table);
+	void *base = MAP_FAILED;
 
 	if (err != 0)
 		return err;
-	s->pins = malloc(PINS_MIN * sizeof *s->pins);
-	if (s->pins == NULL) {
+	for (s->entries_room = ROOM(budget); s->entries_room >= STEP_MIN; s->entries_room /= 2) {
+		base = mmap(NULL, s->entries_room, PROT_NONE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (base != MAP_FAILED)
+			break;
+	}
+	if (base == MAP_FAILED) {
 		table_close(&s->table);
 		memset(s, 0, sizeof *s);
 		return -ENOMEM;
 	}
-	s->pins_room = PINS_MIN;
+	s->entries = base;
 	s->seed[0] = seed[0];
 	s->seed[1] = seed[1];
 	s->budget = budget;
@@ -84,12 +85,8 @@ void shard_close(struct shard *s)
 		destroy_queue(s->policy.q[q].newest);
 	destroy_queue(s->leaving);
 	destroy_queue(s->dead);
-	for (struct chunk *c = s->chunks, *next; c != NULL; c = next) {
-		next = c->next;
-		AZ(munmap(c->base, c->bytes));
-		free(c);
-	}
-	free(s->pins);
+	AZ(munmap(s->entries, s->entries_room));
+	free(s->held);
 	policy_close(&s->policy);
 	table_close(&s->table);
 	AZ(pthread_mutex_destroy(&s->lock));
@@ -97,40 +94,49 @@ void shard_close(struct shard *s)
 
 uint64_t shard_overhead(const struct shard *s)
 {
-	return sizeof *s + table_bytes(&s->table) + s->chunk_bytes + policy_bytes(&s->policy) +
-	       s->pins_room * sizeof(void *);
+	return sizeof *s + table_bytes(&s->table) + s->entries_bytes + policy_bytes(&s->policy) +
+	       s->held_words * sizeof *s->held;
+}
+
+/* More entries. False: there is no memory for them. */
+static bool entries_grow(struct shard *s)
+{
+	size_t quarter = s->entries_bytes / 4 / STEP_MIN * STEP_MIN;
+	size_t bytes = quarter < STEP_MIN ? STEP_MIN : quarter < STEP_MAX ? quarter : STEP_MAX;
+	char *base = (char *)s->entries + s->entries_bytes;
+	uint64_t *held;
+
+	if (bytes > s->entries_room - s->entries_bytes)
+		bytes = s->entries_room - s->entries_bytes;
+	if (bytes < STEP_MIN)
+		return false;
+	held = realloc(s->held, (s->entries_bytes + bytes) / ENTRY_BYTES / 8);
+	if (held == NULL)
+		return false;
+	s->held = held;
+	if (mprotect(base, bytes, PROT_READ | PROT_WRITE) != 0)
+		return false;
+	s->entries_bytes += bytes;
+	s->held_words = s->entries_bytes / ENTRY_BYTES / 64;
+	for (size_t at = bytes; at > 0; at -= ENTRY_BYTES) {
+		struct entry *e = (void *)(base + at - ENTRY_BYTES);
+
+		e->older = s->free;
+		s->free = e;
+	}
+	s->free_n += bytes / ENTRY_BYTES;
+	return true;
 }
 
 static struct entry *entry_get(struct shard *s)
 {
-	struct entry *e = s->free;
+	struct entry *e;
 
-	if (e == NULL) {
-		size_t quarter = s->chunk_bytes / 4 / CHUNK_MIN * CHUNK_MIN;
-		size_t bytes = quarter < CHUNK_MIN   ? CHUNK_MIN
-			       : quarter < CHUNK_MAX ? quarter
-						     : CHUNK_MAX;
-		struct chunk *c = malloc(sizeof *c);
-		void *base;
-
-		if (c == NULL)
-			return NULL;
-		base =
-		    mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (base == MAP_FAILED) {
-			free(c);
-			return NULL;
-		}
-		*c = (struct chunk){s->chunks, base, bytes};
-		s->chunks = c;
-		s->chunk_bytes += bytes;
-		for (size_t at = bytes; at > 0; at -= ENTRY_BYTES) {
-			e = (void *)((char *)base + at - ENTRY_BYTES);
-			e->older = s->free;
-			s->free = e;
-		}
-	}
+	if (s->free == NULL && !entries_grow(s))
+		return NULL;
+	e = s->free;
 	s->free = e->older;
+	s->free_n--;
 	DIAG(e->state == ENTRY_FREE);
 	return e;
 }
@@ -140,35 +146,53 @@ static void entry_put(struct shard *s, struct entry *e)
 	e->state = ENTRY_FREE;
 	e->older = s->free;
 	s->free = e;
+	s->free_n++;
+}
+
+void shard_trim(struct shard *s)
+{
+	if (s->entries_bytes == 0 || s->free_n != s->entries_bytes / ENTRY_BYTES)
+		return;
+	/* all zero again, as ENTRY_FREE is, and without memory; nobody reads: no pin, no slot leads here */
+	if (madvise(s->entries, s->entries_bytes, MADV_DONTNEED) != 0)
+		return;
+	(void)mprotect(s->entries, s->entries_bytes, PROT_NONE);
+	s->entries_bytes = 0;
+	s->free = NULL;
+	s->free_n = 0;
+	free(s->held);
+	s->held = NULL;
+	s->held_words = 0;
+	table_shrink(&s->table);
+	policy_forget(&s->policy);
 }
 
 /* ---- leaving ---- */
 
-static bool among(void *const *pins, size_t n, const void *e)
+static void mark(void *ctx, const void *pinned)
 {
-	size_t low = 0, high = n;
+	struct shard *s = ctx;
+	uintptr_t at = (uintptr_t)pinned - (uintptr_t)s->entries;
 
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if ((const void *)pins[mid] < e)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < n && pins[low] == e;
+	if (at < s->entries_bytes)
+		s->held[at / ENTRY_BYTES / 64] |= 1ull << at / ENTRY_BYTES % 64;
 }
 
-struct look {
-	const struct shard *s;
-	size_t pins;
-};
-
-static bool is_pinned(void *ctx, const struct entry *e)
+/* Which of the entries are pinned: a line of each lane, or as many as it has references. */
+static void look_at_pins(struct shard *s)
 {
-	const struct look *look = ctx;
+	if (s->held == NULL)
+		return; /* there is no entry */
+	memset(s->held, 0, s->held_words * sizeof *s->held);
+	lane_each_pin(mark, s);
+}
 
-	return among(look->s->pins, look->pins, e);
+static bool is_held(void *ctx, const struct entry *e)
+{
+	const struct shard *s = ctx;
+	size_t i = (size_t)(e - s->entries);
+
+	return (s->held[i / 64] >> i % 64 & 1) != 0;
 }
 
 /* What the policy divides among its queues: what is free ahead is nobody's. */
@@ -196,7 +220,6 @@ static void leave(struct shard *s, struct entry *e)
 /* A fence has come after what is at *at and older left: what no pin names of it is dead. */
 static void sweep_from(struct shard *s, struct entry **at)
 {
-	int64_t pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
 	struct entry *e;
 
 	s->stamped = NULL;
@@ -204,11 +227,10 @@ static void sweep_from(struct shard *s, struct entry **at)
 	s->unswept_bytes = 0;
 	for (e = s->leaving; e != *at; e = e->older)
 		s->unswept_bytes += e->size;
-	if (pins < 0)
-		return; /* no memory to know: they stay */
+	look_at_pins(s);
 	s->kept_n = s->kept_bytes = 0;
 	while ((e = *at) != NULL) {
-		if (among(s->pins, (size_t)pins, e)) {
+		if (is_held(s, e)) {
 			s->kept_n++;
 			s->kept_bytes += e->size;
 			at = &e->older;
@@ -288,24 +310,19 @@ static bool bury(struct shard *s, uint64_t need, struct grave *g)
 static void evict(struct shard *s, uint64_t need, struct grave *g)
 {
 	uint64_t overhead = shard_overhead(s), ahead = AHEAD(s->budget), want;
-	struct look look = {s, 0};
-	int64_t pins;
 
-	if (overhead >= s->budget || need > s->budget - overhead)
+	if (overhead < s->budget && need > s->budget - overhead)
 		return;
-	want = s->budget - overhead - need;
+	want = overhead < s->budget ? s->budget - overhead - need : 0;
 	want = want > s->kept_bytes ? want - s->kept_bytes : 0;
 	want = want > ahead ? want - ahead : want;
 	if (s->resident <= want)
 		return;
 	/* a look without a fence: those that it sees held would free nothing if they went */
-	pins = lane_pinned(NULL, NULL, &s->pins, &s->pins_room);
-	if (pins < 0)
-		return;
-	look.pins = (size_t)pins;
+	look_at_pins(s);
 	want = want > ahead / 2 ? want - ahead / 2 : want;
 	while (s->resident > want) {
-		struct entry *e = policy_evict(&s->policy, policy_room(s), is_pinned, &look);
+		struct entry *e = policy_evict(&s->policy, policy_room(s), is_held, s);
 
 		if (e == NULL)
 			break;
@@ -337,6 +354,10 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 {
 	struct entry *e;
 
+	if (size > s->budget)
+		return NULL;
+	if (unlikely(shard_overhead(s) > s->budget / 2))
+		shard_trim(s);
 	table_reserve(&s->table, s->seed);
 	e = entry_get(s);
 	if (e == NULL)
@@ -377,6 +398,11 @@ void shard_forget(struct shard *s, struct entry *e, struct grave *g)
 void shard_resize(struct shard *s, uint64_t budget, struct grave *g)
 {
 	s->budget = budget;
+	if (shard_overhead(s) > budget / 2) {
+		s->budget = 0;
+		evict(s, 0, g);
+		s->budget = budget;
+	}
 	(void)make_room(s, 0, g); /* what references hold goes when they do */
 	shard_sweep(s, g);
 }
@@ -413,35 +439,25 @@ void shard_bury(struct shard *s, struct grave *g)
 
 bool shard_owns(const struct shard *s, const void *entry)
 {
-	for (const struct chunk *c = s->chunks; c != NULL; c = c->next)
-		if (entry >= c->base && (const char *)entry < (const char *)c->base + c->bytes)
-			return true;
-	return false;
+	return (uintptr_t)entry - (uintptr_t)s->entries < s->entries_bytes;
 }
 
 void shard_each_mapping(const struct shard *s, void (*each)(void *ctx, void *base, size_t bytes),
 			void *ctx)
 {
 	table_each_mapping(&s->table, each, ctx);
-	for (const struct chunk *c = s->chunks; c != NULL; c = c->next)
-		each(ctx, c->base, c->bytes);
+	if (s->entries_bytes > 0)
+		each(ctx, s->entries, s->entries_bytes);
 }
 
 bool shard_walk(const struct shard *s, struct shard_walk *w, unsigned most,
 		void (*each)(void *ctx, const struct entry *e), void *ctx)
 {
-	if (!w->begun)
-		w->chunk = s->chunks; /* [SH-4]; what comes in front of it meanwhile is new */
-	w->begun = true;
-	for (; w->chunk != NULL; w->chunk = w->chunk->next, w->at = 0)
-		for (; w->at < w->chunk->bytes; w->at += ENTRY_BYTES) {
-			const struct entry *e =
-			    (const void *)((const char *)w->chunk->base + w->at);
-
-			if (most-- == 0)
-				return true;
-			if (e->state == ENTRY_IN)
-				each(ctx, e);
-		}
+	for (; w->at < s->entries_bytes / ENTRY_BYTES; w->at++) {
+		if (most-- == 0)
+			return true;
+		if (s->entries[w->at].state == ENTRY_IN)
+			each(ctx, &s->entries[w->at]);
+	}
 	return false;
 }

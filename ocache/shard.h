@@ -12,8 +12,8 @@
  *         [TB-2].
  *  [SH-3] Objects are destroyed without the lock: functions that free some put them into a grave,
  *         and the caller gives that to shard_bury() when he has unlocked.
- *  [SH-4] The memory of entries is the shard's to the end; a pin never leads to memory that is not
- *         there.
+ *  [SH-4] The addresses of entries are the shard's to the end, so that a pin of any thread tells whose it is
+ *         by its value alone.
  *  [SH-5] Room is made in three steps, each for some objects at once, a little ahead: they leave
  *         (a look at all pins); a fence tells which of them are dead; and as many dead ones are
  *         buried as an insertion needs. So the memory of the last is what the allocator gives next,
@@ -31,7 +31,6 @@
 #include "ocache/policy.h"
 #include "ocache/table.h"
 
-struct chunk;
 struct load;
 
 #define SHARD_LOADS 256u /* lists of loads, by hash */
@@ -50,13 +49,15 @@ struct shard {
 	bool fencing;                /* somebody was asked to make a fence for it */
 	uint64_t unswept_bytes;      /* of LEAVING, what left since the last sweep */
 	uint64_t kept_n, kept_bytes; /* of LEAVING, those that the last sweep found pinned */
-	uint64_t chunk_bytes;
+	/* [SH-4] address space of entries_room bytes, of which the first entries_bytes are entries */
+	struct entry *entries;
+	size_t entries_bytes, entries_room;
+	uint64_t free_n;
+	uint64_t *held; /* a bit for each entry: pinned when look_at_pins() looked */
+	size_t held_words;
 	struct policy policy;
 	uint64_t seed[2];
 	uint64_t added, evicted, forgotten;
-	struct chunk *chunks;
-	void **pins; /* room for lane_pinned() */
-	size_t pins_room;
 	/* load.h: */
 	bool closing;
 	struct load *loads[SHARD_LOADS];
@@ -102,13 +103,17 @@ void shard_forget(struct shard *s, struct entry *e, struct grave *g);
  * cache. False: there are no more. *walk is zero at the beginning; the lock may be given back between calls.
  */
 struct shard_walk {
-	const struct chunk *chunk;
 	size_t at;
-	bool begun;
 };
 bool shard_walk(const struct shard *s, struct shard_walk *walk, unsigned most,
 		void (*each)(void *ctx, const struct entry *e), void *ctx);
+/*
+ * Lets go of what no longer fits. Of everything, if the cache's own memory is more than half of it; that is
+ * given back when nothing is held any more.
+ */
 void shard_resize(struct shard *s, uint64_t budget, struct grave *g);
+/* If there is no object, nor one that leaves: gives back what its memory was. */
+void shard_trim(struct shard *s);
 /* Frees what has left and is no longer held. */
 void shard_sweep(struct shard *s, struct grave *g);
 /* Without the lock: destroys the objects of a grave, and makes the fence that it asks for. */

@@ -180,6 +180,22 @@ static bool put_word(struct table *t, uint64_t root, uint64_t index, uint64_t wo
 	return true;
 }
 
+/* [TB-3] The entries are in the new table; o is for the old one. */
+static void replace(struct table *t, uint64_t root, struct table_old *o)
+{
+	uint64_t old = root_of(t);
+
+	atomic_store_explicit(&t->root, root, memory_order_release);
+	count_move(t);
+	for (uint64_t i = 0; i <= table_mask(old); i++)
+		for (unsigned s = 0; s < TABLE_WAYS; s++)
+			atomic_store_explicit(&table_bucket(old, i)->slot[s], 0,
+					      memory_order_release);
+	*o = (struct table_old){table_bucket(old, 0), root_bytes(old), t->old};
+	t->old = o;
+	(void)madvise(o->base, o->bytes, MADV_DONTNEED); /* else it keeps its memory */
+}
+
 /* To a table of twice the size, or four times ...: the first that takes all. 0 or -ENOMEM. */
 static int grow(struct table *t, const uint64_t seed[2])
 {
@@ -214,17 +230,25 @@ static int grow(struct table *t, const uint64_t seed[2])
 		free(o);
 		return -ENOMEM;
 	}
-	atomic_store_explicit(&t->root, root, memory_order_release);
-	count_move(t);
-	/* [TB-3] */
-	for (uint64_t i = 0; i <= table_mask(old); i++)
-		for (unsigned s = 0; s < TABLE_WAYS; s++)
-			atomic_store_explicit(&table_bucket(old, i)->slot[s], 0,
-					      memory_order_release);
-	*o = (struct table_old){table_bucket(old, 0), root_bytes(old), t->old};
-	t->old = o;
-	(void)madvise(o->base, o->bytes, MADV_DONTNEED); /* else it keeps its memory */
+	replace(t, root, o);
 	return 0;
+}
+
+void table_shrink(struct table *t)
+{
+	struct table_old *o;
+	void *base;
+
+	A(t->count == 0);
+	if ((root_of(t) & 63) == LOG_FIRST)
+		return;
+	o = malloc(sizeof *o);
+	base = o != NULL ? map(sizeof(struct bucket) << LOG_FIRST) : NULL;
+	if (base == NULL) {
+		free(o);
+		return;
+	}
+	replace(t, (uint64_t)(uintptr_t)base | LOG_FIRST, o);
 }
 
 void table_reserve(struct table *t, const uint64_t seed[2])

@@ -217,6 +217,8 @@ void table_reserve(struct table *t, const uint64_t seed[2]);
 /* e is not in the table. 0; -ENOMEM: it is full and cannot grow. */
 int table_insert(struct table *t, const uint64_t seed[2], struct entry *e);
 void table_remove(struct table *t, uint64_t hash, const struct entry *e);
+/* It is empty: as small as at the beginning, if there is memory for that. */
+void table_shrink(struct table *t);
 static inline size_t table_bytes(const struct table *t)
 {
 	uint64_t root = atomic_load_explicit(&t->root, memory_order_relaxed);

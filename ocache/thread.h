@@ -10,6 +10,14 @@
 #include "base/assert.h"
 #include "base/clock.h"
 
+/* A time that was configured, or what is meant when it is 0. A year is for ever: sums with it do not overflow. */
+static inline uint64_t thread_ns(uint64_t ns, uint64_t otherwise)
+{
+	const uint64_t year = 365ull * 24 * 3600 * NS_PER_S;
+
+	return ns == 0 ? otherwise : ns < year ? ns : year;
+}
+
 static inline struct timespec thread_timespec(int64_t ns)
 {
 	return (struct timespec){ns / (int64_t)NS_PER_S, ns % (int64_t)NS_PER_S};

@@ -3,7 +3,8 @@
  * A tier: whatever holds segments by id farther away than the object cache: a valcached, a
  * memcached cluster, files, a storage of record. ocache.h strings tiers into a chain and asks the
  * next one when one has no answer. This header is all that a tier needs to be written, and it is
- * usable from C++. ocache/skeleton/ is one to begin with, which says at each hook what it has to
+ * usable from C++. What is written comes in an envelope (base/envelope.h) and must come back as it was, byte for byte: the
+ * chain verifies it, and takes anything else for damage. ocache/skeleton/ is one to begin with, which says at each hook what it has to
  * do.
  *
  * Rules
@@ -97,7 +98,7 @@ struct seg_read {
 struct seg_write {
 	/* the asker's */
 	struct seg_id id;
-	int64_t deadline_ns;
+	int64_t deadline_ns;   /* absolute, CLOCK_MONOTONIC; 0: none */
 	struct seg_buf *bytes; /* the asker holds a reference until done() */
 	void (*done)(struct seg_write *);
 	void *user;

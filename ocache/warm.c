@@ -302,7 +302,7 @@ int warm_open(struct ocache *c, const struct ocache_config *cfg, struct warm **w
 	if (w == NULL)
 		return err;
 	w->cache = c;
-	w->save_ns = cfg->keys_save_ns != 0 ? cfg->keys_save_ns : SAVE_NS;
+	w->save_ns = thread_ns(cfg->keys_save_ns, SAVE_NS);
 	w->how = (struct ocache_warm){.struct_size = sizeof w->how, .loads = cfg->warm_loads};
 	AZ(pthread_mutex_init(&w->lock, NULL));
 	thread_cond_init(&w->wake);

@@ -184,6 +184,81 @@ static void fenced_ahead(void **state)
 	cache_close(c);
 }
 
+/* The cache's own memory is more than the new budget: it begins anew, and with references when they go. */
+static void resized_below_overhead(void **state)
+{
+	(void)state;
+	for (unsigned held = 0; held < 2; held++) {
+		struct ocache *c = cache_open(200 * MIB);
+		struct ocache_ref ref = {0};
+		struct ocache_stats st;
+		unsigned shards = c->shards;
+
+		assert_int_equal(add(c, 1, 100, held ? &ref : NULL), 0);
+		for (uint64_t key = 2; key < 400000; key++)
+			assert_int_equal(add(c, key, 100, NULL), 0);
+		assert_true(stats_of(c).overhead > 24 * MIB);
+		assert_int_equal(ocache_resize(c, 16 * MIB), 0);
+		assert_int_equal(c->shards, shards);
+		if (held)
+			object_check(&ref, id_of(1));
+		ocache_release(&ref);
+		for (uint64_t key = 500000; key < 600000; key++)
+			assert_int_equal(add(c, key, 1000, NULL), 0);
+		st = stats_of(c);
+		assert_true(st.used <= st.budget);
+		assert_true(st.resident > 12 * MIB);
+		assert_true(has(c, 599999));
+		cache_close(c);
+	}
+}
+
+/* References into one cache take nothing from another. */
+static void references_of_others(void **state)
+{
+	enum { N = 100000 };
+	struct ocache *a = cache_open(200 * MIB), *b = cache_open(2 * MIB);
+	struct ocache_ref *ref = calloc(N, sizeof *ref);
+	struct ocache_stats st;
+
+	(void)state;
+	assert_non_null(ref);
+	for (uint64_t key = 0; key < N; key++)
+		assert_int_equal(add(a, key, 100, &ref[key]), 0);
+	for (uint64_t key = 0; key < 3000; key++)
+		assert_int_equal(add(b, key, 2000, NULL), 0);
+	st = stats_of(b);
+	assert_int_equal(st.uncached, 0);
+	assert_true(st.resident > MIB);
+	assert_true(st.used <= st.budget);
+	for (uint64_t key = 0; key < N; key++)
+		ocache_release(&ref[key]);
+	free(ref);
+	assert_int_equal(ocache_close(&a), 0);
+	cache_close(b);
+}
+
+/* A size that no memory has. */
+static void sizes_are_checked(void **state)
+{
+	static const size_t sizes[] = {MIB, 1ull << 40, SIZE_MAX - 100, SIZE_MAX};
+	struct ocache *c = cache_open(MIB);
+
+	(void)state;
+	assert_int_equal(add(c, 1, 1000, NULL), 0);
+	for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+		struct object *o = object_new(id_of(2), 100);
+
+		assert_non_null(o);
+		assert_int_equal(ocache_add(c, id_of(2), &object_decoder, o, sizes[i], NULL), 0);
+		assert_false(has(c, 2));
+		assert_int_equal(stats_of(c).resident, 1000);
+		assert_int_equal(stats_of(c).uncached, i + 1);
+	}
+	assert_true(has(c, 1));
+	cache_close(c);
+}
+
 /* A held object stays, and holds back nothing else. */
 static void held_for_long(void **state)
 {
@@ -476,6 +551,9 @@ int main(void)
 	    cmocka_unit_test(forgotten_but_held),
 	    cmocka_unit_test(budget_holds),
 	    cmocka_unit_test(fenced_ahead),
+	    cmocka_unit_test(resized_below_overhead),
+	    cmocka_unit_test(references_of_others),
+	    cmocka_unit_test(sizes_are_checked),
 	    cmocka_unit_test(held_for_long),
 	    cmocka_unit_test(references_fill_the_budget),
 	    cmocka_unit_test(references_themselves_are_counted),

@@ -281,11 +281,14 @@ static void damage_is_repaired_once(void **state)
 		assert_int_equal(FAKE_GET(far, reads), 1);
 		assert_int_equal(FAKE_GET(near, writes), 1);
 		assert_int_equal(tier_of(c, 0).hits, 2);
-		/* damaged everywhere */
+		/* damaged everywhere: the storage of record keeps what it has, the nearer tier what is only not decoded */
 		fake_set(near, 10, 11, kinds[i]);
 		fake_set(far, 10, 11, kinds[i]);
 		assert_int_equal(get(c, 10, NULL, NULL), -EBADMSG);
-		assert_int_equal(get(c, 10, NULL, NULL), -ENOENT); /* dropped */
+		assert_int_equal(get(c, 10, NULL, NULL), -EBADMSG);
+		assert_int_equal(FAKE_GET(near, drops), kinds[i] == FAKE_UNDECODABLE ? 1 : 2);
+		assert_int_equal(FAKE_GET(far, drops), 0);
+		assert_int_equal(FAKE_GET(near, writes), 1);
 		cache_close(c);
 	}
 }
