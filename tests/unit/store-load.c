@@ -77,7 +77,7 @@ static void newest_first(void **state)
 	bool half = false;
 
 	(void)state;
-	begin(&r, 1);
+	begin(&r, 5);
 	fill(&r, MANY);
 	open_early(&r);
 	assert_string_equal(r.s->layer, "disk");

@@ -63,6 +63,7 @@ int super_read(struct io *io, struct path *p, struct format_super *out)
 
 	if (d == NULL)
 		return -ENOMEM;
+	p->super_safe = false; /* whoever wrote it may have died, or failed, before its sync */
 	/* each copy twice if it makes no sense: the older one may say that deletes were missed [PS-2] */
 	for (unsigned n = 0; n < 4; n++) {
 		struct format_super *sb;
@@ -99,7 +100,16 @@ int super_write(struct io *io, struct path *p)
 
 	if (d == NULL)
 		return -ENOMEM;
-	/* the two copies are written in turn, so that one is always whole */
+	if (!p->super_safe) {
+		disk_sync(d);
+		res = disk_wait(&d);
+		if (res < 0) {
+			disk_io_free(&d);
+			return res;
+		}
+		p->super_safe = true;
+	}
+	/* [PS-6] the two copies are written in turn, so that one is always whole */
 	p->super.serial++;
 	if (p->store->live != NULL && /* [F-9] */
 	    atomic_load(&p->store->live->generation) > p->super.generation_floor)

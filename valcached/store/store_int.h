@@ -117,6 +117,7 @@ struct path {
 	_Atomic uint64_t leave_kept, leave_dropped; /* values, since it began to shrink */
 	struct segment *seg;
 	struct format_super super;
+	bool super_safe; /* its newest copy is known to be synced [PS-6] */
 	/* path_state.c: */
 	_Atomic bool offline;   /* takes no more writes; reads go on ... */
 	_Atomic bool gone;      /* ... unless this is set, too: nothing is read or written */
