@@ -247,7 +247,7 @@ int replay(struct reading *r, char **cause)
 				 bytes >> 10);
 	}
 	if (s->wbuf_mem == NULL) {
-		/* a kill after this, or a failure: the next start misses it, and reads all from the disk [AT-2] */
+		/* no room for both files; a kill or a failure after this: the next start reads the disk [AT-2] */
 		if (r->dead != NULL)
 			shm_unmap(r->dead, r->dead_len);
 		r->dead = NULL;

@@ -51,6 +51,7 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 				"raise the limit (ulimit -f, LimitFSIZE=)",
 				what, (len >> 20) + 1) < 0)
 				*cause = NULL;
+			errno = res;
 			return NULL;
 		}
 		if (asprintf(
