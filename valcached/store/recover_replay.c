@@ -247,7 +247,9 @@ int replay(struct reading *r, char **cause)
 				 bytes >> 10);
 	}
 	if (s->wbuf_mem == NULL) {
-		/* no room for both files; a kill or a failure after this: the next start reads the disk [AT-2] */
+		/* no room for both files; all that the old one held is on disk, and in an index that was attached */
+		if (r->attached)
+			atomic_store(&s->live->clean, 1);
 		if (r->dead != NULL)
 			shm_unmap(r->dead, r->dead_len);
 		r->dead = NULL;

@@ -61,13 +61,14 @@ static int file_make(struct store *s, size_t len, const char *what, const char *
 
 int wbufs_make(struct store *s, char **cause)
 {
+	unsigned n = s->nwbuf;
 	int res = file_make(s, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
 
-	for (unsigned i = 0; res >= 0 && i < s->nwbuf; i++) {
+	for (unsigned i = 0; res >= 0 && i < n; i++) {
 		struct wbuf *w = &s->wbuf[i];
 
 		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
-		w->mem = s->wbuf_mem + (size_t)s->nwbuf * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
+		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
 		w->shm->magic = WBUF_MAGIC;
 		memcpy(w->shm->store_id, s->store_id, 16);
 	}
