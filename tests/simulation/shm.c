@@ -7,6 +7,7 @@
  * A kill keeps a copy of all, since the dead process goes on as a shade until it has closed.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,8 @@ static struct file {
 	unsigned mapped;
 	bool kept; /* not a file, but the copy of one */
 } file[FILES];
+static bool refused;  /* write buffers had no room beside those of the process before */
+static unsigned late; /* how often they were made after those */
 
 static struct file *by_name(const char *name, bool kept)
 {
@@ -54,12 +57,40 @@ static void release(struct file *f)
 	f->mem = NULL;
 }
 
+/* Whether a file of write buffers is there already, or what was removed lives on. */
+static bool crowded(const char *new)
+{
+	char old[200];
+
+	snprintf(old, sizeof old, "%.*s", (int)(strlen(new) - strlen(".new")), new);
+	for (unsigned i = 0; i < FILES; i++)
+		if (file[i].mem != NULL && !file[i].kept && file[i].name[0] == '\0')
+			return true;
+	return by_name(old, false) != NULL;
+}
+
 void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause)
 {
+	uint64_t seed = world->plan->setup.seed;
+	const char *ext = strstr(name, ".new");
 	struct file *f;
 
-	(void)what, (void)remedy, (void)cause;
+	(void)remedy;
 	shm_remove(name);
+	/* every third schedule has no room for two files of write buffers; by the seed alone */
+	if (ext != NULL && seed % 3 == 0) {
+		if (crowded(name)) {
+			if (asprintf(cause, "no room for %s", what) < 0)
+				*cause = NULL;
+			refused = true;
+			errno = ENOSPC;
+			return NULL;
+		}
+		/* when the old file is gone and the new one not there yet */
+		if (refused && (seed / 3 + late++) % 3 == 0)
+			world_die(world, false);
+		refused = false;
+	}
 	f = make(name, len, false);
 	memset(f->mem, 0, len);
 	f->mapped = 1;
@@ -118,6 +149,8 @@ void sim_shm_keep(void)
 
 void sim_shm_lose(void)
 {
+	refused = false;
+	late = 0;
 	for (unsigned i = 0; i < FILES; i++)
 		if (file[i].mem != NULL) {
 			A(file[i].mapped == 0);
@@ -127,6 +160,7 @@ void sim_shm_lose(void)
 
 void sim_shm_restore(void)
 {
+	refused = false;
 	for (unsigned i = 0; i < FILES; i++)
 		if (file[i].mem != NULL && !file[i].kept) {
 			A(file[i].mapped == 0);

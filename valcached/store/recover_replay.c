@@ -246,6 +246,22 @@ int replay(struct reading *r, char **cause)
 				 " KiB that a killed process had left in its write buffers",
 				 bytes >> 10);
 	}
+	if (s->wbuf_mem == NULL) {
+		/* no room for both files; all that the old one held is on disk, and in an index that was attached */
+		if (r->attached)
+			atomic_store(&s->live->clean, 1);
+		if (r->dead != NULL)
+			shm_unmap(r->dead, r->dead_len);
+		r->dead = NULL;
+		r->ndead = 0;
+		shm_remove(s->shm_wbuf);
+		res = wbufs_make(s, cause);
+		if (res < 0)
+			return res;
+		log_info(
+		    "store: %s had no room for new write buffers beside those of a killed process",
+		    s->cfg.shm_dir);
+	}
 	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
 	res = shm_rename(tmp, s->shm_wbuf);
 	if (res < 0) {

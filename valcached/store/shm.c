@@ -13,7 +13,10 @@
 
 #include "valcached/store/store_int.h"
 
-/* A new, zeroed, fully allocated file (an old one of the name is removed), mapped. NULL and *cause. */
+/*
+ * A new, zeroed, fully allocated file (an old one of the name is removed), mapped. NULL: *cause, and errno is
+ * ENOSPC if there is no room for it.
+ */
 void *shm_map(const char *name, size_t len, const char *what, const char *remedy, char **cause)
 {
 	void *mem;
@@ -48,6 +51,7 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 				"raise the limit (ulimit -f, LimitFSIZE=)",
 				what, (len >> 20) + 1) < 0)
 				*cause = NULL;
+			errno = res;
 			return NULL;
 		}
 		if (asprintf(
@@ -56,6 +60,7 @@ void *shm_map(const char *name, size_t len, const char *what, const char *remedy
 			"docker: --shm-size=...) or %s",
 			dir, (len >> 20) + 1, what, dir, remedy) < 0)
 			*cause = NULL;
+		errno = res;
 		return NULL;
 	}
 	mem = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

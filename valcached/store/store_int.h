@@ -504,7 +504,12 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
 
 /* ---- write.c ----------------------------------------------------------------------------------- */
 
+/*
+ * The new file, beside a killed process's until that is replayed; where there is no room for both, wbuf_mem
+ * stays NULL, and replay() makes it in place of the old one [RC-1].
+ */
 int wbufs_open(struct store *s, char **cause);
+int wbufs_make(struct store *s, char **cause);
 void wbufs_name(struct store *s); /* of their file, by the store's id */
 void wbufs_close(struct store *s, bool keep);
 /*

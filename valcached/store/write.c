@@ -48,37 +48,83 @@ void wbufs_name(struct store *s)
 		 *(uint64_t *)(void *)s->store_id, *(uint64_t *)(void *)(s->store_id + 8));
 }
 
-/* The file of this store's write buffers is made anew; recovery has replayed the old one. */
-int wbufs_open(struct store *s, char **cause)
+/* Of len bytes, beside the old one, if there is one: replay() gives it the name. errno as shm_map(). */
+static int file_make(struct store *s, size_t len, const char *what, const char *remedy,
+		     char **cause)
 {
 	char tmp[sizeof s->shm_wbuf + 8];
-	unsigned n;
 
-	s->wbufs_per_worker = 2 * s->npaths * STREAMS + 2;
-	n = s->nwbuf = (s->cfg.workers + 1) * s->wbufs_per_worker;
-	s->wbuf_len = (size_t)n * (FORMAT_ALIGN + WBUF_BYTES);
-	s->wbuf = calloc(n, sizeof *s->wbuf);
-	if (s->wbuf == NULL)
-		return -ENOMEM;
-	wbufs_name(s);
-	/* beside the old one until that is replayed and replaced: see recover() */
 	snprintf(tmp, sizeof tmp, "%s.new", s->shm_wbuf);
-	s->wbuf_mem = shm_map(tmp, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
-	if (s->wbuf_mem == NULL)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n; i++) {
+	s->wbuf_mem = shm_map(tmp, len, what, remedy, cause);
+	return s->wbuf_mem == NULL ? -ENOMEM : 0;
+}
+
+int wbufs_make(struct store *s, char **cause)
+{
+	unsigned n = s->nwbuf;
+	int res = file_make(s, s->wbuf_len, "write buffers", "use fewer threads (-t)", cause);
+
+	for (unsigned i = 0; res >= 0 && i < n; i++) {
 		struct wbuf *w = &s->wbuf[i];
 
 		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
 		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
 		w->shm->magic = WBUF_MAGIC;
 		memcpy(w->shm->store_id, s->store_id, 16);
+	}
+	return res;
+}
+
+/*
+ * There is no room for both files. True: there will be when a killed process's is gone, which is tried out
+ * before anything is done that cannot be taken back.
+ */
+static bool room_later(struct store *s, char **cause)
+{
+	size_t old = 0;
+	void *dead = shm_attach(s->shm_wbuf, &old);
+	bool room = dead != NULL;
+
+	if (dead == NULL)
+		return false;
+	shm_unmap(dead, old);
+	free(*cause);
+	*cause = NULL;
+	if (s->wbuf_len > old) {
+		size_t more = s->wbuf_len - old;
+
+		room = file_make(s, more, "write buffers beside those of a killed process",
+				 "use as many threads (-t) and paths as it had", cause) == 0;
+		if (room)
+			shm_unmap(s->wbuf_mem, more);
+		s->wbuf_mem = NULL;
+	}
+	return room;
+}
+
+int wbufs_open(struct store *s, char **cause)
+{
+	int res;
+
+	s->wbufs_per_worker = 2 * s->npaths * STREAMS + 2;
+	s->nwbuf = (s->cfg.workers + 1) * s->wbufs_per_worker;
+	s->wbuf_len = (size_t)s->nwbuf * (FORMAT_ALIGN + WBUF_BYTES);
+	s->wbuf = calloc(s->nwbuf, sizeof *s->wbuf);
+	if (s->wbuf == NULL)
+		return -ENOMEM;
+	for (unsigned i = 0; i < s->nwbuf; i++) {
+		struct wbuf *w = &s->wbuf[i];
+
 		w->entries_cap = ALLOW_STEP;
 		w->entries = malloc(w->entries_cap * sizeof *w->entries);
 		if (w->entries == NULL)
 			return -ENOMEM;
 	}
-	return 0;
+	wbufs_name(s);
+	res = wbufs_make(s, cause);
+	if (res < 0 && errno == ENOSPC && room_later(s, cause))
+		res = 0;
+	return res;
 }
 
 void wbufs_close(struct store *s, bool keep)
