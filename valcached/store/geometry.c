@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -236,9 +237,15 @@ int geometry_forget(struct store *s, struct io *io, char **cause)
 
 void geometry_settled(struct store *s, struct format_super *sb)
 {
+	char *cause = NULL;
+
 	if (sb->former_paths == 0)
 		return;
-	live_forget(s, sb->former_id);
+	/* a copy of what the store was may be in use: then that is the other's */
+	if (live_forget(s, s->cfg.paths[0], sb->former_id, &cause) < 0)
+		log_warn("store: the shared memory of what it was before is left alone: %s",
+			 cause != NULL ? cause : "no memory");
+	free(cause);
 	sb->former_paths = 0;
 	memset(sb->former_id, 0, sizeof sb->former_id);
 }

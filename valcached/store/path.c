@@ -194,9 +194,10 @@ static int files_open(struct store *s, struct io *io, unsigned *found, char **ca
 		    p->file->info.size < 2 * FORMAT_ALIGN ? -EINVAL : super_read(io, p, &p->super);
 		if (s->cfg.fresh && res == 1) {
 			/* what the old store has in shared memory is nobody's any more */
-			live_forget(s, p->super.store_id);
+			res = live_forget(s, name, p->super.store_id, cause);
+			if (res < 0)
+				return res;
 			memset(&p->super, 0, sizeof p->super);
-			res = 0;
 		}
 		if (res == -EINVAL)
 			return fail(
@@ -349,6 +350,8 @@ int paths_open(struct store *s, char **cause)
 	geometry_adopt(s);
 	files_sort(s);
 	res = identify(s, found, cause);
+	if (res >= 0)
+		res = live_hold(s, cause);
 	if (res < 0)
 		goto out;
 	for (unsigned i = 0; i < s->npaths; i++) {

@@ -104,6 +104,7 @@ void store_close(struct store **sp)
 	if (s->ghost != NULL)
 		ghost_close(&s->ghost);
 	live_close(s);
+	live_let_go(s); /* the last of all that others may want */
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&s->stripe[i].m);
 	pthread_mutex_destroy(&s->drop_lock);

@@ -375,6 +375,8 @@ struct store {
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
+	char shm_lock[160]; /* "": not held [AT-9] */
+	int hold;
 	_Atomic uint64_t
 	    place_wanted_ns;        /* when a long set found none of the LARGE_SETS_MAX places */
 	_Atomic bool flushing;      /* a flush_all is under way: nothing is published [DEL-3] */
@@ -776,8 +778,11 @@ void live_started(struct store *s);
 void live_stopped(struct store *s); /* nothing is left in write buffers, if that is so */
 /* The store has a new id: its shared memory goes with it. */
 int live_rename(struct store *s, const uint8_t id[16], char **cause);
-/* Removes what a store that is given up has in shared memory. */
-void live_forget(const struct store *s, const uint8_t id[16]);
+/* Removes what a store that is given up, found at path, has in shared memory; -EBUSY: another process has it. */
+int live_forget(const struct store *s, const char *path, const uint8_t id[16], char **cause);
+/* [AT-9] The names of the present id are this process's from here on; those of an earlier one are let go. */
+int live_hold(struct store *s, char **cause);
+void live_let_go(struct store *s);
 void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
 /* Formats *cause; returns err. */
@@ -802,6 +807,12 @@ void *shm_attach(const char *name, size_t *len);
 void shm_unmap(void *mem, size_t len);
 void shm_remove(const char *name);
 int shm_rename(const char *from, const char *to);
+/*
+ * [AT-9] Locks the file of that name, which is made if need be, until it is let go or the process ends, however
+ * it ends. What is held, or -EBUSY if another process holds it, or -errno; with a sentence. path: of the store.
+ */
+int shm_hold(const char *name, const char *path, char **cause);
+void shm_let_go(int hold, const char *name); /* and removes it */
 
 /*
  * Blocking I/O for start-up and the slow worker: submit with io_wait_done, then wait. Several may be
