@@ -411,6 +411,19 @@ out:
 	return res;
 }
 
+bool paths_stopped_well(const struct store *s)
+{
+	bool used = false;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		if (s->path[i].super.flags &
+		    FORMAT_CLEAN) /* what it says was true of all [path_stopped] */
+			return true;
+		used = used || s->path[i].serial_found > 1; /* 1: it was made, and has not served */
+	}
+	return !used;
+}
+
 void paths_close(struct store *s)
 {
 	for (unsigned i = 0; i < s->npaths; i++) {

@@ -167,6 +167,7 @@ struct wbuf_shm {
 	_Atomic uint32_t committed; /* bytes of the extent that hold whole records */
 	uint32_t block_off;         /* where the block that is being filled begins */
 	_Atomic uint32_t published; /* as committed was when all records were in the index [AT-3] */
+	uint32_t buffers;           /* in this file */
 };
 
 /*
@@ -367,7 +368,9 @@ struct store {
 	size_t index_len;
 	struct live *live; /* and the index behind it */
 	size_t live_len;
-	const char *layer;    /* of the restart: shm, disk or empty */
+	const char *layer; /* of the restart: shm, disk or empty */
+	bool writes_lost;  /* by a kill and what came after it [RC-12] */
+	bool opened;
 	_Atomic bool loading; /* tables are read while the store serves [RC-6] */
 	struct load *load; /* by the slow worker; its ends also under a key's lock while loading */
 	_Atomic uint32_t segments_to_load, segments_loaded;
@@ -790,6 +793,8 @@ int path_cause(char **cause, int err, const char *fmt, ...) __attribute__((forma
 /* log2 of the segment size of a store that is made with this --size. */
 uint32_t path_segment_shift(uint64_t size);
 void paths_close(struct store *s);
+/* As the superblocks were found: the process before has stopped in order, or there was none. */
+bool paths_stopped_well(const struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
 /* Slow worker: what an unwalked segment holds, into its entries. */
 void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg);

@@ -72,6 +72,7 @@ int wbufs_open(struct store *s, char **cause)
 		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
 		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
 		w->shm->magic = WBUF_MAGIC;
+		w->shm->buffers = n;
 		memcpy(w->shm->store_id, s->store_id, 16);
 		w->entries_cap = ALLOW_STEP;
 		w->entries = malloc(w->entries_cap * sizeof *w->entries);
