@@ -416,14 +416,13 @@ static void other_options(void **state)
 	r.cfg.npaths = 2;
 	memcpy(one, r.path[1], sizeof one);
 	memcpy(r.path[1], "disk9", 6);
-	refused(&r, "disk9 is empty");
+	refused(&r, "disk9 is not there");
 	memcpy(r.path[0], "disk8", 6);
 	memcpy(r.path[1], one, sizeof one);
 	refused(
 	    &r,
-	    "disk8 is empty, and disk1 belongs to a store of 2 paths of which path 1 is not given");
-	assert_int_equal(sim_disk_size(r.env, "disk8"),
-			 0); /* a start that is refused takes no space */
+	    "disk8 is not there, and disk1 belongs to a store of 2 paths of which path 1 is not given");
+	assert_int_equal(sim_disk_size(r.env, "disk8"), 0); /* none is made */
 	memcpy(r.path[0], "disk0", 6);
 	r.cfg.item_max = 3 * MIB;
 	refused(&r, "-I of 3145728 bytes");

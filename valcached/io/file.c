@@ -124,9 +124,9 @@ static void open_cause(int err, const char *path, char **cause)
 }
 
 /* Opens, O_DIRECT if it can be had. Descriptor or -errno. */
-static int open_direct(const char *path, bool block, bool *direct)
+static int open_direct(const char *path, bool block, bool make, bool *direct)
 {
-	int flags = O_RDWR | O_CLOEXEC | (block ? O_EXCL : O_CREAT);
+	int flags = O_RDWR | O_CLOEXEC | (block ? O_EXCL : make ? O_CREAT : 0);
 	int fd;
 
 	*direct = true;
@@ -302,8 +302,8 @@ static int device_size(int fd, const char *path, uint64_t want, struct io_file_i
 	return 0;
 }
 
-int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
-		      struct io_file **out, char **cause)
+static int file_open(const struct io_engine *engine, const char *path, uint64_t size, bool make,
+		     struct io_file **out, char **cause)
 {
 	struct io_file_info info = {.size = size};
 	struct statfs fs;
@@ -333,7 +333,9 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		}
 	}
 	info.block_device = block;
-	fd = r = open_direct(path, block, &info.direct);
+	fd = r = open_direct(path, block, make, &info.direct);
+	if (fd < 0 && !make && r == -ENOENT)
+		return r;
 	if (fd < 0) {
 		open_cause(-r, path, cause);
 		goto fail;
@@ -424,6 +426,18 @@ fail:
 	return r;
 }
 
+int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
+		      struct io_file **out, char **cause)
+{
+	return file_open(engine, path, size, true, out, cause);
+}
+
+int io_real_file_open_made(const struct io_engine *engine, const char *path, uint64_t size,
+			   struct io_file **out, char **cause)
+{
+	return file_open(engine, path, size, false, out, cause);
+}
+
 void io_real_file_close(struct io_file *pub)
 {
 	struct file *f = container_of(pub, struct file, pub);
@@ -506,18 +520,10 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 	uint64_t until = clock_ns() + SHUT_WAIT_NS;
 	const struct timespec step = {.tv_nsec = (long)SHUT_STEP_NS};
 	struct io_file *new = NULL;
-	struct stat st;
 	int r;
 
-	if (cause != NULL)
-		*cause = NULL;
-	if (stat(pub->info.path, &st) < 0) {
-		r = -errno;
-		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
-		return r;
-	}
 	for (;;) {
-		r = io_real_file_open(pub->engine, pub->info.path, pub->info.size, &new, cause);
+		r = file_open(pub->engine, pub->info.path, pub->info.size, false, &new, cause);
 		if (r != -EBUSY || clock_ns() >= until)
 			break;
 		/* a device is ours alone until the rings have let go of it */
@@ -525,6 +531,8 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 			free(*cause);
 		nanosleep(&step, NULL);
 	}
+	if (r == -ENOENT && cause != NULL && *cause == NULL)
+		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
 	if (r < 0)
 		return r;
 	AN(new);

@@ -103,10 +103,11 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 	if (!s->cfg.forget_paths && found < s->npaths)
 		return path_cause(
 		    cause, -EINVAL,
-		    "%s is empty, and %s belongs to a store of %u paths of which %s is not given: give it "
+		    "%s %s, and %s belongs to a store of %u paths of which %s is not given: give it "
 		    "(is it mounted?), or go on without its values with --forget-paths, or start empty "
 		    "with --restart=empty",
-		    s->path[found].file->info.path, first, count, text);
+		    s->cfg.paths[found], s->path[found].file != NULL ? "is empty" : "is not there",
+		    first, count, text);
 	if (!s->cfg.forget_paths)
 		return path_cause(
 		    cause, -EINVAL,

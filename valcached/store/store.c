@@ -96,8 +96,8 @@ void store_close(struct store **sp)
 		}
 	load_free(&s->load);
 	live_stopped(s);
-	/* a start that failed has replayed what a kill had left: the next one is to see that nothing is missing */
-	wbufs_close(s, !s->opened && s->replayed && !s->writes_lost && !paths_stopped_well(s));
+	/* [RC-12] also of a start that failed, and of a stop that could not say that it was in order */
+	wbufs_close(s, s->replayed && (s->opened || !s->writes_lost) && !paths_stopped_well(s));
 	scrub_close(s);
 	recency_close(s);
 	paths_close(s);

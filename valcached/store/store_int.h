@@ -510,8 +510,8 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
 /* ---- write.c ----------------------------------------------------------------------------------- */
 
 int wbufs_open(struct store *s, char **cause);
-void wbufs_name(struct store *s); /* of their file, by the store's id */
-void wbufs_close(struct store *s, bool keep);
+void wbufs_name(struct store *s);             /* of their file, by the store's id */
+void wbufs_close(struct store *s, bool keep); /* keep: the file, with nothing in it */
 /*
  * A write buffer of this worker on path p (or any path if NULL) with room for bytes (one record, or
  * several tombstones). NULL: wait. It stays good until the next reserve on that path.
@@ -793,7 +793,7 @@ int path_cause(char **cause, int err, const char *fmt, ...) __attribute__((forma
 /* log2 of the segment size of a store that is made with this --size. */
 uint32_t path_segment_shift(uint64_t size);
 void paths_close(struct store *s);
-/* As the superblocks were found: the process before has stopped in order, or there was none. */
+/* What the superblocks say: the process before has stopped in order, or there was none. */
 bool paths_stopped_well(const struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
 /* Slow worker: what an unwalked segment holds, into its entries. */

@@ -84,8 +84,11 @@ int wbufs_open(struct store *s, char **cause)
 
 void wbufs_close(struct store *s, bool keep)
 {
-	for (unsigned i = 0; s->wbuf != NULL && i < s->nwbuf; i++)
+	for (unsigned i = 0; s->wbuf != NULL && i < s->nwbuf; i++) {
 		free(s->wbuf[i].entries);
+		if (s->wbuf[i].shm != NULL)
+			atomic_store(&s->wbuf[i].shm->generation, 0);
+	}
 	free(s->wbuf);
 	s->wbuf = NULL;
 	if (s->wbuf_mem != NULL)
