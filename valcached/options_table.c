@@ -164,7 +164,7 @@ const struct option_def options__table[] = {
 	{.name = "admit", .kind = OPTION_CHOICE, .offset = AT(admit), .arg = "all|second",
 	 .initial = "all", .choices = admit_choices, .allowed = "all or second",
 	 .help = "What goes to disk once the store is full: all, or what is asked for or stored a "
-	         "second time. The rest lives in RAM only and a power cut loses it."},
+	         "second time. The rest lives in RAM only: a stop, a kill and a power cut lose it."},
 	{.name = "write-budget", .kind = OPTION_SIZE, .offset = AT(write_budget), .arg = "SIZE",
 	 .initial = "0", .max = 1 * TIB, .allowed = "bytes a second as a size up to 1t, such as 50m, or 0 for no limit,",
 	 .help = "Bytes a second written to the devices, at most; 0 is no limit."},

@@ -213,6 +213,7 @@ void mapped_init(struct mapped *m, void *disk, uint64_t size)
 	    .env = m,
 	    .open = mapped_open,
 	    .file_open = mapped_file_open,
+	    .file_open_made = mapped_file_open,
 	    .file_close = mapped_file_close,
 	    .file_resize = mapped_file_resize,
 	    .file_works = mapped_file_works,

@@ -183,7 +183,7 @@ def shm_names(path):
         head = f.read(8192)
     ident = next((x for x in (head[40:56], head[4136:4152]) if any(x)), None)
     return ["/dev/shm/valcached-%016x%016x-%s" % (*struct.unpack("<QQ", ident), what)
-            for what in ("index", "writes", "writes.new")] if ident and len(ident) == 16 else []
+            for what in ("index", "writes", "writes.new", "lock")] if ident and len(ident) == 16 else []
 
 
 def forget_shm(path):

@@ -636,7 +636,7 @@ static void forgets(void **state)
 			if (lost[k])
 				m->id[k] = 0;
 		assert_int_equal(there(m, 0, 1200), kept);
-		assert_int_equal(rig_files(r->shm), 2); /* nothing of the old name is left */
+		assert_int_equal(rig_files(r->shm), 3); /* nothing of the old name is left */
 		put(m, 2000, 2300);
 		take(m, 1, 1200, 4);
 		kept = there(m, 0, 2300);

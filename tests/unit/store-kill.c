@@ -93,7 +93,7 @@ static void killed(void **state)
 			for (uint32_t k = 1; k <= last; k++)
 				if (get_k(&r, k, k, 100 + k % 7000) != there[k] && !unsure[k])
 					wrong++;
-			if (rig_files(r.shm) != 2)
+			if (rig_files(r.shm) != 3)
 				wrong += 1000;
 			rig_close(&r);
 			/* the index, for the next start */

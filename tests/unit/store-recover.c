@@ -145,6 +145,76 @@ static void bad_write_buffers(void **state)
 	}
 }
 
+/* [RC-12] After a kill, write buffers that are gone, cut or damaged anywhere are said to be lost, and no others. */
+static void writes_lost(void **state)
+{
+	enum { WHOLE, STOPPED, GONE, CUT, CUT_ODD, HEAD, IDLE_HEAD, VALUE, NEXT_BOOT, CASES };
+
+	(void)state;
+	for (unsigned round = 0; round < 2 * CASES; round++) {
+		unsigned what = round % CASES;
+		bool lost = what != WHOLE && what != STOPPED;
+		struct rig_corpse c;
+		struct rig r;
+		size_t at = 0;
+
+		begin(&r, 300 + round);
+		r.cfg.sync_ns = 100 * NS_PER_S;
+		rig_open(&r);
+		assert_false(r.s->writes_lost); /* it has just been made */
+		rig_close(&r);
+		r.cfg.no_attach = round >= CASES;
+		rig_open(&r);
+		assert_false(r.s->writes_lost);
+		fill_keys(&r, 0, 30, 5000);
+		if (what == STOPPED) {
+			rig_close(&r);
+			rig_open(&r);
+			assert_false(r.s->writes_lost);
+			rig_close(&r);
+			rig_free(&r);
+			continue;
+		}
+		rig_die(&r, what == NEXT_BOOT, &c);
+		for (unsigned i = 0; c.mem != NULL && i < r.s->nwbuf; i++) {
+			struct wbuf_shm *h =
+			    (struct wbuf_shm *)(void *)((char *)c.mem + i * FORMAT_ALIGN);
+			bool used = atomic_load(&h->generation) != 0;
+
+			if ((what == HEAD && used) || (what == IDLE_HEAD && !used))
+				memset(h, 0x5a, sizeof *h);
+			if (used &&
+			    atomic_load(&h->committed) > FORMAT_BLOCK) /* in its last record */
+				at = r.s->nwbuf * FORMAT_ALIGN + i * WBUF_BYTES +
+				     atomic_load(&h->committed) - 1000;
+		}
+		if (what == VALUE) {
+			assert_true(at != 0);
+			((char *)c.mem)[at] ^= 1;
+		}
+		if (what == CUT)
+			c.len = c.len / r.s->nwbuf * (r.s->nwbuf - 1);
+		if (what == CUT_ODD)
+			c.len -= 8192;
+		if (what == GONE) {
+			free(c.mem);
+			c.mem = NULL;
+		}
+		rig_bury(&r, &c);
+		/* a start that fails neither hides it from the next one nor makes it up */
+		sim_disk_fault(r.env, "disk0", 0, 2 * FORMAT_ALIGN, SIM_WRITE_ERROR);
+		assert_true(rig_try(&r) < 0);
+		sim_disk_fault(r.env, "disk0", 0, 2 * FORMAT_ALIGN, SIM_OK);
+		rig_open(&r);
+		assert_int_equal(r.s->writes_lost, lost);
+		rig_crash(&r, false);
+		rig_open(&r);
+		assert_false(r.s->writes_lost);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
 static void superblocks(void **state)
 {
 	struct rig r;
@@ -346,14 +416,13 @@ static void other_options(void **state)
 	r.cfg.npaths = 2;
 	memcpy(one, r.path[1], sizeof one);
 	memcpy(r.path[1], "disk9", 6);
-	refused(&r, "disk9 is empty");
+	refused(&r, "disk9 is not there");
 	memcpy(r.path[0], "disk8", 6);
 	memcpy(r.path[1], one, sizeof one);
 	refused(
 	    &r,
-	    "disk8 is empty, and disk1 belongs to a store of 2 paths of which path 1 is not given");
-	assert_int_equal(sim_disk_size(r.env, "disk8"),
-			 0); /* a start that is refused takes no space */
+	    "disk8 is not there, and disk1 belongs to a store of 2 paths of which path 1 is not given");
+	assert_int_equal(sim_disk_size(r.env, "disk8"), 0); /* none is made */
 	memcpy(r.path[0], "disk0", 6);
 	r.cfg.item_max = 3 * MIB;
 	refused(&r, "-I of 3145728 bytes");
@@ -519,6 +588,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(killed),
 	    cmocka_unit_test(killed_then_bad_start),
 	    cmocka_unit_test(bad_write_buffers),
+	    cmocka_unit_test(writes_lost),
 	    cmocka_unit_test(superblocks),
 	    cmocka_unit_test(damaged),
 	    cmocka_unit_test(header_gone),

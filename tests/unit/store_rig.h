@@ -351,6 +351,7 @@ static inline void rig_bury(struct rig *r, struct rig_corpse *c)
 	rig_stop(r);
 	/* what its stop has left is of after its death */
 	unlink(c->index_name);
+	unlink(c->name);
 	if (c->mem != NULL)
 		rig_spill(c->name, c->mem, c->len);
 	if (c->index != NULL)

@@ -26,15 +26,15 @@
 
 #include "base/cause.h"
 #include "base/clock.h"
+#include "base/filelock.h"
 #include "base/log.h"
 #include "base/size.h"
 #include "valcached/io/io_int.h"
 
 #define ALIGN_MIN    512u
 #define ALIGN_MAX    4096u
-#define LOCK_WAIT_NS (5 * NS_PER_S)
-#define LOCK_SAY_NS  (200 * NS_PER_MS) /* a killed process keeps the lock for some tens of ms */
-#define LOCK_STEP_NS (20 * NS_PER_MS)
+#define SHUT_WAIT_NS (FILELOCK_WAIT_S * NS_PER_S)
+#define SHUT_STEP_NS (20 * NS_PER_MS)
 
 static const char *fs_name(long type)
 {
@@ -124,9 +124,9 @@ static void open_cause(int err, const char *path, char **cause)
 }
 
 /* Opens, O_DIRECT if it can be had. Descriptor or -errno. */
-static int open_direct(const char *path, bool block, bool *direct)
+static int open_direct(const char *path, bool block, bool make, bool *direct)
 {
-	int flags = O_RDWR | O_CLOEXEC | (block ? O_EXCL : O_CREAT);
+	int flags = O_RDWR | O_CLOEXEC | (block ? O_EXCL : make ? O_CREAT : 0);
 	int fd;
 
 	*direct = true;
@@ -138,65 +138,19 @@ static int open_direct(const char *path, bool block, bool *direct)
 	return fd < 0 ? -errno : fd;
 }
 
-/* The process that holds the lock, by /proc/locks; 0 if that cannot be told. */
-static long lock_holder(const struct stat *st)
+static int lock(int fd, const char *path, char **cause)
 {
-	char line[256], want[64];
-	long pid = 0;
-	FILE *f = fopen("/proc/locks", "re");
+	char who[32];
+	int r = filelock(fd, path, "the store is in use by another process", who);
 
-	if (f == NULL)
-		return 0;
-	snprintf(want, sizeof want, "%02x:%02x:%llu", major(st->st_dev), minor(st->st_dev),
-		 (unsigned long long)st->st_ino);
-	while (pid == 0 && fgets(line, sizeof line, f) != NULL) {
-		char kind[16], mode[16], access[16], at[64];
-		long p;
-
-		if (sscanf(line, "%*s %15s %15s %15s %ld %63s", kind, mode, access, &p, at) == 5 &&
-		    strcmp(kind, "FLOCK") == 0 && strcmp(at, want) == 0)
-			pid = p;
-	}
-	fclose(f);
-	return pid;
-}
-
-static int lock(int fd, const char *path, const struct stat *st, char **cause)
-{
-	uint64_t begin = clock_ns();
-	bool said = false;
-	char who[64] = "";
-	long pid;
-
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		const struct timespec step = {.tv_nsec = (long)LOCK_STEP_NS};
-
-		if (errno != EWOULDBLOCK && errno != EINTR) {
-			int err = errno;
-
-			cause_say(cause, "%s: cannot be locked: %s", path, strerror(err));
-			return -err;
-		}
-		if (!said && clock_ns() - begin >= LOCK_SAY_NS) {
-			said = true;
-			pid = lock_holder(st);
-			if (pid > 0)
-				snprintf(who, sizeof who, " (process %ld)", pid);
-			log_info("%s: the store is in use by another process%s: waiting up to %u s "
-				 "for it to end",
-				 path, who, (unsigned)(LOCK_WAIT_NS / NS_PER_S));
-		}
-		if (clock_ns() - begin >= LOCK_WAIT_NS) {
-			cause_say(
-			    cause,
-			    "%s: the store is in use by another process%s: stop that one first, or "
-			    "choose another --path",
-			    path, who);
-			return -EBUSY;
-		}
-		nanosleep(&step, NULL);
-	}
-	return 0;
+	if (r == -EBUSY)
+		cause_say(cause,
+			  "%s: the store is in use by another process%s: stop that one first, or "
+			  "choose another --path",
+			  path, who);
+	else if (r < 0)
+		cause_say(cause, "%s: cannot be locked: %s", path, strerror(-r));
+	return r;
 }
 
 /* What reads and writes must be aligned to; 0: O_DIRECT does not work here. */
@@ -348,8 +302,8 @@ static int device_size(int fd, const char *path, uint64_t want, struct io_file_i
 	return 0;
 }
 
-int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
-		      struct io_file **out, char **cause)
+static int file_open(const struct io_engine *engine, const char *path, uint64_t size, bool make,
+		     struct io_file **out, char **cause)
 {
 	struct io_file_info info = {.size = size};
 	struct statfs fs;
@@ -379,7 +333,9 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		}
 	}
 	info.block_device = block;
-	fd = r = open_direct(path, block, &info.direct);
+	fd = r = open_direct(path, block, make, &info.direct);
+	if (fd < 0 && !make && r == -ENOENT)
+		return r;
 	if (fd < 0) {
 		open_cause(-r, path, cause);
 		goto fail;
@@ -389,7 +345,7 @@ int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t
 		open_cause(-r, path, cause);
 		goto fail;
 	}
-	r = lock(fd, path, &st, cause);
+	r = lock(fd, path, cause);
 	if (r < 0)
 		goto fail;
 	if (fstat(fd, &st) < 0) { /* its last owner may have changed it while we waited */
@@ -468,6 +424,18 @@ fail:
 		close(fd);
 	}
 	return r;
+}
+
+int io_real_file_open(const struct io_engine *engine, const char *path, uint64_t size,
+		      struct io_file **out, char **cause)
+{
+	return file_open(engine, path, size, true, out, cause);
+}
+
+int io_real_file_open_made(const struct io_engine *engine, const char *path, uint64_t size,
+			   struct io_file **out, char **cause)
+{
+	return file_open(engine, path, size, false, out, cause);
 }
 
 void io_real_file_close(struct io_file *pub)
@@ -549,21 +517,13 @@ void io_real_file_shut(struct io_file *pub)
 int io_real_file_reopen(struct io_file *pub, char **cause)
 {
 	struct file *f = container_of(pub, struct file, pub), *now;
-	uint64_t until = clock_ns() + LOCK_WAIT_NS;
-	const struct timespec step = {.tv_nsec = (long)LOCK_STEP_NS};
+	uint64_t until = clock_ns() + SHUT_WAIT_NS;
+	const struct timespec step = {.tv_nsec = (long)SHUT_STEP_NS};
 	struct io_file *new = NULL;
-	struct stat st;
 	int r;
 
-	if (cause != NULL)
-		*cause = NULL;
-	if (stat(pub->info.path, &st) < 0) {
-		r = -errno;
-		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
-		return r;
-	}
 	for (;;) {
-		r = io_real_file_open(pub->engine, pub->info.path, pub->info.size, &new, cause);
+		r = file_open(pub->engine, pub->info.path, pub->info.size, false, &new, cause);
 		if (r != -EBUSY || clock_ns() >= until)
 			break;
 		/* a device is ours alone until the rings have let go of it */
@@ -571,6 +531,8 @@ int io_real_file_reopen(struct io_file *pub, char **cause)
 			free(*cause);
 		nanosleep(&step, NULL);
 	}
+	if (r == -ENOENT && cause != NULL && *cause == NULL)
+		cause_say(cause, "%s: %s", pub->info.path, strerror(-r));
 	if (r < 0)
 		return r;
 	AN(new);

@@ -187,6 +187,9 @@ struct io_engine {
 	 */
 	int (*file_open)(const struct io_engine *, const char *path, uint64_t size,
 			 struct io_file **, char **cause);
+	/* The same, but never makes it: -ENOENT, without a sentence, if it is not there. */
+	int (*file_open_made)(const struct io_engine *, const char *path, uint64_t size,
+			      struct io_file **, char **cause);
 	void (*file_close)(struct io_file *);
 	/*
 	 * Makes a file size bytes long, all of them set aside, or cuts it, durably; what a device has stays, size

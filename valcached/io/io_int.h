@@ -166,6 +166,8 @@ bool io_real_peer(struct io *, int fd, struct io_peer *);
 
 int io_real_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		      char **cause);
+int io_real_file_open_made(const struct io_engine *, const char *path, uint64_t size,
+			   struct io_file **, char **cause);
 void io_real_file_close(struct io_file *);
 int io_real_file_resize(struct io_file *, uint64_t size, char **cause);
 bool io_real_file_works(struct io_file *);

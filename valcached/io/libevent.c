@@ -221,6 +221,7 @@ const struct io_engine io_libevent_engine = {
     .name = "libevent",
     .open = lev_open,
     .file_open = io_real_file_open,
+    .file_open_made = io_real_file_open_made,
     .file_close = io_real_file_close,
     .file_resize = io_real_file_resize,
     .file_works = io_real_file_works,

@@ -61,6 +61,7 @@ struct sim_env *sim_env_new(uint64_t seed, const struct sim_config *config)
 	    .env = env,
 	    .open = sim_open,
 	    .file_open = sim_file_open,
+	    .file_open_made = sim_file_open_made,
 	    .file_close = sim_file_close,
 	    .file_resize = sim_file_resize,
 	    .file_works = sim_file_works,

@@ -266,6 +266,16 @@ int sim_file_open(const struct io_engine *engine, const char *path, uint64_t siz
 	return 0;
 }
 
+int sim_file_open_made(const struct io_engine *engine, const char *path, uint64_t size,
+		       struct io_file **out, char **cause)
+{
+	if (cause != NULL)
+		*cause = NULL;
+	if (sim_disk_find(engine->env, path) == NULL)
+		return -ENOENT;
+	return sim_file_open(engine, path, size, out, cause);
+}
+
 void sim_file_close(struct io_file *pub)
 {
 	struct sim_file *f = container_of(pub, struct sim_file, pub);

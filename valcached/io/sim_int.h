@@ -104,6 +104,8 @@ static inline struct sim_file *sim_file_of(const struct io_op *op)
 	return container_of(op->u.disk.file, struct sim_file, pub);
 }
 
+int sim_file_open_made(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
+		       char **cause);
 int sim_file_open(const struct io_engine *, const char *path, uint64_t size, struct io_file **,
 		  char **cause);
 void sim_file_close(struct io_file *);

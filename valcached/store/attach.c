@@ -56,11 +56,42 @@ static uint32_t segments(const struct store *s)
 	return n;
 }
 
+/* The names are the store's id's, so a copy of the store has the same [AT-9]. */
+static void name_of(const struct store *s, const uint8_t id[16], const char *what, char name[160])
+{
+	uint64_t hi, lo;
+
+	memcpy(&hi, id, 8);
+	memcpy(&lo, id + 8, 8);
+	snprintf(name, 160, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-%s", s->cfg.shm_dir, hi, lo,
+		 what);
+}
+
 static void name_it(struct store *s)
 {
-	snprintf(s->shm_index, sizeof s->shm_index,
-		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-index", s->cfg.shm_dir,
-		 *(uint64_t *)(void *)s->store_id, *(uint64_t *)(void *)(s->store_id + 8));
+	name_of(s, s->store_id, "index", s->shm_index);
+}
+
+int live_hold(struct store *s, char **cause)
+{
+	char name[sizeof s->shm_lock];
+	int hold;
+
+	name_of(s, s->store_id, "lock", name);
+	hold = shm_hold(name, s->cfg.paths[0], cause);
+	if (hold < 0)
+		return hold;
+	live_let_go(s);
+	s->hold = hold;
+	memcpy(s->shm_lock, name, sizeof name);
+	return 0;
+}
+
+void live_let_go(struct store *s)
+{
+	if (s->shm_lock[0] != '\0')
+		shm_let_go(s->hold, s->shm_lock);
+	s->shm_lock[0] = '\0';
 }
 
 /* Shared memory that has lived through a boot is not memory; what it says is then of another time. */
@@ -254,12 +285,16 @@ void live_started(struct store *s)
 int live_rename(struct store *s, const uint8_t id[16], char **cause)
 {
 	char index[sizeof s->shm_index], writes[sizeof s->shm_wbuf];
+	int res;
 
 	memcpy(index, s->shm_index, sizeof index);
 	memcpy(writes, s->shm_wbuf, sizeof writes);
 	memcpy(s->store_id, id, 16);
 	name_it(s);
 	wbufs_name(s);
+	res = live_hold(s, cause);
+	if (res < 0)
+		return res;
 	memcpy(s->live->store_id, s->store_id, 16);
 	s->live->sum = sum64(s->live, offsetof(struct live, sum));
 	for (unsigned i = 0; i < s->nwbuf; i++)
@@ -271,27 +306,32 @@ int live_rename(struct store *s, const uint8_t id[16], char **cause)
 	return -EIO;
 }
 
-void live_forget(const struct store *s, const uint8_t id[16])
+int live_forget(const struct store *s, const char *path, const uint8_t id[16], char **cause)
 {
 	static const char *const what[] = {"index", "writes"};
-	char name[200];
-	uint64_t hi, lo;
+	char name[160], lock[160];
+	int hold;
 
-	memcpy(&hi, id, 8);
-	memcpy(&lo, id + 8, 8);
+	name_of(s, id, "lock", lock);
+	hold = shm_hold(lock, path, cause);
+	if (hold < 0)
+		return hold;
 	for (unsigned i = 0; i < 2; i++) {
-		snprintf(name, sizeof name, "%s/valcached-%016" PRIx64 "%016" PRIx64 "-%s",
-			 s->cfg.shm_dir, hi, lo, what[i]);
+		name_of(s, id, what[i], name);
 		shm_remove(name);
 	}
+	shm_let_go(hold, lock);
+	return 0;
 }
 
 int store_give(const struct store *s, uid_t user, gid_t group, const char **what)
 {
 	struct stat st;
 
-	for (unsigned i = 0; i < s->npaths + 2; i++) {
-		*what = i == 0 ? s->shm_index : i == 1 ? s->shm_wbuf : s->cfg.paths[i - 2];
+	const char *shm[] = {s->shm_index, s->shm_wbuf, s->shm_lock};
+
+	for (unsigned i = 0; i < s->npaths + 3; i++) {
+		*what = i < 3 ? shm[i] : s->cfg.paths[i - 3];
 		if (stat(*what, &st) != 0)
 			return -errno;
 		if (S_ISREG(st.st_mode) && (st.st_uid != user || st.st_gid != group) &&

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
@@ -102,10 +103,11 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 	if (!s->cfg.forget_paths && found < s->npaths)
 		return path_cause(
 		    cause, -EINVAL,
-		    "%s is empty, and %s belongs to a store of %u paths of which %s is not given: give it "
+		    "%s %s, and %s belongs to a store of %u paths of which %s is not given: give it "
 		    "(is it mounted?), or go on without its values with --forget-paths, or start empty "
 		    "with --restart=empty",
-		    s->path[found].file->info.path, first, count, text);
+		    s->cfg.paths[found], s->path[found].file != NULL ? "is empty" : "is not there",
+		    first, count, text);
 	if (!s->cfg.forget_paths)
 		return path_cause(
 		    cause, -EINVAL,
@@ -236,9 +238,15 @@ int geometry_forget(struct store *s, struct io *io, char **cause)
 
 void geometry_settled(struct store *s, struct format_super *sb)
 {
+	char *cause = NULL;
+
 	if (sb->former_paths == 0)
 		return;
-	live_forget(s, sb->former_id);
+	/* a copy of what the store was may be in use: then that is the other's */
+	if (live_forget(s, s->cfg.paths[0], sb->former_id, &cause) < 0)
+		log_warn("store: the shared memory of what it was before is left alone: %s",
+			 cause != NULL ? cause : "no memory");
+	free(cause);
 	sb->former_paths = 0;
 	memset(sb->former_id, 0, sizeof sb->former_id);
 }

@@ -172,42 +172,74 @@ static int same_path(struct store *s, char **cause)
 	return 0;
 }
 
-/* Opens the files and reads their superblocks. found: those that have one. */
+/*
+ * Opens path i's file and reads its superblock: 1, or 0 if it is blank. -ENOENT, and no sentence: it is not there,
+ * and not to be made.
+ */
+static int file_open(struct store *s, struct io *io, unsigned i, bool make, char **cause)
+{
+	struct path *p = &s->path[i];
+	const char *name = s->cfg.paths[i];
+	int res;
+
+	res = (make ? s->engine->file_open
+		    : s->engine->file_open_made)(s->engine, name, s->cfg.size, &p->file, cause);
+	if (res < 0)
+		return res;
+	res = io_add_file(io, p->file);
+	if (res < 0)
+		return fail(cause, res, "cannot use %s: %s", name, strerror(-res));
+	res = p->file->info.size < 2 * FORMAT_ALIGN ? -EINVAL : super_read(io, p, &p->super);
+	if (res == -EINVAL)
+		return fail(
+		    cause, res,
+		    "%s holds something that is not a valcached store: give another --path, or remove "
+		    "the file if it is not needed",
+		    name);
+	if (res < 0)
+		return fail(cause, res, "cannot read %s: %s", name, strerror(-res));
+	return res;
+}
+
+/* The files that are there; found: those that have a superblock. */
 static int files_open(struct store *s, struct io *io, unsigned *found, char **cause)
 {
 	*found = 0;
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct path *p = &s->path[i];
-		const char *name = s->cfg.paths[i];
 		int res;
 
 		p->store = s;
 		p->index = i;
 		pthread_mutex_init(&p->lock, NULL);
-		res = s->engine->file_open(s->engine, name, s->cfg.size, &p->file, cause);
-		if (res < 0)
-			return res;
-		res = io_add_file(io, p->file);
-		if (res < 0)
-			return fail(cause, res, "cannot use %s: %s", name, strerror(-res));
-		res =
-		    p->file->info.size < 2 * FORMAT_ALIGN ? -EINVAL : super_read(io, p, &p->super);
+		res = file_open(s, io, i, false, cause);
+		if (res == -ENOENT && p->file == NULL && *cause == NULL)
+			continue;
 		if (s->cfg.fresh && res == 1) {
 			/* what the old store has in shared memory is nobody's any more */
-			live_forget(s, p->super.store_id);
+			res = live_forget(s, s->cfg.paths[i], p->super.store_id, cause);
 			memset(&p->super, 0, sizeof p->super);
-			res = 0;
 		}
-		if (res == -EINVAL)
-			return fail(
-			    cause, res,
-			    "%s holds something that is not a valcached store: give another --path, or remove "
-			    "the file if it is not needed",
-			    name);
 		if (res < 0)
-			return fail(cause, res, "cannot read %s: %s", name, strerror(-res));
+			return res;
 		p->serial_found = res == 1 ? p->super.serial : 0;
 		*found += res == 1;
+	}
+	return 0;
+}
+
+/* And those that are not: they are new paths, so none is made before that is sure. */
+static int files_make(struct store *s, struct io *io, char **cause)
+{
+	for (unsigned i = 0; i < s->npaths; i++) {
+		int res = s->path[i].file != NULL ? 0 : file_open(s, io, i, true, cause);
+
+		if (res == 1)
+			return fail(cause, -EBUSY,
+				    "%s: another process made it meanwhile: start again",
+				    s->cfg.paths[i]);
+		if (res < 0)
+			return res;
 	}
 	return 0;
 }
@@ -349,6 +381,10 @@ int paths_open(struct store *s, char **cause)
 	geometry_adopt(s);
 	files_sort(s);
 	res = identify(s, found, cause);
+	if (res >= 0)
+		res = live_hold(s, cause);
+	if (res >= 0)
+		res = files_make(s, io, cause);
 	if (res < 0)
 		goto out;
 	for (unsigned i = 0; i < s->npaths; i++) {
@@ -406,6 +442,19 @@ out:
 	if (io != NULL)
 		io_close(&io);
 	return res;
+}
+
+bool paths_stopped_well(const struct store *s)
+{
+	bool used = false;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		if (s->path[i].super.flags &
+		    FORMAT_CLEAN) /* what it says was true of all [path_stopped] */
+			return true;
+		used = used || s->path[i].super.serial > 1; /* 1: it was made, and has not served */
+	}
+	return !used;
 }
 
 void paths_close(struct store *s)

@@ -141,6 +141,7 @@ void path_stopped(struct store_worker *sw, struct path *p)
 	p->super.flags |= FORMAT_CLEAN;
 	res = super_write(sw->io, p);
 	if (res < 0) {
+		p->super.flags &= ~(uint64_t)FORMAT_CLEAN;
 		COUNT(sw, write_errors);
 		atomic_fetch_add(&p->write_errors, 1);
 		path_fail(p, "the superblock", res);

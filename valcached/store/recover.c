@@ -102,14 +102,8 @@ static const char *segments_gate(struct reading *r)
 	/* what they hold has slots in the index: to lose one is to lose its segment */
 	if (r->dead == NULL && atomic_load(&s->live->clean) != 1)
 		return "existence of the write buffers";
-	for (size_t i = 0; i < r->ndead; i++) {
-		uint8_t *image;
-		const struct wbuf_shm *h = dead_wbuf(r, i, &image);
-
-		if (h->magic != WBUF_MAGIC ||
-		    (atomic_load(&h->generation) != 0 && !wbuf_good(s, h, image)))
-			return "write buffers";
-	}
+	if (r->dead != NULL && r->fault != NULL)
+		return "write buffers";
 	for (size_t i = 0; i < r->n; i++)
 		if (r->found[i].sealed &&
 		    atomic_load(&live_of(&r->found[i])->opened) != r->found[i].generation)
@@ -268,7 +262,16 @@ int recover(struct store *s, struct io *io, char **cause)
 		r.dead = shm_attach(s->shm_wbuf, &r.dead_len);
 	if (r.dead != NULL)
 		r.ndead = r.dead_len / (FORMAT_ALIGN + WBUF_BYTES);
+	r.fault = wbufs_fault(&r);
+	s->writes_lost = !s->cfg.fresh && r.fault != NULL && !paths_stopped_well(s);
 	r.attached = attach(&r);
+	if (r.attached)
+		s->writes_lost = false; /* its owner had none left */
+	if (s->writes_lost)
+		log_warn(
+		    "store: it was not stopped in order and its write buffers (%s) are %s: what was "
+		    "stored or deleted in the last --sync (%.3g s) before that may be undone",
+		    s->shm_wbuf, r.fault, (double)s->cfg.sync_ns / 1e9);
 	if (!r.attached) {
 		res = live_make(s, cause);
 		if (res < 0)

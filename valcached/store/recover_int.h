@@ -69,6 +69,7 @@ struct reading {
 	uint64_t unreadable; /* of torn: the device did not give them */
 	uint8_t *dead;       /* write buffers of a dead process, or NULL */
 	size_t dead_len, ndead;
+	const char *fault; /* of these, or that there are none; NULL: none */
 	bool
 	    running; /* not at start: no memory of ours is given to an operation that may take too long */
 	bool attached; /* to the index of the process before, which this boot has seen */
@@ -166,6 +167,8 @@ void scan(struct reading *r, struct found *f);
 const struct wbuf_shm *dead_wbuf(const struct reading *r, size_t i, uint8_t **image);
 /* Is it a buffer of this store, of a segment's present life, with places that make sense? */
 bool wbuf_good(const struct store *s, const struct wbuf_shm *h, const uint8_t *image);
+/* [RC-12] What is wrong with the file of write buffers; NULL: all that a process may have left in it is there. */
+const char *wbufs_fault(const struct reading *r);
 /* The old file of write buffers, if there is one, then the new one takes its name. */
 int replay(struct reading *r, char **cause);
 

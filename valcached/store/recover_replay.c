@@ -41,6 +41,66 @@ bool wbuf_good(const struct store *s, const struct wbuf_shm *h, const uint8_t *i
 			     &rec) == RECORD_GOOD);
 }
 
+/* Are the records there, and whole, that lie between two places of an image? */
+static bool records_whole(const struct store *s, const struct wbuf_shm *h, const uint8_t *image,
+			  uint32_t at, uint32_t end)
+{
+	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
+	struct format_record rec;
+
+	for (; at < end; at += record_units(rec.value_off, rec.value_len) * FORMAT_UNIT) {
+		const uint8_t *head = image + at;
+
+		if (record_check(head, end - at, s->id_seed, generation,
+				 (h->ext_off + at) / FORMAT_UNIT, &rec) != RECORD_GOOD)
+			return false;
+		if (rec.type == FORMAT_VALUE &&
+		    ((uint64_t)rec.value_off + rec.value_len > end - at ||
+		     !record_value_good(head, &rec, 0, head + rec.value_off, rec.value_len)))
+			return false;
+	}
+	return true;
+}
+
+/* Of a good buffer all that is not known to be on disk: the blocks that are complete, and the one that is filled. */
+static bool image_whole(const struct store *s, const struct wbuf_shm *h, const uint8_t *image)
+{
+	uint64_t generation = atomic_load_explicit(&h->generation, memory_order_acquire);
+	uint32_t at = atomic_load(&h->written);
+
+	while (at < h->block_off) {
+		const struct format_block *b =
+		    (const struct format_block *)(const void *)(image + at);
+
+		if (!block_good(b, s->id_seed, generation, h->ext_off + at, h->block_off - at) ||
+		    !records_whole(s, h, image, at + FORMAT_BLOCK, at + b->used))
+			return false;
+		at += b->bytes;
+	}
+	return records_whole(s, h, image, at + FORMAT_BLOCK, atomic_load(&h->committed));
+}
+
+const char *wbufs_fault(const struct reading *r)
+{
+	if (r->dead == NULL)
+		return "gone";
+	if (r->ndead == 0 || r->dead_len % (FORMAT_ALIGN + WBUF_BYTES) != 0)
+		return "cut";
+	for (size_t i = 0; i < r->ndead; i++) {
+		uint8_t *image;
+		const struct wbuf_shm *h = dead_wbuf(r, i, &image);
+
+		if (h->magic != WBUF_MAGIC || memcmp(h->store_id, r->s->store_id, 16) != 0)
+			return "damaged";
+		if (h->buffers != r->ndead)
+			return "cut";
+		if (atomic_load(&h->generation) != 0 &&
+		    (!wbuf_good(r->s, h, image) || !image_whole(r->s, h, image)))
+			return "damaged";
+	}
+	return NULL;
+}
+
 /* [RC-1] Nothing that was answered is given up: if the disk does not take it, there is no start. */
 static int replay_one(struct reading *r, const struct wbuf_shm *h, uint8_t *image, uint64_t *bytes,
 		      char **cause)

@@ -9,8 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/filelock.h"
 #include "valcached/store/store_int.h"
 
 /*
@@ -111,4 +113,65 @@ void shm_remove(const char *name)
 int shm_rename(const char *from, const char *to)
 {
 	return rename(from, to) < 0 ? -errno : 0;
+}
+
+/* An empty file of ours; -errno. */
+static int lock_file(const char *name)
+{
+	struct stat st;
+	int fd;
+
+	do {
+		/* not O_CREAT at once: in a folder for all (sticky) that refuses root what is -u's user's */
+		fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+		if (fd < 0 && errno == ENOENT)
+			fd = open(name, O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	} while (fd < 0 && errno == EEXIST);
+	if (fd < 0)
+		return -errno;
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return -EINVAL;
+	}
+	return fd;
+}
+
+int shm_hold(const char *name, const char *path, char **cause)
+{
+	struct stat named, have;
+	char who[32];
+	int fd, res;
+
+	for (;;) {
+		fd = res = lock_file(name);
+		if (fd < 0)
+			break;
+		res = filelock(fd, path, "its store is in use by another process", who);
+		if (res < 0 || fstat(fd, &have) < 0) {
+			res = res < 0 ? res : -errno;
+			close(fd);
+			break;
+		}
+		/* who had it before has removed it while we waited? */
+		if (lstat(name, &named) == 0 && named.st_dev == have.st_dev &&
+		    named.st_ino == have.st_ino)
+			return fd;
+		close(fd);
+	}
+	if (res == -EBUSY)
+		return path_cause(
+		    cause, res,
+		    "%s is a copy of a store that another process%s serves, and both would use the same "
+		    "shared memory: stop that one first, or, for an empty store, remove this file or "
+		    "clear the first 8 KiB of the device",
+		    path, who);
+	return path_cause(
+	    cause, res, "cannot lock %s: %s: the user that runs valcached must be able to read it",
+	    name, strerror(-res));
+}
+
+void shm_let_go(int hold, const char *name)
+{
+	unlink(name); /* still ours: who waits for it sees that the name is gone */
+	close(hold);
 }

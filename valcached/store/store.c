@@ -70,6 +70,7 @@ int store_open(const struct store_config *cfg, const struct io_engine *engine, s
 	res = scrub_open(s);
 	if (res < 0)
 		goto fail;
+	s->opened = true;
 	*out = s;
 	return 0;
 fail:
@@ -95,7 +96,8 @@ void store_close(struct store **sp)
 		}
 	load_free(&s->load);
 	live_stopped(s);
-	wbufs_close(s, false);
+	/* [RC-12] also of a start that failed, and of a stop that could not say that it was in order */
+	wbufs_close(s, s->replayed && (s->opened || !s->writes_lost) && !paths_stopped_well(s));
 	scrub_close(s);
 	recency_close(s);
 	paths_close(s);
@@ -104,6 +106,7 @@ void store_close(struct store **sp)
 	if (s->ghost != NULL)
 		ghost_close(&s->ghost);
 	live_close(s);
+	live_let_go(s); /* the last of all that others may want */
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&s->stripe[i].m);
 	pthread_mutex_destroy(&s->drop_lock);
@@ -436,6 +439,7 @@ void store_stats(const struct store *s, store_emit_fn *emit, void *arg)
 	scrub_stats(s, emit, arg);
 	recency_stats(s, emit, arg);
 	emit(arg, "restart_layer", "%s", s->layer);
+	emit(arg, "restart_writes_lost", "%s", s->writes_lost ? "yes" : "no");
 	emit(arg, "segments_to_load", "%u", atomic_load(&s->segments_to_load));
 	emit(arg, "segments_loaded", "%u", atomic_load(&s->segments_loaded));
 	emit(arg, "recovered_values", "%" PRIu64, atomic_load(&s->recovered));

@@ -167,6 +167,7 @@ struct wbuf_shm {
 	_Atomic uint32_t committed; /* bytes of the extent that hold whole records */
 	uint32_t block_off;         /* where the block that is being filled begins */
 	_Atomic uint32_t published; /* as committed was when all records were in the index [AT-3] */
+	uint32_t buffers;           /* in this file */
 };
 
 /*
@@ -367,7 +368,9 @@ struct store {
 	size_t index_len;
 	struct live *live; /* and the index behind it */
 	size_t live_len;
-	const char *layer;    /* of the restart: shm, disk or empty */
+	const char *layer; /* of the restart: shm, disk or empty */
+	bool writes_lost;  /* by a kill and what came after it [RC-12] */
+	bool opened;
 	_Atomic bool loading; /* tables are read while the store serves [RC-6] */
 	struct load *load; /* by the slow worker; its ends also under a key's lock while loading */
 	_Atomic uint32_t segments_to_load, segments_loaded;
@@ -375,6 +378,8 @@ struct store {
 	struct ram *ram;
 	struct ghost *ghost;
 	char shm_wbuf[160], shm_index[160];
+	char shm_lock[160]; /* "": not held [AT-9] */
+	int hold;
 	_Atomic uint64_t
 	    place_wanted_ns;        /* when a long set found none of the LARGE_SETS_MAX places */
 	_Atomic bool flushing;      /* a flush_all is under way: nothing is published [DEL-3] */
@@ -510,8 +515,8 @@ void segment_add_order(struct path *p, enum stream stream, uint32_t seg);
  */
 int wbufs_open(struct store *s, char **cause);
 int wbufs_make(struct store *s, char **cause);
-void wbufs_name(struct store *s); /* of their file, by the store's id */
-void wbufs_close(struct store *s, bool keep);
+void wbufs_name(struct store *s);             /* of their file, by the store's id */
+void wbufs_close(struct store *s, bool keep); /* keep: the file, with nothing in it */
 /*
  * A write buffer of this worker on path p (or any path if NULL) with room for bytes (one record, or
  * several tombstones). NULL: wait. It stays good until the next reserve on that path.
@@ -781,8 +786,11 @@ void live_started(struct store *s);
 void live_stopped(struct store *s); /* nothing is left in write buffers, if that is so */
 /* The store has a new id: its shared memory goes with it. */
 int live_rename(struct store *s, const uint8_t id[16], char **cause);
-/* Removes what a store that is given up has in shared memory. */
-void live_forget(const struct store *s, const uint8_t id[16]);
+/* Removes what a store that is given up, found at path, has in shared memory; -EBUSY: another process has it. */
+int live_forget(const struct store *s, const char *path, const uint8_t id[16], char **cause);
+/* [AT-9] The names of the present id are this process's from here on; those of an earlier one are let go. */
+int live_hold(struct store *s, char **cause);
+void live_let_go(struct store *s);
 void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
 /* Formats *cause; returns err. */
@@ -790,6 +798,8 @@ int path_cause(char **cause, int err, const char *fmt, ...) __attribute__((forma
 /* log2 of the segment size of a store that is made with this --size. */
 uint32_t path_segment_shift(uint64_t size);
 void paths_close(struct store *s);
+/* What the superblocks say: the process before has stopped in order, or there was none. */
+bool paths_stopped_well(const struct store *s);
 int recover(struct store *s, struct io *io, char **cause);
 /* Slow worker: what an unwalked segment holds, into its entries. */
 void recover_walk(struct store_worker *sw, struct path *p, uint32_t seg);
@@ -807,6 +817,12 @@ void *shm_attach(const char *name, size_t *len);
 void shm_unmap(void *mem, size_t len);
 void shm_remove(const char *name);
 int shm_rename(const char *from, const char *to);
+/*
+ * [AT-9] Locks the file of that name, which is made if need be, until it is let go or the process ends, however
+ * it ends. What is held, or -EBUSY if another process holds it, or -errno; with a sentence. path: of the store.
+ */
+int shm_hold(const char *name, const char *path, char **cause);
+void shm_let_go(int hold, const char *name); /* and removes it */
 
 /*
  * Blocking I/O for start-up and the slow worker: submit with io_wait_done, then wait. Several may be

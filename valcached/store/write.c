@@ -70,6 +70,7 @@ int wbufs_make(struct store *s, char **cause)
 		w->shm = (struct wbuf_shm *)(void *)(s->wbuf_mem + (size_t)i * FORMAT_ALIGN);
 		w->mem = s->wbuf_mem + (size_t)n * FORMAT_ALIGN + (size_t)i * WBUF_BYTES;
 		w->shm->magic = WBUF_MAGIC;
+		w->shm->buffers = n;
 		memcpy(w->shm->store_id, s->store_id, 16);
 	}
 	return res;
@@ -129,8 +130,11 @@ int wbufs_open(struct store *s, char **cause)
 
 void wbufs_close(struct store *s, bool keep)
 {
-	for (unsigned i = 0; s->wbuf != NULL && i < s->nwbuf; i++)
+	for (unsigned i = 0; s->wbuf != NULL && i < s->nwbuf; i++) {
 		free(s->wbuf[i].entries);
+		if (s->wbuf[i].shm != NULL)
+			atomic_store(&s->wbuf[i].shm->generation, 0);
+	}
 	free(s->wbuf);
 	s->wbuf = NULL;
 	if (s->wbuf_mem != NULL)
