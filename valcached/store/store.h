@@ -309,6 +309,7 @@ void store_latency(const struct store *s, enum store_latency which, struct hist 
 	X(corrupt_reads, "records with a bad checksum")                                            \
 	X(read_errors, "disk reads that failed")                                                   \
 	X(write_errors, "disk writes that failed")                                                 \
+	X(values_lost, "values that were answered and could not be written: they are gone")        \
 	X(io_timeouts, "disk operations that took longer than --io-timeout")                       \
 	X(offline_misses, "reads that were not tried: their path is offline")                      \
 	X(broken_values, "long values whose later chunk was bad; the connection was closed")       \

@@ -361,7 +361,7 @@ static void lost_free(struct wbuf *w)
 static void wbuf_lost(struct wbuf *w, int err)
 {
 	struct store *s = w->owner->s;
-	uint32_t written = atomic_load(&w->shm->written), kept = 0;
+	uint32_t written = atomic_load(&w->shm->written), kept = 0, lost = 0;
 
 	path_fail(w->path, "write", err);
 	/* it may be on the disk all the same, and a newer record of the key on any path [EV-3] */
@@ -377,8 +377,10 @@ static void wbuf_lost(struct wbuf *w, int err)
 			if (e->type != FORMAT_VALUE)
 				continue;
 			pthread_mutex_lock(lock);
-			if (index_remove(s->index, e->hash, loc))
+			if (index_remove(s->index, e->hash, loc)) {
 				tell_gone(s, STORE_GONE_UNWRITTEN, e->hash, loc);
+				lost++;
+			}
 			ram_relocate(s->ram, e->hash, loc, 0);
 			pthread_mutex_unlock(lock);
 		} else {
@@ -386,6 +388,13 @@ static void wbuf_lost(struct wbuf *w, int err)
 		}
 	}
 	w->nentries = kept;
+	if (lost > 0) {
+		COUNT_N(w->owner, values_lost, lost);
+		log_error(
+		    "store: %s: %u values that had been answered STORED could not be written and are "
+		    "gone",
+		    w->path->file->info.path, lost);
+	}
 	w->records = 0;
 	w->closing = true;
 	forget_cur(w);
