@@ -177,7 +177,8 @@ unsigned cover_print(FILE *f, bool must)
 	    N(longs);
 	fprintf(f, "\n");
 	N(admitted), N(ram_only), N(reinserted), N(evicted), N(victims), N(quarantined), N(offline),
-	    N(returned), N(emptied), N(parked), N(refused), N(left), N(walked), N(damaged);
+	    N(rescued), N(moved), N(lost), N(returned), N(emptied), N(parked), N(refused), N(left),
+	    N(walked), N(damaged);
 	fprintf(f, "\n");
 #undef N
 	if (must && missing > 0)

@@ -67,11 +67,11 @@ static bool note_wbuf(const struct wbuf *b, enum fault f)
 		cover_crash(b->tries > 0 ? MOMENT_AGAIN : MOMENT_WRITING, f);
 	if (b->records > 0)
 		cover_crash(MOMENT_DIRTY, f);
-	else if (b->writing == 0 && !b->held)
+	else if (b->writing == 0 && !b->lost)
 		cover_crash(MOMENT_EMPTY, f);
 	if (b->held)
 		cover_crash(MOMENT_HELD, f);
-	if (b->closing && !b->held)
+	if (b->closing && !b->lost)
 		cover_crash(MOMENT_CLOSING, f);
 	return true;
 }

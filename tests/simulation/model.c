@@ -13,6 +13,8 @@
  *  [M-5] While a start is still reading its disks a value may be hidden: a get may miss it, and a set may take its
  *        place. Who has seen it once sees it from then on; but of two records of a key that a power cut or a kill
  *        left, a get may see the older until the newer has been read.
+ *  [M-6] What is written again elsewhere, because its path failed, stays, also if its key is damaged: in the process, until
+ *        something may have touched it. A power cut may take it like what is stored now; its first record: [M-4].
  *  [M-4] What left because it could not be read or written, or because the index was full, may be back after
  *        a start, unless the key was deleted (answered so, not "not found") since.
  */
@@ -41,7 +43,8 @@ struct mkey {
 	unsigned n, cap;
 	struct {
 		bool used;
-		bool hidden; /* began while values may be hidden */
+		bool hidden;    /* began while values may be hidden */
+		uint32_t moved; /* as it was then, and nothing has touched it since */
 		enum ask ask;
 		uint32_t epoch;
 	} pend[SIM_PENDING];
@@ -55,6 +58,8 @@ struct mkey {
 	unsigned nasked;
 	uint32_t revive[4];
 	unsigned nrevive;
+	uint32_t
+	    moved; /* [M-6] this epoch is there, also of a key that is damaged; 0: nobody knows */
 	bool damaged;
 };
 
@@ -165,6 +170,14 @@ static void close_over(const struct model *m, struct mkey *k)
 	}
 }
 
+/* It may have left, been deleted, or be hard to read. */
+static void unmove(struct mkey *k)
+{
+	k->moved = 0;
+	for (unsigned i = 0; i < SIM_PENDING; i++)
+		k->pend[i].moved = 0;
+}
+
 static bool possible(const struct mkey *k, uint32_t val)
 {
 	for (unsigned i = 0; i < k->n; i++)
@@ -273,6 +286,9 @@ unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch
 		if (!k->pend[i].used) {
 			k->pend[i].used = true;
 			k->pend[i].hidden = m->hidden;
+			if (ask == ASK_DELETE || ask == ASK_FLUSH)
+				unmove(k);
+			k->pend[i].moved = k->moved;
 			if (ask == ASK_SET || ask == ASK_ADD)
 				k->asked[k->nasked++ % ASKED] = epoch;
 			k->pend[i].ask = ask;
@@ -283,6 +299,28 @@ unsigned model_begin(struct model *m, unsigned key, enum ask ask, uint32_t epoch
 			return i;
 		}
 	return SIM_PENDING;
+}
+
+/* [M-6] */
+static void still_there(unsigned key, uint32_t moved, enum ask ask, uint32_t epoch,
+			enum store_status st, uint32_t seen)
+{
+	bool good = true;
+
+	if (st == STORE_MISS)
+		good = false;
+	else if (st == STORE_OK && ask == ASK_GET)
+		good = seen == moved;
+	else if (st == STORE_OK || st == STORE_EXISTS)
+		good = epoch == moved;
+	else if (st == STORE_CONFLICT)
+		good = epoch != moved;
+	if (!good)
+		violation(
+		    "key %u: epoch %u was written again when its path failed; %s of epoch %u answered "
+		    "%d, epoch %u",
+		    key, moved, ask_name(ask), epoch, (int)st, seen);
+	cover->moved++;
 }
 
 void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st, uint32_t seen,
@@ -310,6 +348,8 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 	}
 	if (st == STORE_OK && (ask == ASK_DELETE || ask == ASK_FLUSH))
 		k->nrevive = 0; /* [M-4] */
+	if (k->pend[nth].moved != 0)
+		still_there(key, k->pend[nth].moved, ask, epoch, st, seen);
 	if (k->damaged) {
 		k->pend[nth].used = false;
 		k->npend--;
@@ -352,6 +392,8 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 {
 	struct mkey *k = &m->key[key];
 
+	if (epoch == 0 || epoch == k->moved)
+		unmove(k);
 	if (k->damaged)
 		return;
 	close_over(m, k);
@@ -370,10 +412,32 @@ void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive)
 	close_over(m, k);
 }
 
+void model_moved(struct model *m, unsigned key, uint32_t epoch, uint64_t now)
+{
+	struct mkey *k = &m->key[key];
+	bool known = false;
+
+	if (epoch == 0)
+		return;
+	k->moved = epoch;
+	for (unsigned i = 0; i < SIM_PENDING; i++)
+		if (k->pend[i].used &&
+		    (k->pend[i].ask == ASK_DELETE || k->pend[i].ask == ASK_FLUSH))
+			k->moved = 0;
+	if (k->damaged)
+		return;
+	for (unsigned r = 0; r < k->nrevive; r++)
+		known = known || k->revive[r] == epoch;
+	if (!known && k->nrevive < 4)
+		k->revive[k->nrevive++] = epoch;
+	past(k, 0, now);
+}
+
 void model_unread(struct model *m, unsigned key)
 {
 	struct mkey *k = &m->key[key];
 
+	unmove(k);
 	if (k->damaged)
 		return;
 	close_over(m, k);
@@ -439,6 +503,7 @@ void model_hide(struct model *m, bool hidden)
 
 void model_damaged(struct model *m, unsigned key)
 {
+	unmove(&m->key[key]);
 	m->key[key].damaged = true;
 }
 
@@ -480,6 +545,7 @@ static void restart(const struct model *m, struct mkey *k, bool power, uint64_t 
 		add(k, &c);
 	}
 	memset(k->pend, 0, sizeof k->pend);
+	k->moved = 0;
 	k->npend = 0;
 	k->nrevive = 0;
 	if (power)

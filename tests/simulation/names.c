@@ -159,5 +159,11 @@ void world_on_gone(void *arg, enum store_gone why, uint64_t hash, uint64_t loc)
 		model_unread(w->model, key);
 		return;
 	}
+	if (why == STORE_GONE_MOVED) {
+		cover->rescued++;
+		model_moved(w->model, key, epoch, sim_env_now(w->env));
+		return;
+	}
+	cover->lost += why == STORE_GONE_UNWRITTEN && any_path_online(w->s);
 	model_gone(w->model, key, epoch, why != STORE_GONE_RECYCLED);
 }

@@ -170,6 +170,8 @@ void model_end(struct model *m, unsigned key, unsigned nth, enum store_status st
 void model_forget(struct model *m, unsigned key, unsigned nth, uint64_t now);
 /* This value may be missing from now on; revive: and be back after the next start. 0: any value. */
 void model_gone(struct model *m, unsigned key, uint32_t epoch, bool revive);
+/* Its path failed, and it is written again elsewhere: it is there, but not as long as the promise is [M-6]. */
+void model_moved(struct model *m, unsigned key, uint32_t epoch, uint64_t now);
 /* Whoever is at it now may find nothing, whatever it is. */
 void model_unread(struct model *m, unsigned key);
 /* The index has it, and its record is there: it may not be missing. */
@@ -299,8 +301,8 @@ struct cover {
 	_Atomic uint64_t layer[LAYER_N][ENDED_N];
 	_Atomic uint64_t schedules, ops, restarts, kills, powers, cut_starts, laps, recycled,
 	    sealed, hits, misses, stored, same, conflicts, deleted, flushes, longs, admitted,
-	    reinserted, victims, quarantined, offline, returned, emptied, refused, left, walked,
-	    damaged, evicted, parked, ram_only;
+	    reinserted, rescued, moved, lost, victims, quarantined, offline, returned, emptied,
+	    refused, left, walked, damaged, evicted, parked, ram_only;
 };
 extern struct cover *cover;
 

@@ -238,13 +238,44 @@ static void one_path_fails(void **state)
 		assert_true(get_k(&r, k, k, 20000)); /* still read from both */
 	for (uint64_t k = 300; k < 900; k++)
 		there += get_k(&r, k, k, 20000);
-	assert_true(there > 400); /* but for the few buffers on their way to it */
+	assert_int_equal(there, 600); /* what was on its way to it has gone to the other */
+	assert_int_equal(rig_counters(&r).values_lost, 0);
+	assert_true(rig_counters(&r).values_rescued > 0);
 	for (uint64_t k = 0; k < 900; k++)
 		(void)del_k(&r, k);
 	for (uint64_t k = 0; k < 900; k++)
 		assert_false(get_k(&r, k, k, 20000));
 	for (uint64_t k = 10000; atomic_load(&r.s->path[0].seg_recycled) < 20; k++)
 		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* What was answered, and can be written nowhere: it is counted, to the last value. */
+static void lost_are_counted(void **state)
+{
+	struct rig r;
+	unsigned there = 0;
+
+	(void)state;
+	begin(&r, 15);
+	rig_open(&r);
+	for (uint64_t k = 0; k < 300; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	rig_settle(&r);
+	assert_int_equal(rig_counters(&r).values_lost, 0);
+	sim_disk_fault(r.env, "disk0", 0, 64 * MIB, SIM_WRITE_ERROR);
+	for (uint64_t k = 300; k < 317; k++)
+		assert_int_equal(set_k(&r, k, k, 20000), STORE_OK);
+	for (uint64_t k = 300; k < 304; k++) /* of these nothing is lost */
+		assert_int_equal(del_k(&r, k), STORE_OK);
+	rig_pass(&r, NS_PER_S);
+	assert_int_equal(online(&r), 0);
+	assert_int_equal(rig_counters(&r).values_lost, 13);
+	ram_clear(r.s->ram);
+	for (uint64_t k = 0; k < 317; k++)
+		there += get_k(&r, k, k, 20000);
+	assert_int_equal(there, 300);
 	rig_close(&r);
 	rig_free(&r);
 }
@@ -1194,6 +1225,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(unreadable),
 	    cmocka_unit_test(tombstones_of_bad_segments),
 	    cmocka_unit_test(one_path_fails),
+	    cmocka_unit_test(lost_are_counted),
 	    cmocka_unit_test(writes_tried_again),
 	    cmocka_unit_test(only_path_fails),
 	    cmocka_unit_test(everything_at_once),

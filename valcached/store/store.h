@@ -72,9 +72,10 @@ enum store_gone {
 	STORE_GONE_VICTIM,     /* the index had no place for it, or it was never published */
 	STORE_GONE_UNREADABLE, /* a read failed, or brought something else */
 	STORE_GONE_UNWRITTEN,  /* its write failed for good */
-	STORE_GONE_PATH,       /* all that the index has on this path: it came back empty */
-	STORE_GONE_SEGMENT,    /* all that the index has in this segment: a read of it failed */
-	STORE_GONE_UNREAD,     /* for who asks now: its path is offline, or the read is late */
+	STORE_GONE_MOVED, /* ... but it is written again elsewhere: it is there, not yet durable */
+	STORE_GONE_PATH,  /* all that the index has on this path: it came back empty */
+	STORE_GONE_SEGMENT, /* all that the index has in this segment: a read of it failed */
+	STORE_GONE_UNREAD,  /* for who asks now: its path is offline, or the read is late */
 };
 
 struct store_config {
@@ -309,6 +310,9 @@ void store_latency(const struct store *s, enum store_latency which, struct hist 
 	X(corrupt_reads, "records with a bad checksum")                                            \
 	X(read_errors, "disk reads that failed")                                                   \
 	X(write_errors, "disk writes that failed")                                                 \
+	X(values_rescued,                                                                          \
+	  "values whose path failed before they were written: they are on another")                \
+	X(values_lost, "values that were answered and could not be written: they are gone")        \
 	X(io_timeouts, "disk operations that took longer than --io-timeout")                       \
 	X(offline_misses, "reads that were not tried: their path is offline")                      \
 	X(broken_values, "long values whose later chunk was bad; the connection was closed")       \

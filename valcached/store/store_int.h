@@ -259,10 +259,12 @@ struct wbuf {
 	uint32_t ext_off, ext_len; /* in the segment */
 	uint32_t block_off, fill, records;
 	uint32_t ends,
-	    ends_writing;     /* records that end others: in the block being filled, in flight */
-	bool held;            /* lost such records; kept until they are moot, see wbuf_lost() */
-	uint32_t writing;     /* end of the block being written; 0: none */
-	uint64_t dirty_since; /* of the oldest byte not submitted; 0: clean */
+	    ends_writing; /* records that end others: in the block being filled, in flight */
+	bool lost;        /* its path has failed: lost.c ... */
+	bool held;        /* ... with such records: kept until they are moot */
+	uint32_t lost_at, rescued, lost_values; /* of its entries: how far that is */
+	uint32_t writing;                       /* end of the block being written; 0: none */
+	uint64_t dirty_since;                   /* of the oldest byte not submitted; 0: clean */
 	struct io_op op;
 	struct watch watch; /* of op */
 	struct format_entry *entries;
@@ -333,6 +335,7 @@ struct store_worker {
 	} wait[7];                        /* enum wait_for */
 	_Atomic bool extent_wanted;       /* the slow worker wakes us when a segment is clean */
 	struct watch *watch, *watch_last; /* in flight, the oldest first */
+	bool rescuing;                    /* a value of a failed path is written again: lost.c */
 	bool retry;                       /* something was given back: look at the queue */
 	uint64_t retry_at;
 	bool stopping, finished;
@@ -538,6 +541,9 @@ static inline void wbuf_published(struct wbuf *w)
 			      memory_order_release);
 }
 void wbuf_flush(struct wbuf *w);
+/* For lost.c: nobody appends to it any more; it is given back without what could not be written. */
+void wbuf_no_more(struct wbuf *w);
+void wbuf_lost_free(struct wbuf *w);
 void wbufs_turn(struct store_worker *sw, uint64_t *deadline);
 bool wbufs_idle(const struct store_worker *sw);
 /* False: the write budget is used up for now; ask again in a few milliseconds. */
@@ -548,6 +554,13 @@ void path_dirtied(struct path *p, uint64_t bytes);
 /* The record is to be ended on disk by a DROP: one that the index threw out, which counted it as owed; or another. */
 void drop_later(struct store *s, const struct index_ref *victim);
 void drop_other(struct store *s, const struct index_ref *ref);
+
+/* ---- lost.c: write buffers whose path has failed ----------------------------------------------- */
+
+/* No write to it is in flight. The rest is done in turns. */
+void wbuf_lost(struct wbuf *w, int err);
+/* Goes on with it; *deadline: when to be called again, if not all could be done. */
+void wbuf_lost_turn(struct wbuf *w, uint64_t *deadline);
 
 /* ---- op.c: what gets, sets and deletes share --------------------------------------------------- */
 

@@ -225,8 +225,8 @@ static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stre
 		return NULL;
 	/* before the question, so that the answer "now there is one" cannot be missed */
 	atomic_store(&sw->extent_wanted, true);
-	if (segment_extent(p, stream, sw->id == sw->s->cfg.workers, min, want, ALLOW_STEP, &w->seg,
-			   &w->generation, &w->ext_off, &w->ext_len) < 0)
+	if (segment_extent(p, stream, sw->id == sw->s->cfg.workers && !sw->rescuing, min, want,
+			   ALLOW_STEP, &w->seg, &w->generation, &w->ext_off, &w->ext_len) < 0)
 		return NULL;
 	atomic_store(&sw->extent_wanted, false);
 	w->active = true;
@@ -234,7 +234,7 @@ static struct wbuf *wbuf_take(struct store_worker *sw, struct path *p, enum stre
 	w->path = p;
 	w->block_off = w->writing = w->records = w->nentries = w->tries = 0;
 	w->ends = w->ends_writing = 0;
-	w->held = false;
+	w->held = w->lost = false;
 	w->fill = FORMAT_BLOCK;
 	w->dirty_since = w->idle_since = 0;
 	w->allowed = ALLOW_STEP;
@@ -398,62 +398,16 @@ void wbuf_flush(struct wbuf *w)
 }
 
 /* [W-7] */
-static void lost_free(struct wbuf *w)
+void wbuf_lost_free(struct wbuf *w)
 {
 	w->block_off = w->ext_len;
 	wbuf_free(w);
 }
 
-/*
- * The path takes no more writes. What this buffer holds and is not on disk is taken out of the index. If it
- * holds records that end others the buffer stays, to be replayed after a kill, until they are moot [PS-3].
- */
-static void wbuf_lost(struct wbuf *w, int err)
+void wbuf_no_more(struct wbuf *w)
 {
-	struct store *s = w->owner->s;
-	uint32_t written = atomic_load(&w->shm->written), kept = 0;
-
-	path_fail(w->path, "write", err);
-	/* it may be on the disk all the same, and a newer record of the key on any path [EV-3] */
-	for (unsigned i = 0; i < s->npaths; i++)
-		atomic_store(&s->path[i].keep_ends, true);
-	for (uint32_t i = 0; i < w->nentries; i++) {
-		const struct format_entry *e = &w->entries[i];
-
-		if (e->units_at * FORMAT_UNIT >= w->ext_off + written) {
-			uint64_t loc = loc_of(w->path, w->seg, e->units_at);
-			pthread_mutex_t *lock = key_lock(s, e->hash);
-
-			if (e->type != FORMAT_VALUE)
-				continue;
-			pthread_mutex_lock(lock);
-			if (index_remove(s->index, e->hash, loc))
-				tell_gone(s, STORE_GONE_UNWRITTEN, e->hash, loc);
-			ram_relocate(s->ram, e->hash, loc, 0);
-			pthread_mutex_unlock(lock);
-		} else {
-			w->entries[kept++] = *e;
-		}
-	}
-	w->nentries = kept;
-	w->records = 0;
 	w->closing = true;
 	forget_cur(w);
-	if (w->ends + w->ends_writing > 0) {
-		path_ends_written(w->path, w->ends + w->ends_writing);
-		w->ends = w->ends_writing = 0;
-		w->held = true;
-		return;
-	}
-	lost_free(w);
-}
-
-static void held_turn(struct wbuf *w)
-{
-	if (!w->owner->stopping && path_end(w->path) == END_WAIT)
-		return;
-	w->held = false;
-	lost_free(w);
 }
 
 static void wbuf_done(struct io_op *op)
@@ -507,8 +461,8 @@ void wbufs_turn(struct store_worker *sw, uint64_t *deadline)
 		struct wbuf *w = sw->wbufs[i];
 		uint64_t due;
 
-		if (unlikely(w->held))
-			held_turn(w);
+		if (unlikely(w->lost))
+			wbuf_lost_turn(w, deadline);
 		if (!w->active || w->closing || w->writing != 0)
 			continue;
 		if (unlikely(atomic_load_explicit(&w->path->silent, memory_order_relaxed)) &&
