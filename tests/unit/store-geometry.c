@@ -681,7 +681,7 @@ static void replaced(void **state)
 	put(m, 0, 600);
 	rig_close(r);
 	names(r, "disk0", "disk5");
-	refused(r, "disk5 is empty");
+	refused(r, "disk5 is not there");
 	r->cfg.forget_paths = true;
 	for (at = 1; start_dies(r, at, true); at++) {
 		struct format_super sb[2];

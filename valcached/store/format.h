@@ -208,7 +208,8 @@ struct format_footer {
 	uint32_t others;     /* entries that are not values; they come first */
 	uint32_t stream;     /* which of the path's streams this segment belonged to */
 	uint32_t cut_short;  /* enum format_cut; a higher one is none */
-	uint32_t reserved0;
+	uint32_t
+	    ragged; /* 1: a block could not be read when the table was made; an index may know more */
 	uint8_t reserved[4096 - 72 - 8];
 	uint64_t sum;
 };

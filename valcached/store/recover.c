@@ -65,6 +65,7 @@ static void adopt(struct reading *r, struct found *f, uint64_t age)
 	g->stream = (uint8_t)f->stream;
 	g->unwalked = f->unwalked;
 	g->cut = f->sealed ? f->cut : FORMAT_CUT_ALL; /* its sealing will say */
+	g->ragged = f->sealed && f->ragged;
 	atomic_store(&g->state, f->sealed ? SEG_SEALED : SEG_FULL);
 	if (r->attached) {
 		/* a small number is one that the start before gave */

@@ -49,6 +49,7 @@ struct found {
 	bool unwalked; /* attached: its entries are asked for later */
 	bool redo;     /* attached: its recycling was begun */
 	uint8_t cut;   /* sealed: as the footer says */
+	bool ragged;   /* the same */
 	bool torn;     /* walked: some of what its blocks say is not there */
 	bool lost;     /* its header makes no sense: only what it ends counts [RC-11] */
 	uint32_t entries, others, stream;

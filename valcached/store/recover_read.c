@@ -313,6 +313,7 @@ void read_footers(struct reading *r)
 			f->data_bytes = t->data_bytes;
 			f->cut = t->cut_short <= FORMAT_CUT_LONG ? (uint8_t)t->cut_short
 								 : FORMAT_CUT_NOT;
+			f->ragged = t->ragged != 0;
 			if (t->seq_max > r->seq_max)
 				r->seq_max = t->seq_max;
 		}

@@ -104,6 +104,7 @@ static int write_table(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	f->generation = generation;
 	f->table_off = s->seg_size - FORMAT_ALIGN - bytes;
 	f->cut_short = p->seg[seg].cut;
+	f->ragged = p->seg[seg].ragged;
 	for (uint32_t i = 0; i < n; i++) {
 		if (entries[i].seq > f->seq_max)
 			f->seq_max = entries[i].seq;
