@@ -1124,7 +1124,7 @@ static void slow_writers(void **state)
 	for (unsigned how = 0; how < 6; how++) {
 		bool crash = how >= 3;
 		struct rig r;
-		uint64_t k = 0, other = 0, lost = 0;
+		uint64_t k = 0, other = 0;
 
 		slow_begin(&r, 92 + how, 2);
 		while (!lies_on(&r, k, 0))
@@ -1163,9 +1163,7 @@ static void slow_writers(void **state)
 			assert_false(get_k(&r, k, k, 40000));
 		else
 			for (uint64_t n = 1000; n < 1200; n++)
-				lost += !get_k(&r, n, n, 40000);
-		/* what was in a write buffer when its write was given up, in one seed of five */
-		assert_true(lost <= (crash ? 0 : WBUF_BYTES / 40000));
+				assert_true(get_k(&r, n, n, 40000));
 		assert_true(get_k(&r, other, other, 40000));
 		rig_close(&r);
 		rig_free(&r);
