@@ -184,6 +184,34 @@ static void fenced_ahead(void **state)
 	cache_close(c);
 }
 
+/* [SH-2] What has left is not dead before a fence that was begun after that is over, whoever made it. */
+static void dead_after_a_fence(void **state)
+{
+	struct ocache *c = cache_open(12 * MIB);
+	struct shard *s = &c->shard[0];
+	uint64_t swept = 0, stamp = lane_stamp();
+
+	(void)state;
+	assert_false(lane_fenced(stamp));
+	lane_fence();
+	assert_true(lane_fenced(stamp));
+	assert_false(lane_fenced(lane_stamp()));
+	for (uint64_t key = 1; key < 100000; key++) {
+		const struct entry *stamped = s->stamped;
+		uint64_t begun = atomic_load(&lane__begun), at = s->stamp;
+
+		if (key % 1000 == 0)
+			lane_fence(); /* somebody else's */
+		assert_int_equal(add(c, key, 1000, NULL), 0);
+		if (stamped == NULL || s->stamped == stamped)
+			continue;
+		swept++;
+		assert_true(begun > at || atomic_load(&lane__begun) > begun);
+	}
+	assert_true(swept > 100);
+	cache_close(c);
+}
+
 /* The cache's own memory is more than the new budget: it begins anew, and with references when they go. */
 static void resized_below_overhead(void **state)
 {
@@ -551,6 +579,7 @@ int main(void)
 	    cmocka_unit_test(forgotten_but_held),
 	    cmocka_unit_test(budget_holds),
 	    cmocka_unit_test(fenced_ahead),
+	    cmocka_unit_test(dead_after_a_fence),
 	    cmocka_unit_test(resized_below_overhead),
 	    cmocka_unit_test(references_of_others),
 	    cmocka_unit_test(sizes_are_checked),
