@@ -27,7 +27,9 @@ static inline uint8_t recency_clock(const struct format_clocks *c, uint32_t valu
 {
 	const uint8_t *bits = (const uint8_t *)(c + 1);
 
-	return c == NULL || c->values != values ? 0 : bits[v / 4] >> v % 4 * 2 & INDEX_CLOCK_MAX;
+	if (c == NULL || c->values != values)
+		return 0;
+	return (uint8_t)((unsigned)bits[v / 4] >> v % 4 * 2 & (unsigned)INDEX_CLOCK_MAX);
 }
 
 #endif
