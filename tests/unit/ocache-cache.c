@@ -341,6 +341,28 @@ static void references_fill_the_budget(void **state)
 	cache_close(c);
 }
 
+/* What is forgotten and held, and what is held and cannot go for it, is within the budget together. */
+static void forgotten_and_held(void **state)
+{
+	struct ocache *c = cache_open(MIB);
+	struct shard *s = &c->shard[0];
+	struct ocache_ref ref[400];
+
+	(void)state;
+	for (unsigned i = 0; i < 400; i++) {
+		assert_int_equal(add(c, i, 5000, &ref[i]), 0);
+		if (i < 100)
+			assert_true(ocache_forget(c, id_of(i)));
+		assert_true(shard_overhead(s) + s->resident + s->leaving_bytes <= s->budget);
+	}
+	assert_true(stats_of(c).uncached > 150);
+	for (unsigned i = 0; i < 400; i++) {
+		object_check(&ref[i], id_of(i));
+		ocache_release(&ref[i]);
+	}
+	cache_close(c);
+}
+
 /* The list of references is all that is ever above the budget, and no longer than ocache.h says. */
 static void references_themselves_are_counted(void **state)
 {
@@ -585,6 +607,7 @@ int main(void)
 	    cmocka_unit_test(sizes_are_checked),
 	    cmocka_unit_test(held_for_long),
 	    cmocka_unit_test(references_fill_the_budget),
+	    cmocka_unit_test(forgotten_and_held),
 	    cmocka_unit_test(references_themselves_are_counted),
 	    cmocka_unit_test(forgotten_bytes_count),
 	    cmocka_unit_test(larger_than_the_cache),
