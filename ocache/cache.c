@@ -435,8 +435,7 @@ int ocache_resize(struct ocache *c, uint64_t budget)
 		pthread_mutex_unlock(&s->lock);
 		shard_bury(s, &g);
 		pthread_mutex_lock(&s->lock);
-		if (shard_overhead(s) > s->budget / 2)
-			shard_trim(s);
+		shard_trim(s);
 		pthread_mutex_unlock(&s->lock);
 	}
 	return 0;

@@ -115,8 +115,8 @@ void lane_fence(void);
 extern _Atomic uint64_t lane__begun, lane__done; /* fences, numbered as they begin */
 static inline uint64_t lane_stamp(void)
 {
-	atomic_thread_fence(
-	    memory_order_seq_cst); /* the unlinking is seen before the number is read */
+	/* the unlinking is seen before the number is read */
+	atomic_thread_fence(memory_order_seq_cst);
 	return atomic_load_explicit(&lane__begun, memory_order_relaxed);
 }
 static inline bool lane_fenced(uint64_t stamp)

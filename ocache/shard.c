@@ -149,9 +149,16 @@ static void entry_put(struct shard *s, struct entry *e)
 	s->free_n++;
 }
 
+/* The cache's own memory is more than half of the budget. */
+static bool top_heavy(const struct shard *s)
+{
+	return shard_overhead(s) > s->budget / 2;
+}
+
 void shard_trim(struct shard *s)
 {
-	if (s->entries_bytes == 0 || s->free_n != s->entries_bytes / ENTRY_BYTES)
+	if (likely(!top_heavy(s)) || s->entries_bytes == 0 ||
+	    s->free_n != s->entries_bytes / ENTRY_BYTES)
 		return;
 	/* all zero again, as ENTRY_FREE is, and without memory; nobody reads: no pin, no slot leads here */
 	if (madvise(s->entries, s->entries_bytes, MADV_DONTNEED) != 0)
@@ -356,8 +363,7 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 
 	if (size > s->budget)
 		return NULL;
-	if (unlikely(shard_overhead(s) > s->budget / 2))
-		shard_trim(s);
+	shard_trim(s);
 	table_reserve(&s->table, s->seed);
 	e = entry_get(s);
 	if (e == NULL)
@@ -398,7 +404,7 @@ void shard_forget(struct shard *s, struct entry *e, struct grave *g)
 void shard_resize(struct shard *s, uint64_t budget, struct grave *g)
 {
 	s->budget = budget;
-	if (shard_overhead(s) > budget / 2) {
+	if (top_heavy(s)) {
 		s->budget = 0;
 		evict(s, 0, g);
 		s->budget = budget;

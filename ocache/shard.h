@@ -112,7 +112,7 @@ bool shard_walk(const struct shard *s, struct shard_walk *walk, unsigned most,
  * given back when nothing is held any more.
  */
 void shard_resize(struct shard *s, uint64_t budget, struct grave *g);
-/* If there is no object, nor one that leaves: gives back what its memory was. */
+/* If that is so, and there is no object, nor one that leaves: gives that memory back. */
 void shard_trim(struct shard *s);
 /* Frees what has left and is no longer held. */
 void shard_sweep(struct shard *s, struct grave *g);
