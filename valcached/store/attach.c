@@ -56,8 +56,7 @@ static uint32_t segments(const struct store *s)
 	return n;
 }
 
-/* The names are the store's id's, so a copy of the store has the same [AT-9]. */
-static void name_of(const struct store *s, const uint8_t id[16], const char *what, char name[160])
+void live_name(const struct store *s, const uint8_t id[16], const char *what, char name[160])
 {
 	uint64_t hi, lo;
 
@@ -69,7 +68,7 @@ static void name_of(const struct store *s, const uint8_t id[16], const char *wha
 
 static void name_it(struct store *s)
 {
-	name_of(s, s->store_id, "index", s->shm_index);
+	live_name(s, s->store_id, "index", s->shm_index);
 }
 
 int live_hold(struct store *s, char **cause)
@@ -77,7 +76,7 @@ int live_hold(struct store *s, char **cause)
 	char name[sizeof s->shm_lock];
 	int hold;
 
-	name_of(s, s->store_id, "lock", name);
+	live_name(s, s->store_id, "lock", name);
 	hold = shm_hold(name, s->cfg.paths[0], cause);
 	if (hold < 0)
 		return hold;
@@ -312,12 +311,12 @@ int live_forget(const struct store *s, const char *path, const uint8_t id[16], c
 	char name[160], lock[160];
 	int hold;
 
-	name_of(s, id, "lock", lock);
+	live_name(s, id, "lock", lock);
 	hold = shm_hold(lock, path, cause);
 	if (hold < 0)
 		return hold;
 	for (unsigned i = 0; i < 2; i++) {
-		name_of(s, id, what[i], name);
+		live_name(s, id, what[i], name);
 		shm_remove(name);
 	}
 	shm_let_go(hold, lock);

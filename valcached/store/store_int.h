@@ -801,6 +801,8 @@ void live_stopped(struct store *s); /* nothing is left in write buffers, if that
 int live_rename(struct store *s, const uint8_t id[16], char **cause);
 /* Removes what a store that is given up, found at path, has in shared memory; -EBUSY: another process has it. */
 int live_forget(const struct store *s, const char *path, const uint8_t id[16], char **cause);
+/* What a store with this id has in shared memory: a copy of the store has the same names [AT-9]. */
+void live_name(const struct store *s, const uint8_t id[16], const char *what, char name[160]);
 /* [AT-9] The names of the present id are this process's from here on; those of an earlier one are let go. */
 int live_hold(struct store *s, char **cause);
 void live_let_go(struct store *s);

@@ -43,9 +43,7 @@ static void submit(struct wbuf *w, uint32_t from, uint32_t end)
 
 void wbufs_name(struct store *s)
 {
-	snprintf(s->shm_wbuf, sizeof s->shm_wbuf,
-		 "%s/valcached-%016" PRIx64 "%016" PRIx64 "-writes", s->cfg.shm_dir,
-		 *(uint64_t *)(void *)s->store_id, *(uint64_t *)(void *)(s->store_id + 8));
+	live_name(s, s->store_id, "writes", s->shm_wbuf);
 }
 
 /* Of len bytes, beside the old one, if there is one: replay() gives it the name. errno as shm_map(). */
