@@ -5,14 +5,27 @@
 
 #include "base/cause.h"
 
+static void say(char **cause, const char *fmt, va_list ap)
+{
+	if (cause != NULL && vasprintf(cause, fmt, ap) < 0)
+		*cause = NULL;
+}
+
 void cause_say(char **cause, const char *fmt, ...)
 {
 	va_list ap;
 
-	if (cause == NULL)
-		return;
 	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
+	say(cause, fmt, ap);
 	va_end(ap);
+}
+
+int cause_fail(char **cause, int err, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(cause, fmt, ap);
+	va_end(ap);
+	return err;
 }

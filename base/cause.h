@@ -8,5 +8,7 @@
  * *cause is not freed.
  */
 void cause_say(char **cause, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same; returns err. */
+int cause_fail(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

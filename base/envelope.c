@@ -81,7 +81,7 @@ size_t envelope_seal(void *to, const uint8_t key[16], enum envelope_codec codec,
 	return ENVELOPE_HEAD + n;
 }
 
-int envelope_open(const void *bytes, size_t len, const uint8_t key[16], struct envelope *e)
+int envelope_open_again(const void *bytes, size_t len, const uint8_t key[16], struct envelope *e)
 {
 	const uint8_t *head = bytes;
 	uint8_t want[AT_SUM];
@@ -89,19 +89,25 @@ int envelope_open(const void *bytes, size_t len, const uint8_t key[16], struct e
 
 	if (len < ENVELOPE_HEAD || head[5] >= ENVELOPE_CODECS)
 		return -EBADMSG;
-	/*
-	 * all but the raw length is known; that is checked by the sum, then for what is done with
-	 * it
-	 */
+	/* all but the raw length is known; that is checked for what is done with it, and by the sum */
 	raw_len = get64(head + 24);
 	put_head(want, key, head[5], raw_len, len - ENVELOPE_HEAD);
-	if (memcmp(want, head, AT_SUM) != 0 ||
-	    sum(head, head + ENVELOPE_HEAD, len - ENVELOPE_HEAD) != get64(head + AT_SUM))
-		return -EBADMSG;
-	if (raw_len > ENVELOPE_RAW_MAX ||
+	if (memcmp(want, head, AT_SUM) != 0 || raw_len > ENVELOPE_RAW_MAX ||
 	    (head[5] == ENVELOPE_NONE && raw_len != len - ENVELOPE_HEAD))
 		return -EBADMSG;
 	*e = (struct envelope){head[5], raw_len, len - ENVELOPE_HEAD, head + ENVELOPE_HEAD};
+	return 0;
+}
+
+int envelope_open(const void *bytes, size_t len, const uint8_t key[16], struct envelope *e)
+{
+	const uint8_t *head = bytes;
+	struct envelope opened;
+
+	if (envelope_open_again(bytes, len, key, &opened) != 0 ||
+	    sum(head, opened.stored, opened.stored_len) != get64(head + AT_SUM))
+		return -EBADMSG;
+	*e = opened;
 	return 0;
 }
 

@@ -41,6 +41,8 @@ size_t envelope_seal(void *to, const uint8_t key[16], enum envelope_codec codec,
 		     size_t len);
 /* 0 and *e; -EBADMSG: these are not whole bytes of that key. */
 int envelope_open(const void *bytes, size_t len, const uint8_t key[16], struct envelope *e);
+/* The same without the sum, for bytes of this process that envelope_open() has found whole before. */
+int envelope_open_again(const void *bytes, size_t len, const uint8_t key[16], struct envelope *e);
 /* Writes the e->raw_len bytes that were sealed. 0; -EBADMSG: they cannot be unpacked; -ENOMEM. */
 int envelope_unpack(const struct envelope *e, void *to);
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Log lines to stderr; see log.h. Any thread. */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/write.h"
 
 /* relaxed: a line more or less around a change is nobody's loss */
 static _Atomic enum log_level log_max = LOG_INFO;
@@ -63,15 +63,8 @@ static void vline(enum log_level level, uint64_t held, const char *fmt, va_list 
 		if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
 			line[i] = '?';
 	line[used++] = '\n';
-	for (size_t done = 0; done < used;) {
-		ssize_t w = write(STDERR_FILENO, line + done, used - done);
-
-		if (w < 0 && errno == EINTR)
-			continue;
-		if (w <= 0)
-			return; /* stderr is gone; there is nobody left to tell */
-		done += (size_t)w;
-	}
+	/* if stderr is gone, there is nobody left to tell */
+	(void)write_all(STDERR_FILENO, line, used);
 }
 
 void log_line(enum log_level level, const char *fmt, ...)

@@ -21,11 +21,6 @@ void log_line(enum log_level level, const char *fmt, ...) __attribute__((format(
 #define log_warn(...)   log_line(LOG_WARN, __VA_ARGS__)
 #define log_notice(...) log_line(LOG_NOTICE, __VA_ARGS__)
 #define log_info(...)   log_line(LOG_INFO, __VA_ARGS__)
-#define log_debug(...)                                                                             \
-	do {                                                                                       \
-		if (log_enabled(LOG_DEBUG))                                                        \
-			log_line(LOG_DEBUG, __VA_ARGS__);                                          \
-	} while (0)
 
 /*
  * A site that may be hit by every request: at most one line a second, with the number of lines

@@ -5,12 +5,12 @@
  * read. Usable from C++.
  *
  *     DIR/3f8/6243cb8a-2b3c-4031-a4cd-8c7df49e33f8   an envelope; the folder is the id's end
- *     DIR/tmp/                                       what is being written, without O_TMPFILE
+ *     DIR/tmp/                                       what is being written, without O_TMPFILE or over a damaged file
  *
  * Several processes, on several hosts, may use one folder at a time: a file that is there is never
  * written again, so whoever comes second has nothing to do. What is in a file is believed only if
  * the envelope is whole and of that id; else the read is -EBADMSG, and the chain drops the file and
- * repairs it.
+ * repairs it. A write that finds such a file replaces it.
  */
 #ifndef EFS_EFS_H
 #define EFS_EFS_H
@@ -28,7 +28,7 @@ struct efs_config {
 	size_t struct_size; /* sizeof(struct efs_config): later versions add fields at the end */
 	const char *path;   /* an existing folder */
 	const char *key;    /* in io-stats; NULL: "efs" */
-	unsigned threads;   /* that read and write; 0: 16 */
+	unsigned threads;   /* that read and write; at most 256; 0: 16 */
 	bool read_only;     /* nothing is written or dropped */
 	bool record;        /* it is the storage of record (TIER_RECORD) */
 	bool no_sync;       /* a write is answered before it is on disk: a power cut may lose it */

@@ -14,6 +14,8 @@ struct efs_dir {
 	bool no_sync;
 	bool no_tmpfile;         /* the file system has no O_TMPFILE; or a test says so */
 	_Atomic uint64_t serial; /* of names in tmp/ */
+	/* a bit for each of the 4096 folders: its own name is on the disk, as a sync here has seen to */
+	_Atomic uint64_t named[4096 / 64];
 };
 
 /* Each returns 0 or -errno and leaves nothing behind on failure. Any thread, several at a time. */

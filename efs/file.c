@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Segments as files. A file gets its name by link(), when all of it is written and synced: so
- * whoever finds the name finds all, also after a crash. Without O_TMPFILE it is written under
- * another name in tmp/ first; what a crash leaves there is removed by an open that finds it an hour
+ * whoever finds the name finds all, also after a crash. Without O_TMPFILE, and where it replaces a damaged one by
+ * rename(), it is written under another name in tmp/ first; what a crash leaves there is removed by an open that finds it an hour
  * old.
  */
 #include <dirent.h>
@@ -17,6 +17,7 @@
 
 #include "base/assert.h"
 #include "base/envelope.h"
+#include "base/write.h"
 #include "efs/efs_int.h"
 
 #define OLD_S    3600
@@ -131,7 +132,8 @@ int efs__file_read(struct efs_dir *d, struct seg_id id, struct seg_buf **bytes)
 	int fd, err = 0;
 
 	efs__name(id, name);
-	fd = openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	/* not blocking: under a name there may be a FIFO, whose other end nobody opens */
+	fd = openat(d->fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &st) != 0)
@@ -156,39 +158,47 @@ int efs__file_read(struct efs_dir *d, struct seg_id id, struct seg_buf **bytes)
 
 /* ---- writing ---- */
 
-static int write_all(int fd, const uint8_t *from, size_t len, bool sync)
+static int write_buf(const struct efs_dir *d, int fd, const struct seg_buf *b)
 {
-	size_t at = 0;
+	int err = write_all(fd, seg_buf_data(b), seg_buf_len(b));
 
-	while (at < len) {
-		ssize_t n = write(fd, from + at, len - at);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		at += (size_t)n;
-	}
-	return !sync || fdatasync(fd) == 0 ? 0 : -errno;
+	if (err == 0 && !d->no_sync && fdatasync(fd) != 0)
+		err = -errno;
+	return err;
 }
 
-/* The segment's folder, made if it is not there; -errno. */
-static int folder(struct efs_dir *d, const char *name)
+/*
+ * The segment's folder, made if it is not there; -errno. Its own name is synced once by each process, whoever has made
+ * it: another may not have come so far, or its sync has failed.
+ */
+static int folder(struct efs_dir *d, struct seg_id id, const char *name)
 {
+	_Atomic uint64_t *named = &d->named[(id.lo & 4095) / 64];
+	uint64_t bit = 1ull << (id.lo & 63);
 	char dir[4];
 	int fd;
 
 	memcpy(dir, name, 3);
 	dir[3] = '\0';
 	fd = openat(d->fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (fd >= 0 || errno != ENOENT)
-		return fd >= 0 ? fd : -errno;
-	if (mkdirat(d->fd, dir, 0777) != 0 && errno != EEXIST)
+	if (fd < 0 && errno == ENOENT) {
+		atomic_fetch_and(named, ~bit);
+		if (mkdirat(d->fd, dir, 0777) != 0 && errno != EEXIST)
+			return -errno;
+		fd = openat(d->fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	}
+	if (fd < 0)
 		return -errno;
-	if (!d->no_sync && fsync(d->fd) != 0)
-		return -errno;
-	fd = openat(d->fd, dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	return fd >= 0 ? fd : -errno;
+	if (!d->no_sync && (atomic_load(named) & bit) == 0) {
+		if (fsync(d->fd) != 0) {
+			int err = -errno;
+
+			(void)close(fd);
+			return err;
+		}
+		atomic_fetch_or(named, bit);
+	}
+	return fd;
 }
 
 static bool no_such_flag(int err)
@@ -204,7 +214,7 @@ static int write_unnamed(struct efs_dir *d, int dir_fd, const char *leaf, const 
 
 	if (fd < 0)
 		return no_such_flag(errno) ? 1 : -errno;
-	err = write_all(fd, seg_buf_data(b), seg_buf_len(b), !d->no_sync);
+	err = write_buf(d, fd, b);
 	snprintf(proc, sizeof proc, "/proc/self/fd/%d", fd);
 	if (err == 0 && linkat(AT_FDCWD, proc, dir_fd, leaf, AT_SYMLINK_FOLLOW) != 0)
 		err = errno == ENOENT ? 1 : -errno; /* no /proc */
@@ -212,51 +222,92 @@ static int write_unnamed(struct efs_dir *d, int dir_fd, const char *leaf, const 
 	return err != 0 ? err : closed;
 }
 
-static int write_named(struct efs_dir *d, int dir_fd, const char *leaf, const struct seg_buf *b)
+/* over: in the place of what has the name, which is damaged. */
+static int write_named(struct efs_dir *d, int dir_fd, const char *leaf, const struct seg_buf *b,
+		       bool over)
 {
-	uint64_t serial = atomic_fetch_add_explicit(&d->serial, 1, memory_order_relaxed);
 	char tmp[SEG_ID_TEXT + 64], host[32];
 	int fd, err, closed;
 
-	/* of this host, process and write; another's would be its own business */
 	if (gethostname(host, sizeof host) != 0)
 		host[0] = '\0';
 	host[sizeof host - 1] = '\0';
-	snprintf(tmp, sizeof tmp, "%s.%s.%d.%u", leaf, host, (int)getpid(), (unsigned)serial);
-	fd = openat(d->tmp_fd, tmp, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+	/*
+	 * Of this host, process and write. One may be there all the same: of another tier of the process, or, in a container
+	 * that always has the same names and numbers, of the one that was killed.
+	 */
+	do {
+		uint64_t serial = atomic_fetch_add_explicit(&d->serial, 1, memory_order_relaxed);
+
+		snprintf(tmp, sizeof tmp, "%s.%s.%d.%u", leaf, host, (int)getpid(),
+			 (unsigned)serial);
+		fd = openat(d->tmp_fd, tmp, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+	} while (fd < 0 && errno == EEXIST);
 	if (fd < 0)
 		return -errno;
-	err = write_all(fd, seg_buf_data(b), seg_buf_len(b), !d->no_sync);
+	err = write_buf(d, fd, b);
 	closed = shut(fd);
 	if (err == 0)
 		err = closed;
-	if (err == 0 && linkat(d->tmp_fd, tmp, dir_fd, leaf, 0) != 0)
+	if (err == 0 && over && renameat(d->tmp_fd, tmp, dir_fd, leaf) == 0)
+		return 0;
+	if (err == 0 && (over || linkat(d->tmp_fd, tmp, dir_fd, leaf, 0) != 0))
 		err = -errno;
 	(void)unlinkat(d->tmp_fd, tmp, 0); /* else the next open does it */
+	return err;
+}
+
+/* Is it there already? 1: whole; 0: no; -EBADMSG: damaged; or -errno. */
+static int is_there(struct efs_dir *d, struct seg_id id)
+{
+	struct seg_buf *b = NULL;
+	int err = efs__file_read(d, id, &b);
+
+	if (err == 0)
+		seg_buf_drop(b);
+	return err == 0 ? 1 : err == -ENOENT ? 0 : err;
+}
+
+/* What is there is on the disk: who wrote it may have been told not to sync. */
+static int sync_found(const struct efs_dir *d, int dir_fd, const char *leaf)
+{
+	int fd, err = 0;
+
+	if (d->no_sync)
+		return 0;
+	fd = openat(dir_fd, leaf, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	if (fdatasync(fd) != 0)
+		err = -errno;
+	(void)close(fd); /* it was only read */
 	return err;
 }
 
 int efs__file_write(struct efs_dir *d, struct seg_id id, const struct seg_buf *bytes)
 {
 	char name[EFS_NAME];
-	int dir_fd, err = 1;
+	int dir_fd, there, err;
 
 	if (d->tmp_fd < 0)
 		return -EROFS;
 	if (seg_buf_len(bytes) > FILE_MAX)
 		return -E2BIG;
 	efs__name(id, name);
-	if (faccessat(d->fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-		return 0;
-	dir_fd = folder(d, name);
+	there = is_there(d, id);
+	if (there < 0 && there != -EBADMSG)
+		return there;
+	dir_fd = folder(d, id, name);
 	if (dir_fd < 0)
 		return dir_fd;
-	if (!d->no_tmpfile)
+	err = there == 1 ? -EEXIST : 1;
+	if (there == 0 && !d->no_tmpfile)
 		err = write_unnamed(d, dir_fd, name + 4, bytes);
-	if (err == 1)
-		err = write_named(d, dir_fd, name + 4, bytes);
-	if (err == -EEXIST)
-		err = 0; /* somebody was quicker: it is the same */
+	if (err == 1) /* at no time is there none: another may have mended it meanwhile */
+		err = write_named(d, dir_fd, name + 4, bytes, there == -EBADMSG);
+	if (err == -EEXIST) /* or somebody was quicker: it is the same */
+		err = sync_found(d, dir_fd, name + 4);
+	/* also of who finds it: whoever gave it the name may not have come so far */
 	if (err == 0 && !d->no_sync && fsync(dir_fd) != 0)
 		err = -errno;
 	(void)close(dir_fd); /* it was only read */

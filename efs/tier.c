@@ -248,10 +248,9 @@ int efs_open(const struct efs_config *cfg, struct tier **tier, char **cause)
 	if (cause != NULL)
 		*cause = NULL;
 	if (cfg->struct_size != sizeof *cfg || cfg->path == NULL || threads > THREADS_MAX ||
-	    !tier_key_ok(key)) {
-		cause_say(cause, "efs: struct_size, path, key or threads are not what efs.h says");
-		return -EINVAL;
-	}
+	    !tier_key_ok(key))
+		return cause_fail(cause, -EINVAL,
+				  "efs: struct_size, path, key or threads are not what efs.h says");
 	e = calloc(1, sizeof *e + threads * sizeof e->thread[0]);
 	if (e == NULL)
 		return -ENOMEM;
@@ -268,7 +267,7 @@ int efs_open(const struct efs_config *cfg, struct tier **tier, char **cause)
 	e->writes.end = &e->writes.first;
 	memcpy(e->key, key, strlen(key) + 1);
 	e->ops = (struct tier_ops){.abi = TIER_ABI,
-				   .caps = cfg->record ? TIER_RECORD : 0,
+				   .caps = TIER_VERIFIES | (cfg->record ? TIER_RECORD : 0),
 				   .key = e->key,
 				   .read = efs_read,
 				   .cancel = efs_cancel,

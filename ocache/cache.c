@@ -14,9 +14,10 @@
 #include "ocache/load.h"
 #include "ocache/warm.h"
 
-#define THREADS 2u
-#define FILLS   256u
-#define SLOW_NS (100 * NS_PER_MS)
+#define THREADS     2u
+#define THREADS_MAX 256u
+#define FILLS       256u
+#define SLOW_NS     (100 * NS_PER_MS)
 
 /* ---- opening, closing ---- */
 
@@ -50,6 +51,8 @@ static void cache_free(struct ocache *c)
 	free(c->shard);
 	AZ(pthread_cond_destroy(&c->busy_none));
 	AZ(pthread_mutex_destroy(&c->busy_lock));
+	AZ(pthread_mutex_destroy(&c->resize_lock));
+	AZ(pthread_mutex_destroy(&c->save_lock));
 	AZ(pthread_mutex_destroy(&c->slow.lock));
 	free(c->slow.load);
 	curve_close(&c->curve);
@@ -67,21 +70,17 @@ static int chain_open(struct ocache *c, const struct ocache_config *cfg, char **
 	c->compress = cfg->compress;
 	if (cfg->tiers_count == 0)
 		return 0;
-	if (cfg->tiers_count > OCACHE_TIERS_MAX) {
-		cause_say(cause, "%u tiers are more than %u", cfg->tiers_count, OCACHE_TIERS_MAX);
-		return -EINVAL;
-	}
-	if (cfg->tiers == NULL) {
-		cause_say(cause, "tiers is NULL, but tiers_count is %u", cfg->tiers_count);
-		return -EINVAL;
-	}
+	if (cfg->tiers_count > OCACHE_TIERS_MAX)
+		return cause_fail(cause, -EINVAL, "%u tiers are more than %u", cfg->tiers_count,
+				  OCACHE_TIERS_MAX);
+	if (cfg->tiers == NULL)
+		return cause_fail(cause, -EINVAL, "tiers is NULL, but tiers_count is %u",
+				  cfg->tiers_count);
 	for (unsigned i = 1; i < cfg->tiers_count; i++)
 		for (unsigned k = 0; k < i; k++)
-			if (cfg->tiers[i].tier == cfg->tiers[k].tier &&
-			    cfg->tiers[i].tier != NULL) {
-				cause_say(cause, "tiers %u and %u are the same", k, i);
-				return -EINVAL;
-			}
+			if (cfg->tiers[i].tier == cfg->tiers[k].tier && cfg->tiers[i].tier != NULL)
+				return cause_fail(cause, -EINVAL, "tiers %u and %u are the same", k,
+						  i);
 	while (c->tiers < cfg->tiers_count && err == 0) {
 		err = chain_tier_open(&c->tier[c->tiers], &cfg->tiers[c->tiers], &why);
 		c->tiers += err == 0;
@@ -102,11 +101,9 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	struct ocache *c;
 	int number, err = 0;
 
-	if (budget < OCACHE_BUDGET_MIN) {
-		cause_say(cause, "the budget of %llu bytes is below %u", (unsigned long long)budget,
-			  OCACHE_BUDGET_MIN);
-		return -EINVAL;
-	}
+	if (budget < OCACHE_BUDGET_MIN)
+		return cause_fail(cause, -EINVAL, "the budget of %llu bytes is below %u",
+				  (unsigned long long)budget, OCACHE_BUDGET_MIN);
 	number = lane_cache_open();
 	if (number < 0) {
 		cause_say(cause, "%u caches are open already", LANE_CACHES);
@@ -123,6 +120,8 @@ static int cache_new(const struct ocache_config *cfg, struct ocache **out, char 
 	AZ(pthread_mutex_init(&c->slow.lock, NULL));
 	c->slow.slow_ns = cfg->slow_ns != 0 ? cfg->slow_ns : SLOW_NS;
 	AZ(pthread_mutex_init(&c->busy_lock, NULL));
+	AZ(pthread_mutex_init(&c->resize_lock, NULL));
+	AZ(pthread_mutex_init(&c->save_lock, NULL));
 	AZ(pthread_cond_init(&c->busy_none, NULL));
 	lane_counts(c->number, &c->hits_before, &c->misses_before);
 	c->decoder = cfg->decoder != NULL ? cfg->decoder : ocache_bytes_decoder();
@@ -166,14 +165,18 @@ int ocache_open(const struct ocache_config *config, struct ocache **cache, char 
 		*cause = NULL;
 	if (config == NULL)
 		config = &defaults;
-	if (config->struct_size != sizeof *config) {
-		cause_say(cause, "struct_size of the configuration is %zu, not %zu",
-			  config->struct_size, sizeof *config);
-		return -EINVAL;
-	}
+	if (config->struct_size != sizeof *config)
+		return cause_fail(cause, -EINVAL,
+				  "struct_size of the configuration is %zu, not %zu",
+				  config->struct_size, sizeof *config);
+	if (config->threads > THREADS_MAX)
+		return cause_fail(cause, -EINVAL, "%u threads are more than %u", config->threads,
+				  THREADS_MAX);
 	err = cache_new(config, cache, cause);
 	if (err == -ENOMEM)
 		cause_say(cause, "there is not enough memory for a cache");
+	if (err == -EAGAIN)
+		cause_say(cause, "the threads of a cache cannot be started: %s", strerror(EAGAIN));
 	return err;
 }
 
@@ -195,6 +198,8 @@ int ocache_close(struct ocache **cache)
 	struct ocache *c = *cache;
 	struct mine mine = {.cache = c};
 
+	if (c == NULL)
+		return 0;
 	MAGIC_OK(c, OCACHE_MAGIC);
 	warm_stop(c->warm);
 	ocache__loads_end(c);
@@ -421,19 +426,27 @@ bool ocache_forget(struct ocache *c, struct seg_id id)
 
 int ocache_resize(struct ocache *c, uint64_t budget)
 {
+	struct grave g[SHARDS_MAX];
+
 	MAGIC_OK(c, OCACHE_MAGIC);
 	if (budget < OCACHE_BUDGET_MIN)
 		return -EINVAL;
+	/* one at a time: all shards have their shares of the same budget */
+	pthread_mutex_lock(&c->resize_lock);
 	atomic_store_explicit(&c->budget, budget, memory_order_relaxed);
 	for (unsigned i = 0; i < c->shards; i++) {
 		struct shard *s = &c->shard[i];
-		struct grave g;
 
-		grave_open(&g);
+		grave_open(&g[i]);
 		pthread_mutex_lock(&s->lock);
-		shard_resize(s, shard_share(c, budget), &g);
+		shard_resize(s, shard_share(c, budget), &g[i]);
 		pthread_mutex_unlock(&s->lock);
-		shard_bury(s, &g);
+	}
+	pthread_mutex_unlock(&c->resize_lock);
+	for (unsigned i = 0; i < c->shards; i++) {
+		struct shard *s = &c->shard[i];
+
+		shard_bury(s, &g[i]);
 		pthread_mutex_lock(&s->lock);
 		shard_trim(s);
 		pthread_mutex_unlock(&s->lock);

@@ -55,6 +55,8 @@ struct ocache {
 	pthread_mutex_t busy_lock;
 	pthread_cond_t busy_none;
 	uint64_t busy; /* under busy_lock: loads, writes, callers that wait */
+	pthread_mutex_t resize_lock;
+	pthread_mutex_t save_lock; /* one file of keys is written at a time */
 };
 
 /* Accesses since it was opened. */

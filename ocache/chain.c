@@ -73,6 +73,7 @@ int chain_tier_open(struct chain_tier *t, const struct ocache_tier *cfg, char **
 	t->fill_gap_ns = cfg->fills_per_s != 0 ? NS_PER_S / cfg->fills_per_s : 0;
 	t->fill = ops->write != NULL && !cfg->no_fill;
 	t->record = (ops->caps & TIER_RECORD) != 0;
+	t->verifies = (ops->caps & TIER_VERIFIES) != 0;
 	t->kind = kind_of(key, t->record);
 	memcpy(t->stats.key, key, strlen(key) + 1);
 	return 0;

@@ -44,7 +44,7 @@ struct chain_tier {
 	const char *key;
 	uint64_t deadline_ns, breaker_ns;
 	uint32_t tries, breaker;
-	bool fill, record;
+	bool fill, record, verifies;
 	uint32_t fills_max;
 	uint64_t fill_gap_ns; /* from one to the next on the average; 0: none */
 	enum chain_kind kind;

@@ -327,7 +327,7 @@ struct iostats *iostats_begin(const char *api, const char *io_context, struct io
 {
 	struct iostats *io;
 
-	if (!is_keyword(api) || (io_context != NULL && !is_keyword(io_context)))
+	if (api == NULL || !is_keyword(api) || (io_context != NULL && !is_keyword(io_context)))
 		return NULL;
 	io = calloc(1, sizeof *io);
 	if (io == NULL)
@@ -412,7 +412,7 @@ static struct iostats_map *conclude(struct iostats *io, bool end, bool want)
 
 struct iostats_map *iostats_end(struct iostats **io)
 {
-	struct iostats_map *map = conclude(*io, true, true);
+	struct iostats_map *map = *io != NULL ? conclude(*io, true, true) : NULL;
 
 	iostats_drop(*io);
 	*io = NULL;
@@ -421,12 +421,13 @@ struct iostats_map *iostats_end(struct iostats **io)
 
 void iostats_finish(struct iostats **io)
 {
-	(void)conclude(*io, true, false);
+	if (*io != NULL)
+		(void)conclude(*io, true, false);
 	iostats_drop(*io);
 	*io = NULL;
 }
 
 struct iostats_map *iostats_snapshot(struct iostats *io)
 {
-	return conclude(io, false, true);
+	return io != NULL ? conclude(io, false, true) : NULL;
 }

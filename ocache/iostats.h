@@ -85,7 +85,7 @@ void iostats_drop(struct iostats *io);
 
 /*
  * Stops the clock, adds what was counted to the parent, gives the caller's reference back (*io is
- * NULL after) and returns the io-stats map, which the caller frees. Once per context. NULL: no
+ * NULL after) and returns the io-stats map, which the caller frees. Once per context. NULL: *io was, or no
  * memory for the map; all else is done. iostats_finish() is the same for who wants no map.
  */
 struct iostats_map;
@@ -112,7 +112,7 @@ void iostats_deserialize(struct iostats *io, uint64_t segments, uint64_t ns);
 /*
  * An io-stats map as data, ordered, with string and keyword keys. From iostats_end(), or read from
  * text; keys that this library does not know are kept, in their place. Immutable: any thread may
- * read one. A path is the names of keys without their colons, with a blank between: "reads efs-ms",
+ * read one. NULL is a map in which nothing is found. A path is the names of keys without their colons, with a blank between: "reads efs-ms",
  * "nested transfer/check-auth api-ms".
  */
 void iostats_map_free(struct iostats_map *map); /* NULL is fine */
@@ -131,7 +131,7 @@ bool iostats_map_each(const struct iostats_map *map, const char *path,
 		      void (*each)(void *ctx, const char *key, double number), void *ctx);
 
 /*
- * The text of a map, malloc'd: the caller frees it. NULL: no memory.
+ * The text of a map, malloc'd: the caller frees it. NULL: no memory, or the map is NULL.
  *
  * EDN as Datomic Pro logs it: {:io-context :artist/by-name, :api :query, :api-ms 105.08, :reads
  * {...}}. JSON as Datomic Cloud logs it: Pascal-case keys and keywords ("ValcacheDirectMs", and

@@ -110,7 +110,7 @@ void iostats_map_free(struct iostats_map *map)
 
 static const struct data *find(const struct iostats_map *map, const char *path)
 {
-	const struct data *d = &map->root;
+	const struct data *d = map != NULL ? &map->root : NULL;
 
 	while (d != NULL && *path != '\0') {
 		size_t n = strcspn(path, " ");
@@ -161,6 +161,8 @@ char *iostats_edn(const struct iostats_map *map)
 {
 	struct data_out o = {0};
 
+	if (map == NULL)
+		return NULL;
 	edn_write(&o, &map->root);
 	return data_out_end(&o);
 }
@@ -169,6 +171,8 @@ char *iostats_json(const struct iostats_map *map)
 {
 	struct data_out o = {0};
 
+	if (map == NULL)
+		return NULL;
 	json_write(&o, &map->root);
 	return data_out_end(&o);
 }

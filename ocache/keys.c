@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/write.h"
 #include "base/xxh.h"
 #include "ocache/keys.h"
 
@@ -22,18 +23,6 @@ static uint64_t sum_of(struct keys_block *b)
 	sum = XXH3_64bits(b, sizeof *b);
 	b->sum = was;
 	return sum;
-}
-
-static int write_all(int fd, const void *from, size_t n)
-{
-	for (size_t at = 0; at < n;) {
-		ssize_t did = write(fd, (const char *)from + at, n - at);
-
-		if (did < 0 && errno != EINTR)
-			return -errno;
-		at += did > 0 ? (size_t)did : 0;
-	}
-	return 0;
 }
 
 static int write_blocks(int fd, const struct seg_id *id, uint64_t n)

@@ -9,7 +9,7 @@
  *              +--no tier is left---+--closing--> DONE <---object--+
  *
  *     TIERS     a read is out (`active`), or a pause before the next try (`pausing`), or
- *               load_step() runs
+ *               load_go_on() runs
  *     OPENING   the bytes are here and wait for a thread: one of those that wait, else one of the
  *               pool
  *     DECODING  a thread verifies, unpacks and decodes
@@ -34,6 +34,8 @@
 #ifndef OCACHE_LOAD_H
 #define OCACHE_LOAD_H
 
+#include <errno.h>
+
 #include "ocache/cache_int.h"
 
 /*
@@ -47,12 +49,18 @@ int ocache__load_wait(struct ocache *c, struct seg_id id, uint64_t hash,
 /* Ends all loads; returns when there are none, and no write is out. */
 void ocache__loads_end(struct ocache *c);
 
-/* What keeps ocache_close() waiting: loads, writes, callers that wait. */
+/* What keeps ocache_close() waiting: loads, writes, callers that wait, who calls a caller's function. */
 void ocache__busy(struct ocache *c);
 void ocache__idle(struct ocache *c);
 
 /* A storage of record may have the segment now, though a load has been told that it does not [LD-7]. */
 void ocache__written(struct ocache *c, struct seg_id id);
+
+/* What a tier has answered: 0 or an error, also of one that breaks the rules. */
+static inline int ocache__status(int status)
+{
+	return status <= 0 ? status : -EIO;
+}
 
 /* The id as an envelope has it. */
 void ocache__key_bytes(struct seg_id id, uint8_t key[16]);

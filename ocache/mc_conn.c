@@ -32,6 +32,7 @@ struct op {
 	struct seg_buf *bytes;
 	uint64_t
 	    end; /* where it ends in what was written to the connection; 0: it is not all written */
+	bool login;
 	uint32_t head_len;
 	char head[HEAD_MAX]; /* the request's line */
 };
@@ -42,6 +43,7 @@ struct list {
 
 struct mc_conn {
 	char *host;
+	char *login; /* NULL: none */
 	unsigned port;
 	uint32_t in_flight_max;
 	uint64_t connect_ns, stall_ns;
@@ -331,9 +333,9 @@ static void answered(struct mc_conn *c, int status, struct seg_buf *bytes)
 {
 	struct op *o;
 
-	c->worked = true;
 	pthread_mutex_lock(&c->lock);
 	o = c->sent.first;
+	c->worked = c->worked || !o->login;
 	unlink_op(&c->sent, &c->sent.first);
 	c->in_flight--;
 	pthread_mutex_unlock(&c->lock);
@@ -423,6 +425,8 @@ static int take_answers(struct mc_conn *c)
 		/* who was refused has his answer, and what is left of his request has none */
 		got = mc_reader_take(&c->reader, o != NULL && c->early == 0 ? &asked : NULL,
 				     &status, &bytes);
+		if (got == -EPROTO && o != NULL && o->login)
+			return -EACCES; /* it says so in many words */
 		if (got <= 0)
 			return got;
 		if (asked.written)
@@ -480,12 +484,48 @@ static uint64_t next_look(const struct mc_conn *c)
 
 /* ---- the loop ---------------------------------------------------------------------------- */
 
+static void keep(void *data, void *ctx)
+{
+	(void)data;
+	(void)ctx;
+}
+
+/* The first request of a connection, if there is to be one; nothing else has been sent [MC-6]. 0 or -ENOMEM. */
+static int log_in(struct mc_conn *c)
+{
+	struct op *o;
+
+	if (c->login == NULL)
+		return 0;
+	o = calloc(1, sizeof *o);
+	if (o == NULL)
+		return -ENOMEM;
+	o->kind = MC_SET;
+	o->login = true;
+	o->bytes = seg_buf_wrap(c->login, strlen(c->login), keep, NULL);
+	if (o->bytes == NULL) {
+		free(o);
+		return -ENOMEM;
+	}
+	o->head_len = (uint32_t)snprintf(o->head, sizeof o->head, "set auth 0 0 %zu\r\n",
+					 seg_buf_len(o->bytes));
+	pthread_mutex_lock(&c->lock);
+	push(&c->sent, o);
+	c->in_flight++;
+	pthread_mutex_unlock(&c->lock);
+	c->unsent = o;
+	c->unsent_off = 0;
+	c->heard_ns = clock_ns();
+	return 0;
+}
+
 /* A connection's life, with at least one request to begin with. Why it ended; 0: it is being closed. */
 static int serve(struct mc_conn *c)
 {
-	for (;;) {
+	int err = log_in(c);
+
+	while (err == 0) {
 		short events = POLLIN, got;
-		int err;
 
 		take_todo(c);
 		err = flush(c);
@@ -499,14 +539,13 @@ static int serve(struct mc_conn *c)
 			return 0;
 		if (got & (POLLIN | POLLERR | POLLHUP)) {
 			err = receive(c);
-			if (err != 0)
-				return err;
 			continue;
 		}
 		look_at_queue(c, clock_ns());
 		if (c->sent.first != NULL && clock_ns() >= c->heard_ns + c->stall_ns)
-			return -ETIMEDOUT;
+			err = -ETIMEDOUT;
 	}
+	return err;
 }
 
 static bool asked(struct mc_conn *c)
@@ -539,9 +578,9 @@ static void *run(void *arg)
 			err = serve(c);
 		if (err == 0)
 			break;
-		hang_up(c, err, -ECONNRESET);
+		hang_up(c, err, err == -EACCES ? err : -ECONNRESET);
 		/* one that was lost is made again at once; one that cannot be made, or is no use, later */
-		if (c->worked && err != -EPROTO)
+		if (c->worked && err != -EPROTO && err != -EACCES)
 			c->pause_ns = 0;
 		else
 			stay_down(c, err);
@@ -553,6 +592,14 @@ static void *run(void *arg)
 
 /* ---- open and close ---------------------------------------------------------------------- */
 
+static void free_strings(struct mc_conn *c)
+{
+	free(c->host);
+	if (c->login != NULL)
+		explicit_bzero(c->login, strlen(c->login));
+	free(c->login);
+}
+
 int mc_conn_open(const struct mc_conn_config *cfg, struct mc_conn **conn)
 {
 	struct mc_conn *c = calloc(1, sizeof *c);
@@ -561,10 +608,11 @@ int mc_conn_open(const struct mc_conn_config *cfg, struct mc_conn **conn)
 	if (c == NULL)
 		return -ENOMEM;
 	c->host = strdup(cfg->host);
+	c->login = cfg->login != NULL ? strdup(cfg->login) : NULL;
 	c->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (c->wake < 0)
 		err = -errno;
-	if (c->host == NULL || c->wake < 0)
+	if (c->host == NULL || c->wake < 0 || (cfg->login != NULL && c->login == NULL))
 		goto fail;
 	c->port = cfg->port;
 	c->in_flight_max = cfg->in_flight;
@@ -586,7 +634,7 @@ int mc_conn_open(const struct mc_conn_config *cfg, struct mc_conn **conn)
 fail:
 	if (c->wake >= 0)
 		close(c->wake);
-	free(c->host);
+	free_strings(c);
 	free(c);
 	return err;
 }
@@ -606,6 +654,6 @@ void mc_conn_close(struct mc_conn **conn)
 	AZ(c->in_flight);
 	AZ(pthread_mutex_destroy(&c->lock));
 	close(c->wake);
-	free(c->host);
+	free_strings(c);
 	free(c);
 }

@@ -15,6 +15,8 @@
  *         in `sent`, what it takes counts as well as what it sends: what the socket takes of that request, and then
  *         what leaves the socket's queue.
  *  [MC-4] No done() is called under the lock.
+ *  [MC-6] A login is the first request of a connection; what is asked goes behind it without waiting. If it is refused, all
+ *         that was sent fails, and the next attempt waits as for a server that is not there.
  */
 #ifndef OCACHE_MC_CONN_H
 #define OCACHE_MC_CONN_H
@@ -26,11 +28,12 @@ struct mc_conn;
 struct mc_conn_config {
 	const char *host; /* or the path of a unix socket, with port 0 */
 	unsigned port;
+	const char *login; /* "user password", sent first on each connection; NULL: nothing is */
 	uint32_t in_flight;
 	uint64_t value_max, connect_ns, stall_ns;
 };
 
-/* The host is copied. 0 or -errno. */
+/* Host and login are copied. 0 or -errno. */
 int mc_conn_open(const struct mc_conn_config *config, struct mc_conn **conn);
 /* Nothing that has a done() is in flight. */
 void mc_conn_close(struct mc_conn **conn);

@@ -19,6 +19,7 @@
 #define HOST_MAX  256u
 #define VALUE_MAX (64ull << 20)
 #define IN_FLIGHT 4096u
+#define WORD_MAX  250u /* of user and password */
 
 struct tier_mc {
 	struct tier tier;
@@ -136,7 +137,31 @@ static bool name_read(const char *text, char host[HOST_MAX], unsigned *port)
 	return true;
 }
 
-static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cfg, char **cause)
+static bool word_ok(const char *word, char above)
+{
+	size_t n = 0;
+
+	while (word[n] != '\0' && n <= WORD_MAX && (unsigned char)word[n] > (unsigned char)above &&
+	       word[n] != 0x7f)
+		n++;
+	return n > 0 && n <= WORD_MAX && word[n] == '\0';
+}
+
+/* "user password", or "" without one. False: it cannot be sent. */
+static bool login_of(const struct tier_memcached_config *cfg, char login[2 * WORD_MAX + 2])
+{
+	login[0] = '\0';
+	if (cfg->user == NULL && cfg->password == NULL)
+		return true;
+	if (cfg->user == NULL || cfg->password == NULL || !word_ok(cfg->user, ' ') ||
+	    !word_ok(cfg->password, ' ' - 1))
+		return false;
+	snprintf(login, 2 * WORD_MAX + 2, "%s %s", cfg->user, cfg->password);
+	return true;
+}
+
+static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cfg,
+		       const char *login, char **cause)
 {
 	struct ketama_server *server = calloc(m->n, sizeof *server);
 	char(*host)[HOST_MAX] = calloc(m->n, sizeof *host);
@@ -146,6 +171,7 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 	for (unsigned i = 0; i < m->n && err == 0; i++) {
 		struct mc_conn_config cc = {
 		    .host = host[i],
+		    .login = *login != '\0' ? login : NULL,
 		    .in_flight = cfg->in_flight != 0 ? cfg->in_flight : IN_FLIGHT,
 		    .value_max = cfg->value_max != 0 ? cfg->value_max : VALUE_MAX,
 		    .connect_ns = thread_ns(cfg->connect_ns, NS_PER_S),
@@ -201,6 +227,7 @@ static int connect_all(struct tier_mc *m, const struct tier_memcached_config *cf
 int tier_memcached_open(const struct tier_memcached_config *cfg, struct tier **tier, char **cause)
 {
 	const char *key = cfg->key != NULL ? cfg->key : mc_ops.key;
+	char login[2 * WORD_MAX + 2];
 	struct tier_mc *m;
 	int err;
 
@@ -208,19 +235,21 @@ int tier_memcached_open(const struct tier_memcached_config *cfg, struct tier **t
 		*cause = NULL;
 	if (cfg->struct_size != sizeof *cfg || cfg->servers_count == 0 || cfg->servers == NULL ||
 	    cfg->servers_count > TIER_MEMCACHED_SERVERS_MAX || !tier_key_ok(key) ||
-	    (unsigned)cfg->ring > TIER_MEMCACHED_SPYMEMCACHED_LIB || cfg->value_max > UINT32_MAX) {
-		cause_say(
-		    cause,
+	    (unsigned)cfg->ring > TIER_MEMCACHED_SPYMEMCACHED_LIB || cfg->value_max > UINT32_MAX)
+		return cause_fail(
+		    cause, -EINVAL,
 		    "memcached: struct_size, servers, key, ring or value_max are not what memcached.h says");
-		return -EINVAL;
-	}
+	if (!login_of(cfg, login))
+		return cause_fail(cause, -EINVAL,
+				  "memcached: user or password are not what memcached.h says");
 	m = calloc(1, sizeof *m + cfg->servers_count * sizeof(struct mc_conn *));
 	if (m == NULL)
 		return -ENOMEM;
 	m->n = cfg->servers_count;
 	memcpy(m->key, key, strlen(key) + 1);
 	m->tier = (struct tier){.ops = &mc_ops, .key = m->key};
-	err = connect_all(m, cfg, cause);
+	err = connect_all(m, cfg, login, cause);
+	explicit_bzero(login, sizeof login);
 	if (err != 0) {
 		mc_close(&m->tier);
 		return err;

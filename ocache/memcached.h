@@ -47,6 +47,12 @@ struct tier_memcached_config {
 	 * IPv4 addresses must be named here for it, as InetSocketAddress.toString() does.
 	 */
 	const char *const *ring_names;
+	/*
+	 * What each server is told first, as memcached's text protocol has it (-Y there and in valcached): 1 to 250 bytes each, no
+	 * control characters, in the user no blank. NULL: nothing. They cross the network as they are; a server without
+	 * logins takes them for a value, and shows it. What is refused is -EACCES.
+	 */
+	const char *user, *password;
 };
 
 #define TIER_MEMCACHED_SERVERS_MAX 256u

@@ -59,7 +59,7 @@ struct ocache_decoder {
 	/*
 	 * 0 with the object, which is not NULL, and the bytes of memory that it takes, its
 	 * allocator's overhead included as well as is known: that is what counts against the
-	 * budget. Or -ENOMEM; or -EBADMSG (any other): this is no such object. bytes are valid
+	 * budget; 0 counts as 1. Or -ENOMEM; or -EBADMSG (any other): this is no such object. bytes are valid
 	 * during the call. The chain then looks farther, and what a farther tier has replaces it. While none
 	 * has, it stays where it is: bytes that are as they were written are not dropped for a decoder's word.
 	 * May call ocache_get() for another id, not for the same.
@@ -85,7 +85,7 @@ const struct ocache_decoder *ocache_bytes_decoder(void);
 struct ocache_tier {
 	struct tier *tier;    /* the cache's from now on: closed with it */
 	uint64_t deadline_ns; /* one load waits so long for it, tries again included; 1 s */
-	uint32_t tries;       /* of a read that fails, with pauses between; 2 */
+	uint32_t tries;       /* of a read that fails, with pauses of at most 2 s between; 2 */
 	uint32_t breaker;     /* so many failed reads in a row and it is left out; 5 */
 	uint64_t breaker_ns;  /* for so long, then one read tries it; doubled up to 16 times; 1 s */
 	bool no_fill;         /* what came from farther away is not written to it */
@@ -114,14 +114,14 @@ struct ocache_config {
 	unsigned tiers_count;            /* at most OCACHE_TIERS_MAX; 0: a cache of what is added */
 	const struct ocache_decoder
 	    *decoder;     /* for hints without one; NULL: ocache_bytes_decoder() */
-	unsigned threads; /* of its own, that decode what nobody waits for; 0: 2 */
+	unsigned threads; /* of its own, that decode what nobody waits for; at most 256; 0: 2 */
 	unsigned fills;   /* writes to nearer tiers that may be due at a time; 0: 256 */
 	bool compress;    /* ocache_put() packs with zstd what gets smaller by it */
 	/*
 	 * Warm start: a file that the process may write, and no other cache uses. What the process before
 	 * had in its cache is loaded in the background from the open on, as by ocache_warm(); when that is
-	 * done the ids are saved every keys_save_ns (0: ten minutes) and at close. A file that is not there
-	 * is made. NULL: none.
+	 * done the ids are saved every keys_save_ns (0: ten minutes) and at close; if most could not be loaded,
+	 * because tiers failed, not at a close before the first is due. A file that is not there is made. NULL: none.
 	 */
 	const char *keys_file;
 	uint64_t keys_save_ns;
@@ -142,7 +142,7 @@ struct ocache_config {
 
 /*
  * config NULL: all defaults. 0; -EINVAL (with what is wrong), -ENOMEM, -ENFILE (64 caches are
- * open). cause may be NULL; else on failure it is a sentence, malloc'd, or NULL without memory.
+ * open), -EAGAIN (no more threads may be started). cause may be NULL; else on failure it is a sentence, malloc'd, or NULL without memory.
  * After a failure the tiers are still the caller's.
  */
 int ocache_open(const struct ocache_config *config, struct ocache **cache, char **cause);
@@ -152,7 +152,7 @@ int ocache_open(const struct ocache_config *config, struct ocache **cache, char 
  * the reads back, ends the cache's threads, closes the tiers and frees everything; *cache is NULL
  * then. No call may begin when this has begun; those that wait return before it does. -EBUSY:
  * references are still held. Then loads have ended, and the only calls allowed are ocache_release()
- * and this again.
+ * and this again. *cache NULL: 0.
  */
 int ocache_close(struct ocache **cache);
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "ocache/cache_int.h"
+#include "ocache/load.h"
 #include "ocache/thread.h"
 
 #define EVERY_NS (60 * NS_PER_S)
@@ -187,7 +187,9 @@ int ocache_metrics(struct ocache *c, ocache_metrics_fn *fn, void *user)
 	MAGIC_OK(c, OCACHE_MAGIC);
 	if (fn == NULL && r->fn == NULL)
 		return -EINVAL;
+	ocache__busy(c); /* the function may take long, and call the cache */
 	report_to(r, fn != NULL ? fn : r->fn, fn != NULL ? user : r->user);
+	ocache__idle(c);
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # libocache and libefs, shared and static, with what of base/ they need. Each exports the names of its .map alone.
 
-ocache_lib_src := $(ocache_src) base/assert.c base/cause.c base/envelope.c base/ghost.c base/hist.c
-efs_lib_src    := $(efs_src) base/assert.c base/cause.c base/envelope.c
+ocache_lib_src := $(ocache_src) base/assert.c base/cause.c base/envelope.c base/ghost.c base/hist.c base/write.c
+efs_lib_src    := $(efs_src) base/assert.c base/cause.c base/envelope.c base/write.c
 pic             = $(patsubst %.c,$(BUILD)/pic/%.o,$(1))
 
 # One thread-local word of ocache's is found without a call.

@@ -19,6 +19,9 @@
 /* So many forgotten objects wait for the next sweep at least. */
 #define SWEEP_MIN 32u
 
+/* Where there cannot be more entries, so many objects go at a time. */
+#define ENTRIES_AHEAD 64u
+
 /*
  * Entries come in steps, larger ones as there are more: a quarter of those that there are, so that no
  * more than a fifth of them stands unused in the budget.
@@ -51,7 +54,9 @@ int shard_open(struct shard *s, const uint64_t seed[2], uint64_t budget)
 
 	if (err != 0)
 		return err;
-	for (s->entries_room = ROOM(budget); s->entries_room >= STEP_MIN; s->entries_room /= 2) {
+	/* in whole steps: `held` has a word for each 64 entries */
+	for (s->entries_room = ROOM(budget); s->entries_room >= STEP_MIN;
+	     s->entries_room = s->entries_room / 2 / STEP_MIN * STEP_MIN) {
 		base = mmap(NULL, s->entries_room, PROT_NONE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (base != MAP_FAILED)
@@ -356,6 +361,32 @@ static bool make_room(struct shard *s, uint64_t need, struct grave *g)
 	return false;
 }
 
+/*
+ * An entry, though there may be no memory or no addresses for more of them: then for the object of another, some of which
+ * go at once. NULL: references hold them all.
+ */
+static struct entry *entry_for_one(struct shard *s, struct grave *g)
+{
+	struct entry *e = entry_get(s);
+
+	if (likely(e != NULL))
+		return e;
+	if (s->dead == NULL) {
+		look_at_pins(s);
+		for (unsigned i = 0; i < ENTRIES_AHEAD; i++) {
+			e = policy_evict(&s->policy, policy_room(s), is_held, s);
+			if (e == NULL)
+				break;
+			leave(s, e);
+			s->evicted++;
+		}
+		sweep(s);
+	}
+	if (s->dead != NULL)
+		bury_one(s, g);
+	return s->free != NULL ? entry_get(s) : NULL;
+}
+
 struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocache_decoder *decoder,
 			   void *object, size_t size, struct grave *g)
 {
@@ -363,9 +394,10 @@ struct entry *shard_insert(struct shard *s, struct seg_id id, const struct ocach
 
 	if (size > s->budget)
 		return NULL;
+	size += size == 0; /* else evicting frees nothing, and entries fill the budget */
 	shard_trim(s);
 	table_reserve(&s->table, s->seed);
-	e = entry_get(s);
+	e = entry_for_one(s, g);
 	if (e == NULL)
 		return NULL;
 	e->id = id;

@@ -18,8 +18,10 @@ static inline uint64_t thread_ns(uint64_t ns, uint64_t otherwise)
 	return ns == 0 ? otherwise : ns < year ? ns : year;
 }
 
+/* What is before the clock's beginning has passed: as a struct timespec it would be invalid, and waited for without end. */
 static inline struct timespec thread_timespec(int64_t ns)
 {
+	ns = ns > 0 ? ns : 0;
 	return (struct timespec){ns / (int64_t)NS_PER_S, ns % (int64_t)NS_PER_S};
 }
 

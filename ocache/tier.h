@@ -4,7 +4,7 @@
  * memcached cluster, files, a storage of record. ocache.h strings tiers into a chain and asks the
  * next one when one has no answer. This header is all that a tier needs to be written, and it is
  * usable from C++. What is written comes in an envelope (base/envelope.h) and must come back as it was, byte for byte: the
- * chain verifies it, and takes anything else for damage. ocache/skeleton/ is one to begin with, which says at each hook what it has to
+ * chain verifies it, unless the tier says that it has, and takes anything else for damage. ocache/skeleton/ is one to begin with, which says at each hook what it has to
  * do.
  *
  * Rules
@@ -30,7 +30,8 @@
  *
  * Statuses: 0; -ENOENT: the tier works and has no such segment. Everything else is a failure:
  * -ETIMEDOUT, -ECANCELED, -EIO, -ECONNREFUSED and its kin, -ENOMEM, -EAGAIN (too much in flight),
- * -EBADMSG (what it has is damaged; as with a value that the chain finds damaged, it is repaired).
+ * -EBADMSG (what it has is damaged; as with a value that the chain finds damaged, it is repaired). A number
+ * above 0 is taken for -EIO.
  */
 #ifndef OCACHE_TIER_H
 #define OCACHE_TIER_H
@@ -114,6 +115,8 @@ struct seg_write {
 
 /* caps */
 #define TIER_RECORD 1u /* storage of record: put() waits for it, and what it does not have is not */
+/* Its reads end with 0 only if it has verified the envelope's sum: that is not done a second time. */
+#define TIER_VERIFIES 2u
 
 struct tier;
 

@@ -5,23 +5,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cause.h"
-#include "ocache/cache_int.h"
 #include "ocache/keys.h"
+#include "ocache/load.h"
 #include "ocache/thread.h"
 #include "ocache/warm.h"
 
 #define LOADS     32u
 #define SAVE_NS   (600 * NS_PER_S)
 #define WALK_STEP 4096u /* entries that are looked at under a shard's lock */
-
-static int fail(int err, char **cause, const char *path, const char *what)
-{
-	cause_say(cause, "%s: %s", path, what);
-	return err;
-}
 
 /* ---- saving -------------------------------------------------------------------------- */
 
@@ -90,17 +85,20 @@ int ocache_save(struct ocache *c, const char *path, uint64_t *saved, char **caus
 	if (id == NULL || k.no_memory) {
 		free(id);
 		free(k.all);
-		return fail(-ENOMEM, cause, path, "there is not enough memory for its ids");
+		return cause_fail(cause, -ENOMEM, "%s: there is not enough memory for its ids",
+				  path);
 	}
 	for (unsigned w = POLICY_WORTH_MAX + 1; w-- > 0; at += k.of_worth[w])
 		place[w] = at;
 	for (uint64_t i = 0; i < k.n; i++)
 		id[place[k.all[i].worth]++] = k.all[i].id;
+	pthread_mutex_lock(&c->save_lock); /* two of the same name would write into one path.new */
 	err = keys_write(path, id, k.n);
+	pthread_mutex_unlock(&c->save_lock);
 	free(id);
 	free(k.all);
 	if (err != 0)
-		return fail(err, cause, path, strerror(-err));
+		return cause_fail(cause, err, "%s: %s", path, strerror(-err));
 	if (saved != NULL)
 		*saved = k.n;
 	return 0;
@@ -117,7 +115,7 @@ struct loading {
 	pthread_cond_t less;
 	/* under lock: */
 	unsigned out;
-	uint64_t loaded, bytes;
+	uint64_t loaded, failed, bytes; /* failed: the tiers could not tell */
 	bool cancelled;
 };
 
@@ -128,6 +126,7 @@ static void loaded_one(void *user, unsigned index, int status, struct ocache_ref
 	(void)index;
 	pthread_mutex_lock(&l->lock);
 	l->loaded += status == 0;
+	l->failed += status != 0 && status != -ENOENT && status != -EBADMSG;
 	l->bytes += status == 0 ? ref->size : 0;
 	l->cancelled = l->cancelled || status == -ECANCELED;
 	l->out--;
@@ -135,6 +134,19 @@ static void loaded_one(void *user, unsigned index, int status, struct ocache_ref
 		ocache_release(ref);
 	pthread_cond_signal(&l->less);
 	pthread_mutex_unlock(&l->lock);
+}
+
+static bool stopped(const struct loading *l)
+{
+	struct shard *s = &l->cache->shard[0];
+	bool closing;
+
+	if (l->stop != NULL)
+		return atomic_load_explicit(l->stop, memory_order_relaxed);
+	pthread_mutex_lock(&s->lock);
+	closing = s->closing;
+	pthread_mutex_unlock(&s->lock);
+	return closing;
 }
 
 /* Waits until fewer than `below` loads are out. May one more begin? */
@@ -145,8 +157,7 @@ static bool wait_below(struct loading *l, unsigned below)
 	pthread_mutex_lock(&l->lock);
 	while (l->out >= below)
 		pthread_cond_wait(&l->less, &l->lock);
-	more = !l->cancelled && l->bytes < l->limit &&
-	       !(l->stop != NULL && atomic_load_explicit(l->stop, memory_order_relaxed));
+	more = !l->cancelled && l->bytes < l->limit && !stopped(l);
 	l->out += more;
 	pthread_mutex_unlock(&l->lock);
 	return more;
@@ -181,10 +192,16 @@ static int load_file(struct loading *l, const char *path, struct iostats *io, ch
 	struct keys_block b;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), res = 1;
 	uint32_t good = 0, number;
+	struct stat st;
 
 	if (fd < 0)
-		return fail(-errno, cause, path, strerror(errno));
-	for (number = 0; res == 1; number++) {
+		return cause_fail(cause, -errno, "%s: %s", path, strerror(errno));
+	if (fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		close(fd);
+		return cause_fail(cause, -EBADMSG, "%s: it is not a file",
+				  path); /* it may have no end */
+	}
+	for (number = 0; res == 1 && !stopped(l); number++) {
 		res = keys_read(fd, number, &b);
 		if (res != 1)
 			break;
@@ -194,54 +211,59 @@ static int load_file(struct loading *l, const char *path, struct iostats *io, ch
 	}
 	close(fd);
 	if (res < 0)
-		return fail(res, cause, path, strerror(-res));
+		return cause_fail(cause, res, "%s: %s", path, strerror(-res));
 	if (good == 0 && number > 0)
-		return fail(-EBADMSG, cause, path, "there are no ids in it; it is not used");
+		return cause_fail(cause, -EBADMSG, "%s: there are no ids in it; it is not used",
+				  path);
 	return 0;
 }
 
-static int load_all(struct ocache *c, const char *path, const struct ocache_warm *how,
-		    const _Atomic bool *stop, struct iostats *io, uint64_t *loaded, char **cause)
+/* l.loaded and l.failed say how many. */
+static int load_all(struct loading *l, const struct ocache_warm *how, const char *path,
+		    struct iostats *io, char **cause)
 {
-	struct loading l = {
-	    .cache = c,
-	    .stop = stop,
-	    .most = how != NULL && how->loads != 0 ? how->loads : LOADS,
-	    .limit = how != NULL ? how->bytes : 0,
-	};
 	struct ocache_stats st;
 	int err;
 
-	if (l.limit == 0) {
-		ocache_stats(c, &st, sizeof st);
-		l.limit = st.overhead < st.budget ? (st.budget - st.overhead) / 10 * 9 : 0;
+	l->most = how != NULL && how->loads != 0 ? how->loads : LOADS;
+	l->limit = how != NULL ? how->bytes : 0;
+	if (l->limit == 0) {
+		ocache_stats(l->cache, &st, sizeof st);
+		l->limit = st.overhead < st.budget ? (st.budget - st.overhead) / 10 * 9 : 0;
 	}
 	if (cause != NULL)
 		*cause = NULL;
-	AZ(pthread_mutex_init(&l.lock, NULL));
-	AZ(pthread_cond_init(&l.less, NULL));
-	err = load_file(&l, path, io, cause);
-	pthread_mutex_lock(&l.lock);
-	while (l.out > 0)
-		pthread_cond_wait(&l.less, &l.lock);
-	pthread_mutex_unlock(&l.lock);
-	AZ(pthread_cond_destroy(&l.less));
-	AZ(pthread_mutex_destroy(&l.lock));
-	if (loaded != NULL)
-		*loaded = l.loaded;
+	AZ(pthread_mutex_init(&l->lock, NULL));
+	AZ(pthread_cond_init(&l->less, NULL));
+	err = load_file(l, path, io, cause);
+	pthread_mutex_lock(&l->lock);
+	while (l->out > 0)
+		pthread_cond_wait(&l->less, &l->lock);
+	pthread_mutex_unlock(&l->lock);
+	AZ(pthread_cond_destroy(&l->less));
+	AZ(pthread_mutex_destroy(&l->lock));
 	return err;
 }
 
 int ocache_warm(struct ocache *c, const char *path, const struct ocache_warm *how,
 		struct iostats *io, uint64_t *loaded, char **cause)
 {
+	struct loading l = {.cache = c};
+	int err;
+
 	MAGIC_OK(c, OCACHE_MAGIC);
 	if (how != NULL && how->struct_size != sizeof *how) {
 		if (cause != NULL)
 			*cause = NULL;
-		return fail(-EINVAL, cause, path, "struct_size is not that of this library");
+		return cause_fail(cause, -EINVAL, "%s: struct_size is not that of this library",
+				  path);
 	}
-	return load_all(c, path, how, NULL, io, loaded, cause);
+	ocache__busy(c); /* also between two loads */
+	err = load_all(&l, how, path, io, cause);
+	ocache__idle(c);
+	if (loaded != NULL)
+		*loaded = l.loaded;
+	return err;
 }
 
 /* ---- by itself ----------------------------------------------------------------------- */
@@ -255,7 +277,7 @@ struct warm {
 	_Atomic bool stop;
 	pthread_mutex_t lock; /* one save at a time */
 	pthread_cond_t wake;
-	bool loaded, last; /* under lock: [WM-1]; the last save has been made */
+	bool may_save, last; /* under lock: at the close, [WM-1]; the last save has been made */
 };
 
 static void save(struct warm *w)
@@ -271,12 +293,13 @@ static void save(struct warm *w)
 static void *run(void *arg)
 {
 	struct warm *w = arg;
-	uint64_t loaded = 0, due;
+	struct loading l = {.cache = w->cache, .stop = &w->stop};
+	uint64_t due;
 
-	(void)load_all(w->cache, w->path, &w->how, &w->stop, NULL, &loaded, NULL);
-	atomic_fetch_add_explicit(&w->cache->warmed, loaded, memory_order_relaxed);
+	(void)load_all(&l, &w->how, w->path, NULL, NULL);
+	atomic_fetch_add_explicit(&w->cache->warmed, l.loaded, memory_order_relaxed);
 	pthread_mutex_lock(&w->lock);
-	w->loaded = w->loaded || !atomic_load(&w->stop);
+	w->may_save = w->may_save || (!atomic_load(&w->stop) && l.failed <= l.loaded);
 	due = clock_ns() + w->save_ns;
 	while (!atomic_load(&w->stop)) {
 		struct timespec ts = thread_timespec((int64_t)due);
@@ -284,6 +307,7 @@ static void *run(void *arg)
 		if (pthread_cond_timedwait(&w->wake, &w->lock, &ts) != ETIMEDOUT)
 			continue;
 		save(w);
+		w->may_save = true;
 		due = clock_ns() + w->save_ns;
 	}
 	pthread_mutex_unlock(&w->lock);
@@ -307,7 +331,7 @@ int warm_open(struct ocache *c, const struct ocache_config *cfg, struct warm **w
 	AZ(pthread_mutex_init(&w->lock, NULL));
 	thread_cond_init(&w->wake);
 	w->path = strdup(cfg->keys_file);
-	w->loaded = access(cfg->keys_file, F_OK) != 0 && errno == ENOENT; /* nothing to lose */
+	w->may_save = access(cfg->keys_file, F_OK) != 0 && errno == ENOENT; /* nothing to lose */
 	if (w->path != NULL)
 		err = thread_start(&w->thread, "ocache-warm", run, w);
 	if (err == 0) {
@@ -327,7 +351,7 @@ void warm_stop(struct warm *w)
 		return;
 	atomic_store(&w->stop, true);
 	pthread_mutex_lock(&w->lock);
-	if (w->loaded && !w->last)
+	if (w->may_save && !w->last)
 		save(w);
 	w->last = true;
 	pthread_cond_signal(&w->wake);

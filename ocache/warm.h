@@ -3,7 +3,8 @@
  * Private to ocache. Warm start: what the process before had in its cache is loaded again by a thread of its own, which
  * then saves the ids now and then.
  *
- *  [WM-1] Nothing is saved before the loading has ended: a process that lives shortly leaves the longer one's file.
+ *  [WM-1] Nothing is saved before the loading has ended; nor, until a save is due, if most of it has failed. So a process
+ *         that lives shortly, or while its tiers are away, leaves the longer one's file.
  *  [WM-2] The thread ends before the pool and the tiers, and after loads have been ended, so that it waits for none.
  */
 #ifndef OCACHE_WARM_H

@@ -57,14 +57,15 @@ static void write_done(struct seg_write *sw)
 {
 	struct write *w = container_of(sw, struct write, write);
 	struct ocache *c = w->cache;
+	int status = ocache__status(sw->status);
 
-	chain_written(w->tier, sw->status, clock_ns() - w->begun_ns, seg_buf_len(sw->bytes));
+	chain_written(w->tier, status, clock_ns() - w->begun_ns, seg_buf_len(sw->bytes));
 	if (w->put != NULL) {
 		ocache__written(
 		    c, sw->id); /* also if it failed: that does not say that it is not there */
-		put_answer(w->put, sw->status);
+		put_answer(w->put, status);
 	} else {
-		if (sw->status != 0)
+		if (status != 0)
 			atomic_fetch_add_explicit(&c->fills_failed, 1, memory_order_relaxed);
 		atomic_fetch_sub_explicit(&c->fills_due, 1, memory_order_relaxed);
 		chain_fill_end(w->tier);
@@ -223,11 +224,13 @@ int ocache_put(struct ocache *c, struct seg_id id, const void *bytes, size_t len
 	b = seal(c, id, bytes, len);
 	if (b == NULL)
 		return -ENOMEM;
+	ocache__busy(c); /* also between the storage's answer and the fills */
 	if (records > 0)
 		err = put_records(c, id, b, deadline_ns);
 	for (unsigned i = 0; i < c->tiers && err == 0; i++)
 		if (!c->tier[i].record && c->tier[i].fill)
 			(void)ocache__fill(c, i, id, b);
 	seg_buf_drop(b);
+	ocache__idle(c);
 	return err;
 }

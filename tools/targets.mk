@@ -205,6 +205,8 @@ install: programs libocache libefs docs
 	@# a configuration that is there is the operator's
 	test -e $(confdir)/valcached.conf || \
 	    install -m 644 $(BUILD)/valcached.conf $(confdir)/valcached.conf
+	@# so that programs find the libraries; the loader looks at a folder like /usr/local/lib only in its cache
+	[ -n '$(DESTDIR)' ] || ldconfig || echo 'The loader was not told of $(libdir): ldconfig, as root, does that'
 	@[ -n '$(DESTDIR)' ] || echo 'To start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now valcached'
 
 .PHONY: uninstall
@@ -215,4 +217,5 @@ uninstall:
 	rm -f $(foreach l,ocache efs,$(addprefix $(libdir)/,lib$(l).a lib$(l).so lib$(l).so.1 pkgconfig/$(l).pc))
 	rmdir $(incdir)/ocache $(incdir)/efs 2>/dev/null || true
 	rm -f $(unitdir)/valcached.service $(sysusers)/valcached.conf
+	[ -n '$(DESTDIR)' ] || ldconfig || true
 	@[ -n '$(DESTDIR)' ] || echo 'Left: $(confdir), the user valcached, and the stores'

@@ -277,6 +277,7 @@ static int open_net(struct daemon *d)
 	    .turn_requests = o->requests_per_event,
 	    .workers = o->threads,
 	    .allow_flush = o->allow_flush,
+	    .item_max = o->item_max,
 	    .auth_file = o->auth_file,
 	    .text_login = o->auth_file != NULL,
 	    .sasl = o->sasl,

@@ -71,8 +71,8 @@ const struct option_def options__table[] = {
 	 .help = "TCP connections of one address (of IPv6 one /64) served at a time; 0 is no limit."},
 	{.name = "conn-buffers", .kind = OPTION_SIZE, .offset = AT(conn_bytes), .arg = "SIZE",
 	 .initial = "0", .max = 1 * TIB, .allowed = "a size up to 1t, or 0 for 32k a connection,",
-	 .help = "RAM for requests not yet understood, requests under way and short answers, of all "
-	         "connections together. Above it each has one request at a time. 0: 32k for each of "
+	 .help = "RAM for requests not yet understood, requests under way, short answers and replies "
+	         "to stats, of all connections together. Above it each has one request at a time. 0: 32k for each of "
 	         "-c, and at least 64m."},
 	{.name = "idle-timeout", .kind = OPTION_DURATION, .offset = AT(idle_ns), .arg = "TIME",
 	 .initial = "0", .max = 30 * 86400 * SECOND, .extended = true,

@@ -10,6 +10,7 @@
 
 #include "base/size.h"
 #include "bench/policies/policies.h"
+#include "bench/sim/args.h"
 
 struct options {
 	struct trace_spec spec;
@@ -50,31 +51,6 @@ static const char help[] =
     "\n"
     "Sizes take k, m, g, t.\n";
 
-_Noreturn static void bad(const char *name, const char *value, const char *want)
-{
-	fprintf(stderr, "policies: --%s %s: %s; --help lists the flags\n", name, value, want);
-	exit(2);
-}
-
-static uint64_t number_arg(const char *name, const char *value, uint64_t min, uint64_t max)
-{
-	uint64_t n;
-
-	if (size_parse_number(value, &n) != 0 || n < min || n > max)
-		bad(name, value, "is not a number in range");
-	return n;
-}
-
-static double real_arg(const char *name, const char *value, double min, double max)
-{
-	char *end;
-	double x = strtod(value, &end);
-
-	if (end == value || *end != '\0' || !(x >= min && x <= max))
-		bad(name, value, "is not a number in range");
-	return x;
-}
-
 static void shares_arg(const char *name, char *value, struct table_spec *table)
 {
 	char *save = NULL;
@@ -82,11 +58,11 @@ static void shares_arg(const char *name, char *value, struct table_spec *table)
 	table->shares = 0;
 	for (char *s = strtok_r(value, ",", &save); s != NULL; s = strtok_r(NULL, ",", &save)) {
 		if (table->shares == SHARES_MAX)
-			bad(name, value, "are too many");
-		table->share[table->shares++] = real_arg(name, s, 0.001, 1000);
+			args_bad(name, value, "are too many");
+		table->share[table->shares++] = args_real(name, s, 0.001, 1000);
 	}
 	if (table->shares == 0)
-		bad(name, value, "names no size");
+		args_bad(name, value, "names no size");
 }
 
 static void parse(int argc, char **argv, struct options *o)
@@ -140,21 +116,21 @@ static void parse(int argc, char **argv, struct options *o)
 			o->spec.kind = optarg;
 			break;
 		case ALPHA:
-			o->spec.alpha = real_arg(name, optarg, 0, 10);
+			o->spec.alpha = args_real(name, optarg, 0, 10);
 			break;
 		case KEYS:
-			o->spec.keys = (uint32_t)number_arg(name, optarg, 1, 1u << 31);
+			o->spec.keys = (uint32_t)args_number(name, optarg, 1, 1u << 31);
 			break;
 		case REQUESTS:
-			o->spec.requests = number_arg(name, optarg, 1, 1ull << 36);
+			o->spec.requests = args_number(name, optarg, 1, 1ull << 36);
 			break;
 		case VALUE:
 			if (size_parse(optarg, &n) != 0 || n > UINT32_MAX)
-				bad(name, optarg, "is not a size such as 8k");
+				args_bad(name, optarg, "is not a size such as 8k");
 			o->spec.value = (uint32_t)n;
 			break;
 		case SEED:
-			o->spec.seed = number_arg(name, optarg, 0, UINT64_MAX);
+			o->spec.seed = args_number(name, optarg, 0, UINT64_MAX);
 			break;
 		case SHARE:
 			shares_arg(name, optarg, &o->table);
@@ -163,7 +139,7 @@ static void parse(int argc, char **argv, struct options *o)
 			o->table.policies = optarg;
 			break;
 		case SKIP:
-			o->table.skip = real_arg(name, optarg, 0, 0.99);
+			o->table.skip = args_real(name, optarg, 0, 0.99);
 			break;
 		case JSON:
 			o->json = optarg;
@@ -172,7 +148,7 @@ static void parse(int argc, char **argv, struct options *o)
 			o->write = optarg;
 			break;
 		case CURVE:
-			o->curve = (uint32_t)number_arg(name, optarg, 1, UINT32_MAX);
+			o->curve = (uint32_t)args_number(name, optarg, 1, UINT32_MAX);
 			break;
 		case DRAW:
 			o->draw = optarg;

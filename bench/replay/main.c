@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/size.h"
 #include "bench/replay/replay.h"
+#include "bench/sim/args.h"
 
 #define RESULTS_MAX 64u
 
@@ -66,38 +67,13 @@ static const char help[] =
     "\n"
     "Sizes take k, m, g, t.\n";
 
-_Noreturn static void bad(const char *name, const char *value, const char *want)
-{
-	fprintf(stderr, "replay: --%s %s: %s; --help lists the flags\n", name, value, want);
-	exit(2);
-}
-
 static uint64_t size_arg(const char *name, const char *value)
 {
 	uint64_t n;
 
 	if (size_parse(value, &n) != 0)
-		bad(name, value, "is not a size such as 64m");
+		args_bad(name, value, "is not a size such as 64m");
 	return n;
-}
-
-static uint64_t number_arg(const char *name, const char *value, uint64_t min, uint64_t max)
-{
-	uint64_t n;
-
-	if (size_parse_number(value, &n) != 0 || n < min || n > max)
-		bad(name, value, "is not a number in range");
-	return n;
-}
-
-static double real_arg(const char *name, const char *value, double min, double max)
-{
-	char *end;
-	double x = strtod(value, &end);
-
-	if (end == value || *end != '\0' || !(x >= min && x <= max))
-		bad(name, value, "is not a number in range");
-	return x;
 }
 
 static void parse(int argc, char **argv, struct options *o)
@@ -146,27 +122,27 @@ static void parse(int argc, char **argv, struct options *o)
 			o->trace = optarg;
 			break;
 		case LIMIT:
-			o->limit = number_arg(name, optarg, 1, UINT64_MAX);
+			o->limit = args_number(name, optarg, 1, UINT64_MAX);
 			break;
 		case MAKE:
 			o->spec.kind = optarg;
 			break;
 		case ALPHA:
-			o->spec.alpha = real_arg(name, optarg, 0, 10);
+			o->spec.alpha = args_real(name, optarg, 0, 10);
 			break;
 		case KEYS:
-			o->spec.keys = (uint32_t)number_arg(name, optarg, 1, 1u << 31);
+			o->spec.keys = (uint32_t)args_number(name, optarg, 1, 1u << 31);
 			break;
 		case REQUESTS:
-			o->spec.requests = number_arg(name, optarg, 1, 1ull << 36);
+			o->spec.requests = args_number(name, optarg, 1, 1ull << 36);
 			break;
 		case VALUE:
 			o->spec.value = (uint32_t)size_arg(name, optarg);
 			if (size_arg(name, optarg) > 1u << 20)
-				bad(name, optarg, "is above 1m, the store's item limit here");
+				args_bad(name, optarg, "is above 1m, the store's item limit here");
 			break;
 		case SEED:
-			o->spec.seed = number_arg(name, optarg, 0, UINT64_MAX);
+			o->spec.seed = args_number(name, optarg, 0, UINT64_MAX);
 			break;
 		case SIZE:
 			o->size = size_arg(name, optarg);
@@ -184,10 +160,10 @@ static void parse(int argc, char **argv, struct options *o)
 			o->policies = optarg;
 			break;
 		case DEPTH:
-			o->drive.depth = (unsigned)number_arg(name, optarg, 1, 4096);
+			o->drive.depth = (unsigned)args_number(name, optarg, 1, 4096);
 			break;
 		case SKIP:
-			o->skip = real_arg(name, optarg, 0, 0.99);
+			o->skip = args_real(name, optarg, 0, 0.99);
 			break;
 		case REBOOT:
 			if (strcmp(optarg, "shm") == 0)
@@ -197,7 +173,7 @@ static void parse(int argc, char **argv, struct options *o)
 			else if (strcmp(optarg, "lost") == 0)
 				o->drive.reboot = REBOOT_LOST;
 			else
-				bad(name, optarg, "is none of shm, disk and lost");
+				args_bad(name, optarg, "is none of shm, disk and lost");
 			break;
 		case DISK:
 			o->drive.disk = optarg;

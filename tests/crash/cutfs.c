@@ -43,6 +43,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/clock.h"
 
 #define SECTOR    512u
 #define LIE_CACHE (8u * 1024 * 1024)
@@ -113,6 +114,7 @@ static struct {
 	uint64_t refused;      /* without power, or by a handle from before */
 	uint64_t bytes_before; /* written before the first cut */
 	uint64_t fates[FATE_COUNT];
+	uint64_t slowest_ns; /* of writes and fsyncs, since the power came on */
 } count;
 
 static uint64_t rnd(uint64_t *x)
@@ -279,6 +281,15 @@ static int error_of(const struct fault *f, const struct handle *h)
 	return strcmp(f->kind, "eio") == 0 ? -EIO : strcmp(f->kind, "enospc") == 0 ? -ENOSPC : 0;
 }
 
+/* Under lock. */
+static void took(uint64_t since)
+{
+	uint64_t ns = clock_ns() - since;
+
+	if (ns > count.slowest_ns)
+		count.slowest_ns = ns;
+}
+
 static int command(const char *text)
 {
 	struct fault f = {.used = true};
@@ -291,6 +302,7 @@ static int command(const char *text)
 	if (strncmp(text, "on", 2) == 0) {
 		off = false;
 		boot++;
+		count.slowest_ns = 0;
 		return 0;
 	}
 	if (strncmp(text, "clear", 5) == 0) {
@@ -318,10 +330,11 @@ static int report(char *to, size_t n)
 	    "reads %" PRIu64 "\nwrites %" PRIu64 "\nwrite_bytes %" PRIu64 "\nfsyncs %" PRIu64
 	    "\ncuts %" PRIu64 "\nkept_bytes %" PRIu64 "\ndropped_bytes %" PRIu64
 	    "\ntorn_writes %" PRIu64 "\nfaults %" PRIu64 "\nheld %" PRIu64 "\nrefused %" PRIu64
-	    "\ncached_bytes_max %" PRIu64 "\nwritten_before_cuts %" PRIu64 "\n",
+	    "\ncached_bytes_max %" PRIu64 "\nwritten_before_cuts %" PRIu64 "\nslowest_us %" PRIu64
+	    "\n",
 	    count.reads, count.writes, count.write_bytes, count.fsyncs, count.cuts, count.kept,
 	    count.dropped, count.torn, count.faults, held, count.refused, count.cached_max,
-	    count.bytes_before);
+	    count.bytes_before, count.slowest_ns / 1000);
 
 	for (unsigned i = 0; i < FATE_COUNT && at < n; i++)
 		at += (size_t)snprintf(to + at, n - at, "cuts: %s %" PRIu64 "\n", fate_text[i],
@@ -470,6 +483,7 @@ out:
 static int fs_write(const char *path, const char *from, size_t len, off_t at,
 		    struct fuse_file_info *fi)
 {
+	uint64_t since = clock_ns();
 	struct pending *p;
 	struct handle *h;
 	char text[128];
@@ -507,12 +521,14 @@ static int fs_write(const char *path, const char *from, size_t len, off_t at,
 	count.write_bytes += len;
 	res = (int)len;
 out:
+	took(since);
 	pthread_mutex_unlock(&lock);
 	return res;
 }
 
 static int fs_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 {
+	uint64_t since = clock_ns();
 	const struct pending *last;
 	struct pending **at;
 	struct handle *h;
@@ -544,6 +560,7 @@ static int fs_fsync(const char *path, int datasync, struct fuse_file_info *fi)
 	}
 	count.fsyncs++;
 out:
+	took(since);
 	pthread_mutex_unlock(&lock);
 	return res;
 }

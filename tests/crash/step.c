@@ -36,7 +36,7 @@ static void forget(struct sight *v)
 static void scan(struct sight *v)
 {
 	struct dirent *e;
-	char name[400];
+	char name[sizeof v->dir + sizeof e->d_name];
 	DIR *d = opendir(v->dir);
 
 	AN(d);

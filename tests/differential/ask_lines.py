@@ -78,9 +78,10 @@ class TextSource(Source):
         k = self.key()
         n = self.item_max + r.choice([1, 0, 2, -20, -80, -110, -400])
         name = r.choice([b"set", b"set", b"add", b"replace", b"append", b"ms"])
+        exp = self.expiry() if n > self.item_max else b"0"
         if name == b"ms":
-            return (b"ms %s %d\r\n" % (k, n) + b"M" * n + b"\r\n",)
-        return (b"%s %s 0 0 %d%s\r\n" % (name, k, n, self.noreply()) + b"M" * n + r.choice([b"\r\n", b"\r\n", b"XX"]),)
+            return (b"ms %s %d T%s\r\n" % (k, n, exp) + b"M" * n + b"\r\n",)
+        return (b"%s %s 0 %s %d%s\r\n" % (name, k, exp, n, self.noreply()) + b"M" * n + r.choice([b"\r\n", b"\r\n", b"XX"]),)
 
     def get(self):
         r = self.rng

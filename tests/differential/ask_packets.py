@@ -96,7 +96,7 @@ class BinarySource(Source):
     def large(self):
         n = self.item_max + self.rng.choice([1, 2, -400])
         return self.packet(self.rng.choice([1, 0x11, 2, 0xe]), self.any_key(), b"M" * n,
-                           struct.pack(">II", 0, 0)) if self.rng.random() < 0.7 else \
+                           struct.pack(">II", 0, self.expiry() if n > self.item_max else 0)) if self.rng.random() < 0.7 else \
             self.packet(self.rng.choice([0xe, 0x19]), self.any_key(), b"M" * n)
 
     def wrong(self):

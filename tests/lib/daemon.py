@@ -167,6 +167,14 @@ class Conn:
             _, name, value = line.split(b" ", 2)
             out[name.decode()] = value.decode()
 
+    def wait_until_read(self):
+        """Until a start has all in the index that it had to read: it serves before."""
+        def all_read():
+            s = self.stats(b"store")
+            return s["segments_loaded"] == s["segments_to_load"]
+
+        wait_for("the start to have read its disks", all_read)
+
     def close(self):
         self.s.close()
 

@@ -23,6 +23,7 @@
 
 static pid_t pid;
 static _Atomic uint64_t up_before, up_since; /* of the lives before; 0: it is not up */
+static uint64_t loss;                        /* what the last power cut may cost, ns */
 
 static void pause_ms(unsigned ms)
 {
@@ -145,15 +146,38 @@ static bool command(const char *text)
 	return ok;
 }
 
+/* Of the life of the disk that the next "on" ends, ns; 0: it does not say. */
+static uint64_t slowest_request(void)
+{
+	int fd = open(config.cut, O_RDONLY | O_CLOEXEC);
+	char text[4096] = {0};
+	const char *at;
+
+	if (fd >= 0 && pread(fd, text, sizeof(text) - 1, 0) < 0)
+		text[0] = 0;
+	if (fd >= 0)
+		close(fd);
+	at = strstr(text, "slowest_us ");
+	return at != NULL ? strtoull(at + 11, NULL, 10) * 1000 : 0;
+}
+
+uint64_t daemon_loss(void)
+{
+	return loss;
+}
+
 bool daemon_cut(uint64_t seed)
 {
 	char text[64];
 	bool ok;
 
+	loss = config.loss_ns + 10 * witness_worst();
+
 	/* nothing reaches the disk after the cut; what is answered after it nobody was promised */
 	snprintf(text, sizeof(text), "cut %" PRIu64, seed);
 	ok = command(text);
 	daemon_kill();
+	loss += 2 * slowest_request();
 	ok = command("on") && ok;
 	if (ok && !forget_shared_memory()) {
 		printf("%s: no superblock to read\n", config.store);

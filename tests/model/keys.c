@@ -392,10 +392,10 @@ uint64_t keys_allowance(void)
 	return rate.written + rate.mb * ((daemon_uptime() - rate.since) / 1000 + 100000);
 }
 
-void keys_cut(uint64_t at)
+void keys_cut(uint64_t at, uint64_t loss_ns)
 {
 	static const struct past never;
-	uint64_t safe = at > config.loss_ns ? at - config.loss_ns : 0;
+	uint64_t safe = at > loss_ns ? at - loss_ns : 0;
 
 	for (uint32_t k = 0; k < config.keys; k++) {
 		struct key_state *s = &states[k];

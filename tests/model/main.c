@@ -26,6 +26,7 @@ struct config config = {.host = "127.0.0.1",
 			.seed = 1};
 
 static unsigned passed, failed, ended[3], ended_early;
+static uint64_t losses, loss_sum, loss_max; /* what power cuts were permitted to cost, ns */
 static uint64_t demanded, demanded_away;
 static uint64_t cut_at; /* uptime */
 static char no_names[1], *above = no_names;
@@ -224,6 +225,17 @@ static void count_names(char *list)
 		counted[counted_n++] = zero[i];
 }
 
+static uint64_t note_loss(void)
+{
+	uint64_t loss = daemon_loss();
+
+	if (loss > loss_max)
+		loss_max = loss;
+	loss_sum += loss;
+	losses++;
+	return loss;
+}
+
 /* How this life ends, and, if lives are counted in time, after how long. */
 static enum end choose_end(uint64_t random)
 {
@@ -300,7 +312,7 @@ static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
 	for (unsigned i = 0; i < n; i++)
 		pthread_join(w[i].thread, NULL);
 	if (cut_at != 0)
-		keys_cut(cut_at);
+		keys_cut(cut_at, note_loss());
 	free(w);
 	return ok;
 }
@@ -328,7 +340,7 @@ static bool end_early(uint64_t random)
 		ended_early++;
 		ok = daemon_start_short(random, (unsigned)(random / 10000 % 120000), end);
 		if (ok && end == END_CUT)
-			keys_cut(daemon_uptime());
+			keys_cut(daemon_uptime(), note_loss());
 	}
 	return ok;
 }
@@ -341,7 +353,7 @@ int main(int argc, char **argv)
 	parse(argc, argv);
 	count_names(above);
 	signal(SIGPIPE, SIG_IGN);
-	if (!keys_open())
+	if (!keys_open() || !witness_open())
 		return 1;
 	for (unsigned round = 0; ok && round < config.rounds; round++) {
 		bool last = round + 1 == config.rounds;
@@ -380,6 +392,10 @@ int main(int argc, char **argv)
 		    "away: %lu\n",
 		    ended[END_KILL], ended[END_TERM], ended[END_CUT], ended_early,
 		    (unsigned long)demanded, (unsigned long)demanded_away);
+	if (losses > 0)
+		printf("power cuts were permitted to cost the last %lu ms, at worst %lu\n",
+		       (unsigned long)(loss_sum / losses / NS_PER_MS),
+		       (unsigned long)(loss_max / NS_PER_MS));
 	judge(totals.violations == 0, "answers that are not permitted", totals.violations);
 	judge(ok && totals.ops >= config.ops, "verified operations", totals.ops);
 	judge(clean, "clean stop by SIGTERM", clean);

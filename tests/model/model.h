@@ -20,7 +20,8 @@
  * adds, deletes and reads it at any time, unclaimed. Nothing but its bytes is judged.
  *  [MC-7] After a power cut, each key may be in the state that it had one interval of promised loss
  * before the cut, or in any that it had since. The interval counts only time in which a daemon
- * was up.
+ *        was up, and is longer by what the machine was late: ten times the worst wake-up of the last
+ *        two seconds, and twice the disk's slowest write or fsync of that life.
  */
 #ifndef TESTS_MODEL_MODEL_H
 #define TESTS_MODEL_MODEL_H
@@ -111,8 +112,8 @@ uint64_t keys_written(void);
 uint64_t keys_allowance(void);
 /* From now on so many MB a second; 0: any number. */
 void keys_rate(unsigned mb);
-/* The power was cut when uptime was at; nothing is under way any more [MC-7]. */
-void keys_cut(uint64_t at);
+/* The power was cut when uptime was at, and loss_ns may be lost; nothing is under way any more [MC-7]. */
+void keys_cut(uint64_t at, uint64_t loss_ns);
 /* Adds up what the next look at all keys can find wrong: keys that must be there, or must not. */
 void keys_count_demands(uint64_t *there, uint64_t *away);
 
@@ -185,7 +186,13 @@ bool daemon_start_short(uint64_t random, unsigned us, enum end end);
 void daemon_kill(void);
 /* Power is cut: cutfs decides by the seed what the disk has, and /dev/shm is empty. False: no cutfs. */
 bool daemon_cut(uint64_t seed);
-bool daemon_stop(void); /* SIGTERM; true: it went with status 0 */
+/* What that may cost [MC-7], ns. */
+uint64_t daemon_loss(void);
+
+/* A thread that watches how late threads are woken, for as long as this process lives. */
+bool witness_open(void);
+uint64_t witness_worst(void); /* in the last two seconds, ns */
+bool daemon_stop(void);       /* SIGTERM; true: it went with status 0 */
 bool daemon_alive(void);
 /* Time in which a daemon was up and answering, in all its lives; ns. */
 uint64_t daemon_uptime(void);

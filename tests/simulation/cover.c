@@ -15,9 +15,21 @@ void cover_io(enum place p, enum fault f)
 	atomic_fetch_add_explicit(&cover->io[p][f], 1, memory_order_relaxed);
 }
 
-void cover_crash(enum moment m, enum fault f)
+static void add(_Atomic uint64_t at[MOMENT_N][FAULT_N], uint64_t moments, enum fault f)
 {
-	atomic_fetch_add_explicit(&cover->at[m][f], 1, memory_order_relaxed);
+	for (unsigned m = 0; moments != 0; m++, moments >>= 1)
+		if (moments & 1)
+			atomic_fetch_add_explicit(&at[m][f], 1, memory_order_relaxed);
+}
+
+void cover_of(uint64_t moments, enum fault f)
+{
+	add(cover->of, moments, f);
+}
+
+void cover_at(uint64_t moments, enum fault f)
+{
+	add(cover->at, moments, f);
 }
 
 static const char *const fault_name[] = {
@@ -96,11 +108,100 @@ bool cover_can(enum place p, enum fault f)
 	return impossible(p, f) == NULL;
 }
 
-/* Why a process cannot die so in this state. */
-static const char *no_death(enum moment m, enum fault f)
+/* Why this fault cannot meet an I/O for a segment, a path or a write buffer in this state. */
+static const char *not_of(enum moment m, enum fault f)
 {
-	(void)m;
-	(void)f;
+	bool reads = f == FAULT_READ_ERROR || f == FAULT_READ_FLIP || f == FAULT_READ_SHORT;
+	bool writes = f >= FAULT_WRITE_ERROR && f <= FAULT_WRITE_SHORT;
+
+	switch (m) {
+	case MOMENT_VIRGIN:
+	case MOMENT_CLEAN:
+		if (f == FAULT_READ_SHORT)
+			return "only their headers are read, by a path that comes back";
+		/* fallthrough */
+	case MOMENT_SEALED:
+	case MOMENT_UNWALKED:
+		if (writes)
+			return "who writes to it takes it out of this state first";
+		/* fallthrough */
+	case MOMENT_OPEN:
+	case MOMENT_FULL:
+	case MOMENT_QUARANTINE:
+		return f == FAULT_SYNC_ERROR ? "a sync is of a path" : NULL;
+	case MOMENT_RECYCLING:
+		if (f == FAULT_WRITE_SHORT)
+			return "its next header is one page";
+		return f == FAULT_SYNC_ERROR ? "a sync is of a path" : NULL;
+	case MOMENT_ONLINE:
+		return NULL;
+	case MOMENT_READONLY:
+		return f == FAULT_SYNC_ERROR ? "what takes no writes is not synced" : NULL;
+	case MOMENT_OFFLINE:
+	case MOMENT_SILENT:
+	case MOMENT_RETURN:
+		return f == FAULT_READ_SHORT
+			   ? "superblock and headers are pages; else it is the rest of a read"
+			   : NULL;
+	case MOMENT_WRITING:
+	case MOMENT_AGAIN:
+	case MOMENT_CLOSING:
+		return reads                   ? "it is written"
+		       : f == FAULT_SYNC_ERROR ? "a sync is of a path"
+					       : NULL;
+	default:
+		return "no I/O is for this";
+	}
+}
+
+/* Why this fault cannot come while anything is in this state. */
+static const char *not_at(enum moment m, enum fault f)
+{
+	switch (m) {
+	case MOMENT_GRACE:
+	case MOMENT_PINS:
+		return f == FAULT_SYNC_ERROR ? "who syncs is waiting" : NULL;
+	case MOMENT_START_CLEAN:
+	case MOMENT_START_POWER:
+		if (f == FAULT_WRITE_SHORT)
+			return "nothing was buffered, and superblocks are pages";
+		/* fallthrough */
+	case MOMENT_START_KILL:
+	case MOMENT_START_START:
+		return f == FAULT_HANGS ? "a start waits without a limit" : NULL;
+	default:
+		return NULL;
+	}
+}
+
+bool cover_can_of(enum moment m, enum fault f)
+{
+	return not_of(m, f) == NULL;
+}
+
+bool cover_can_at(enum moment m, enum fault f)
+{
+	return not_at(m, f) == NULL;
+}
+
+/* Why no start that meets it goes so. */
+static const char *not_started(enum layer l, enum fault f)
+{
+	if (f == FAULT_HANGS)
+		return "a start waits without a limit";
+	if (l == LAYER_NONE)
+		return NULL;
+	if (f == FAULT_KILL || f == FAULT_POWER)
+		return "that was its end";
+	if (f == FAULT_SYNC_ERROR || f == FAULT_OUT)
+		return "it gives up, or mostly";
+	if (f == FAULT_READ_SHORT && l != LAYER_DISK)
+		return "it reads single pages";
+	if (f >= FAULT_WRITE_ERROR && f <= FAULT_WRITE_SHORT && l == LAYER_EMPTY)
+		return f == FAULT_WRITE_SHORT ? "superblocks are pages"
+		       : f <= FAULT_WRITE_FULL
+			   ? "it mostly gives up if a superblock cannot be written"
+			   : NULL;
 	return NULL;
 }
 
@@ -139,14 +240,19 @@ static const char *const layer_name[] = {
 #undef X
 };
 
+static void title(FILE *f, const char *what, const char *all)
+{
+	fprintf(f, "%-42s%9s", what, all);
+	for (unsigned k = 0; k < FAULT_N; k++)
+		fprintf(f, "%9s", fault_name[k]);
+	fprintf(f, "\n");
+}
+
 unsigned cover_print(FILE *f, bool must)
 {
 	unsigned missing = 0;
 
-	fprintf(f, "%-42s%9s", "what the I/O was for, and what it met", "I/Os");
-	for (unsigned k = 0; k < FAULT_N; k++)
-		fprintf(f, "%9s", fault_name[k]);
-	fprintf(f, "\n");
+	title(f, "what the I/O was for, and what it met", "I/Os");
 	for (unsigned p = 0; p < PLACE_N; p++) {
 		fprintf(f, "%-42s%9" PRIu64, place_name[p], atomic_load(&cover->all[p]));
 		for (unsigned k = 0; k < FAULT_N; k++)
@@ -154,15 +260,33 @@ unsigned cover_print(FILE *f, bool must)
 					impossible((enum place)p, (enum fault)k));
 		fprintf(f, "\n");
 	}
-	fprintf(f, "%-42s%9s%9s\n", "state at a death", "kill", "power");
+	title(f, "how that was, and what the I/O met", "");
 	for (unsigned m = 0; m < MOMENT_N; m++) {
-		fprintf(f, "%-42s", moment_name[m]);
-		for (unsigned k = FAULT_KILL; k <= FAULT_POWER; k++)
-			missing += cell(f, atomic_load(&cover->at[m][k]),
-					no_death((enum moment)m, (enum fault)k));
+		if (not_of((enum moment)m, FAULT_SLOW) != NULL)
+			continue;
+		fprintf(f, "%-51s", moment_name[m]);
+		for (unsigned k = 0; k < FAULT_N; k++)
+			missing += cell(f, atomic_load(&cover->of[m][k]),
+					not_of((enum moment)m, (enum fault)k));
 		fprintf(f, "\n");
 	}
-	fprintf(f, "%-42s%9s%9s%9s\n", "after a", "stop", "kill", "power");
+	title(f, "anything was so, and an I/O met", "");
+	for (unsigned m = 0; m < MOMENT_N; m++) {
+		fprintf(f, "%-51s", moment_name[m]);
+		for (unsigned k = 0; k < FAULT_N; k++)
+			missing += cell(f, atomic_load(&cover->at[m][k]),
+					not_at((enum moment)m, (enum fault)k));
+		fprintf(f, "\n");
+	}
+	title(f, "a start went so, and had met", "");
+	for (unsigned l = 0; l < LAYER_N; l++) {
+		fprintf(f, "%-51s", layer_name[l]);
+		for (unsigned k = 0; k < FAULT_N; k++)
+			missing += cell(f, atomic_load(&cover->start[l][k]),
+					not_started((enum layer)l, (enum fault)k));
+		fprintf(f, "\n");
+	}
+	fprintf(f, "%-42s%9s%9s%9s%9s\n", "after a", "stop", "kill", "power", "start");
 	for (unsigned l = 0; l < LAYER_N; l++) {
 		fprintf(f, "%-42s", layer_name[l]);
 		for (unsigned e = 0; e < ENDED_N; e++)

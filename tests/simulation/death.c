@@ -1,14 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Deaths: what is kept of a process that was killed or lost its power, and in which states it was.
+ * Deaths: what is kept of a process that was killed or lost its power.
  *
  * What it had in shared memory when it died is put back when its shade has closed; after a power cut
  * there is none.
  */
 #include "tests/simulation/simulation.h"
 
+/*
+ * Of a killed process's segment something could not be read, twice: the index has it all the same, and the table, which
+ * is all that a start from the disk reads, has not.
+ */
+static void ragged_may_go(struct world *w)
+{
+	for (unsigned i = 0; w->plan->setup.faults && i < w->s->npaths; i++) {
+		const struct path *p = &w->s->path[i];
+
+		for (uint32_t seg = 0; seg < p->nseg; seg++)
+			if (p->seg[seg].ragged)
+				world_may_go(loc_of(p, seg, 0), loc_of(p, seg + 1, 0));
+	}
+}
+
 void world_hurt_again(struct world *w)
 {
+	if (w->s != NULL && !w->starting)
+		ragged_may_go(w);
 	for (unsigned i = 0; i < w->plan->setup.paths; i++)
 		for (unsigned k = 1; k < 64 && (k + 1) * SIM_SEG <= w->plan->setup.size; k++)
 			if (w->hurt[i][k] != 0)
@@ -29,105 +46,6 @@ static void recycled_or_not(struct world *w)
 	}
 }
 
-/* ---- in which states it was -------------------------------------------------------------------- */
-
-static void note_segments(const struct path *p, enum fault f)
-{
-	for (uint32_t k = 0; p->seg != NULL && k < p->nseg; k++) {
-		const struct segment *g = &p->seg[k];
-
-		cover_crash((enum moment)(MOMENT_VIRGIN + atomic_load(&g->state)), f);
-		if (atomic_load(&g->quarantined))
-			cover_crash(MOMENT_QUARANTINE, f);
-		if (g->unwalked)
-			cover_crash(MOMENT_UNWALKED, f);
-		if (g->pending != 0 && p->parked)
-			cover_crash(MOMENT_PENDING, f);
-	}
-}
-
-static void note_path(const struct path *p, enum fault f)
-{
-	bool back = atomic_load(&p->returns_asked) != atomic_load(&p->returns_done);
-
-	if (back && atomic_load(&p->offline) && atomic_load(&p->gone))
-		cover_crash(MOMENT_RETURN, f);
-	cover_crash(!atomic_load(&p->offline) ? MOMENT_ONLINE
-		    : !atomic_load(&p->gone)  ? MOMENT_READONLY
-		    : atomic_load(&p->silent) ? MOMENT_SILENT
-					      : MOMENT_OFFLINE,
-		    f);
-}
-
-static bool note_wbuf(const struct wbuf *b, enum fault f)
-{
-	if (!b->active)
-		return false;
-	if (b->writing != 0)
-		cover_crash(b->tries > 0 ? MOMENT_AGAIN : MOMENT_WRITING, f);
-	if (b->records > 0)
-		cover_crash(MOMENT_DIRTY, f);
-	else if (b->writing == 0 && !b->lost)
-		cover_crash(MOMENT_EMPTY, f);
-	if (b->held)
-		cover_crash(MOMENT_HELD, f);
-	if (b->closing && !b->lost)
-		cover_crash(MOMENT_CLOSING, f);
-	return true;
-}
-
-static bool note_op(const struct sop *o, enum fault f)
-{
-	bool set = o->kind == STEP_SET || o->kind == STEP_ADD;
-
-	if (!o->used)
-		return false;
-	if (o->op.waits)
-		cover_crash(MOMENT_WAIT_MEMORY, f);
-	if (set && o->done && o->op.body_n > 0)
-		cover_crash(o->len > STORE_WHOLE_MAX && o->at > 0 ? MOMENT_RECEIVING : MOMENT_BODY,
-			    f);
-	else if (set)
-		cover_crash(MOMENT_SETTING, f);
-	else if (o->kind == STEP_GET && o->at > 0)
-		cover_crash(MOMENT_STREAMING, f);
-	else if (o->kind == STEP_DELETE)
-		cover_crash(MOMENT_DELETING, f);
-	else if (o->kind == STEP_FLUSH)
-		cover_crash(MOMENT_FLUSHING, f);
-	else if (o->kind != STEP_ONLINE)
-		cover_crash(MOMENT_FINDING, f);
-	return true;
-}
-
-static void note_moments(struct world *w, enum fault f)
-{
-	const struct store *s = w->s;
-	bool busy = false;
-
-	if (s == NULL || w->starting)
-		return;
-	for (unsigned i = 0; i < s->npaths; i++) {
-		note_segments(&s->path[i], f);
-		note_path(&s->path[i], f);
-	}
-	for (unsigned i = 0; i < SIM_SLOTS; i++)
-		busy = note_op(&w->slot[i], f) || busy;
-	for (unsigned i = 0; i < w->plan->setup.workers; i++)
-		if (w->w[i] != NULL && w->w[i]->wait[WAIT_WRITE].head != NULL)
-			cover_crash(MOMENT_WAIT_WRITE, f);
-	for (unsigned i = 0; i < s->nwbuf; i++)
-		busy = note_wbuf(&s->wbuf[i], f) || busy;
-	cover_crash(atomic_load(&s->live->owed) != 0    ? MOMENT_SHM_OWED
-		    : atomic_load(&s->live->doubt) != 0 ? MOMENT_SHM_DOUBT
-							: MOMENT_SHM_GOOD,
-		    f);
-	if (w->stopping)
-		cover_crash(MOMENT_STOPPING, f);
-	if (!busy)
-		cover_crash(MOMENT_IDLE, f);
-}
-
 /* ---- the death --------------------------------------------------------------------------------- */
 
 void world_die(struct world *w, bool power)
@@ -142,7 +60,7 @@ void world_die(struct world *w, bool power)
 		world_watch_paths(w);
 	world_hurt_again(w);
 	recycled_or_not(w);
-	note_moments(w, power ? FAULT_POWER : FAULT_KILL);
+	cover_at(state_all(w), power ? FAULT_POWER : FAULT_KILL);
 	w->dead = true;
 	w->power = power;
 	w->ended = power ? ENDED_POWER : ENDED_KILL;

@@ -214,6 +214,10 @@ static void strike(struct world *w, enum fault f, enum place place, const struct
 	unsigned path = path_of(w, op);
 
 	cover_io(place, f);
+	cover_of(state_of(w, path, op), f);
+	w->start_met |= 1u << f;
+	if (f < FAULT_KILL) /* of deaths death.c says it */
+		cover_at(state_all(w), f);
 	w->start_fault = w->start_fault || (w->starting && f != FAULT_SLOW && f != FAULT_LATE);
 	say("fault %d at place %d: path %u, segment %d, byte %" PRIu64 ", %u bytes", f, place, path,
 	    (int)(op->u.disk.off / SIM_SEG) - 1, op->u.disk.off % SIM_SEG, op->u.disk.len);
@@ -294,7 +298,8 @@ static bool rare(const struct world *w)
 }
 
 /* Does this one count for what is armed? */
-static bool aimed(const struct world *w, unsigned arm, unsigned me, enum place place)
+static bool aimed(const struct world *w, unsigned arm, unsigned me, enum place place, unsigned path,
+		  const struct io_op *op)
 {
 	unsigned slow = w->plan->setup.workers;
 
@@ -311,9 +316,21 @@ static bool aimed(const struct world *w, unsigned arm, unsigned me, enum place p
 		return w->arm[arm].place == place;
 	case AIM_RARE:
 		return me <= slow && rare(w);
+	case AIM_STATE:
+		return state_all(w) >> w->arm[arm].place & 1;
+	case AIM_OWN:
+		return state_of(w, path, op) >> w->arm[arm].place & 1;
 	default:
 		return false;
 	}
+}
+
+static void met(const struct world *w, unsigned path, enum place place, const struct io_op *op,
+		enum fault f)
+{
+	cover_io(place, f);
+	cover_of(state_of(w, path, op), f);
+	cover_at(state_all(w), f);
 }
 
 /* What the whole path is like. */
@@ -321,11 +338,11 @@ static void of_the_path(struct world *w, unsigned path, enum place place, const 
 			struct sim_fate *fate)
 {
 	if (w->away[path])
-		cover_io(place, FAULT_OUT);
+		met(w, path, place, op, FAULT_OUT);
 	if (w->hangs[path])
-		cover_io(place, FAULT_HANGS);
+		met(w, path, place, op, FAULT_HANGS);
 	if (w->full[path] && op->kind == IO_WRITE) {
-		cover_io(place, FAULT_WRITE_FULL);
+		met(w, path, place, op, FAULT_WRITE_FULL);
 		w->start_fault = w->start_fault || w->starting;
 		fate->what = SIM_FATE_ERROR;
 		fate->err = -ENOSPC;
@@ -352,8 +369,8 @@ void fault_on_submit(void *arg, struct io *io, const struct io_op *op, struct si
 	if (me <= workers)
 		world_watch_paths(w);
 	for (unsigned i = 0; i < SIM_ARMS && !w->checking; i++) {
-		if (!w->arm[i].on || !aimed(w, i, me, place) ||
-		    !fits(w, (enum fault)w->arm[i].fault, place, op))
+		if (!w->arm[i].on || !fits(w, (enum fault)w->arm[i].fault, place, op) ||
+		    !aimed(w, i, me, place, path, op))
 			continue;
 		if (w->arm[i].in > 0) {
 			w->arm[i].in--;
@@ -375,13 +392,10 @@ void fault_on_submit(void *arg, struct io *io, const struct io_op *op, struct si
 
 void fault_on_yield(struct world *w)
 {
-	const struct store *s = w->s;
-
-	if (w->dead || s == NULL || w->starting || w->checking)
+	if (w->dead || w->s == NULL || w->starting || w->checking)
 		return;
 	for (unsigned i = 0; i < SIM_ARMS && !w->dead; i++) {
 		enum fault f = (enum fault)w->arm[i].fault;
-		bool grace = false, pins = false;
 
 		if (!w->arm[i].on || w->arm[i].aim != AIM_YIELD)
 			continue;
@@ -390,16 +404,6 @@ void fault_on_yield(struct world *w)
 			continue;
 		}
 		w->arm[i].on = false;
-		for (unsigned k = 0; k < w->plan->setup.workers; k++)
-			grace = grace || atomic_load(&w->w[k]->grace_seen) < atomic_load(&s->grace);
-		for (unsigned k = 0; k < s->npaths; k++)
-			for (uint32_t g = 0; g < s->path[k].nseg; g++)
-				pins = pins || (s->path[k].seg[g].pending != 0 &&
-						atomic_load(&s->path[k].seg[g].pins) > 0);
-		if (grace)
-			cover_crash(MOMENT_GRACE, f);
-		else if (pins)
-			cover_crash(MOMENT_PINS, f);
 		world_die(w, f == FAULT_POWER);
 	}
 }

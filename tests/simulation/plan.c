@@ -180,6 +180,8 @@ static void make_setup(struct setup *s, struct dice *d, uint64_t seed)
 	}
 }
 
+#define MEETINGS 16u
+
 struct maker {
 	struct plan *p;
 	struct dice d;
@@ -187,6 +189,17 @@ struct maker {
 	uint32_t epoch[SIM_KEYS];
 	unsigned heal_at; /* operation; 0: all paths work */
 };
+
+/*
+ * Four schedules of twenty-five let faults meet states that hardly any would meet by chance. None of them is in
+ * tests/simulation/seeds: those are what they were.
+ */
+static bool meets(uint64_t seed)
+{
+	uint64_t k = seed % 25;
+
+	return k == 0 || k == 2 || k == 17 || k == 24;
+}
 
 static struct step *add(struct maker *m, enum step_kind kind)
 {
@@ -202,6 +215,15 @@ static struct step *add(struct maker *m, enum step_kind kind)
 	st->kind = (uint8_t)kind;
 	st->seed = (uint32_t)rnd(&m->d, UINT32_MAX);
 	return st;
+}
+
+static void fault_at(struct maker *m, enum fault fault, enum aim aim, enum place place)
+{
+	struct step *st = add(m, STEP_FAULT);
+
+	st->fault = (uint8_t)fault;
+	st->aim = (uint8_t)aim;
+	st->place = (uint8_t)place;
 }
 
 static void add_op(struct maker *m)
@@ -326,6 +348,112 @@ static void add_crash(struct maker *m)
 	}
 }
 
+/* The first start meets something, too. */
+static void add_first(struct maker *m)
+{
+	for (uint64_t n = rnd(&m->d, 4); n > 0; n--) {
+		enum fault f = (enum fault)rnd(&m->d, FAULT_N);
+		struct step *st = add(m, f == FAULT_KILL    ? STEP_KILL
+					 : f == FAULT_POWER ? STEP_POWER
+							    : STEP_FAULT);
+
+		st->fault = (uint8_t)f;
+		st->aim = AIM_START;
+		st->n = rnd(&m->d, rnd(&m->d, 2) == 0 ? 4 : 60);
+	}
+}
+
+/* Something comes into a state that is rare, and faults wait for it. */
+static void add_meeting(struct maker *m, unsigned did)
+{
+	static const uint8_t of[] = {
+	    MOMENT_VIRGIN, MOMENT_CLEAN,  MOMENT_QUARANTINE, MOMENT_READONLY, MOMENT_OFFLINE,
+	    MOMENT_SILENT, MOMENT_RETURN, MOMENT_AGAIN,      MOMENT_UNWALKED,
+	};
+	/* the more often, the shorter it lasts */
+	static const uint8_t at[] = {
+	    MOMENT_GRACE,       MOMENT_GRACE,       MOMENT_GRACE,       MOMENT_GRACE,
+	    MOMENT_PINS,        MOMENT_PINS,        MOMENT_PENDING,     MOMENT_AGAIN,
+	    MOMENT_LOST,        MOMENT_LOST,        MOMENT_LOST,        MOMENT_LOST,
+	    MOMENT_HELD,        MOMENT_HELD,        MOMENT_FLUSHING,    MOMENT_FLUSHING,
+	    MOMENT_WAIT_MEMORY, MOMENT_WAIT_MEMORY, MOMENT_WAIT_MEMORY, MOMENT_WAIT_MEMORY,
+	    MOMENT_WAIT_MEMORY, MOMENT_WAIT_MEMORY, MOMENT_RETURN,      MOMENT_SILENT,
+	    MOMENT_RECEIVING,   MOMENT_UNWALKED,    MOMENT_STOPPING,    MOMENT_START_START,
+	    MOMENT_START_START,
+	};
+	const struct setup *s = &m->p->setup;
+	bool own = rnd(&m->d, 3) == 0;
+	enum moment is = (enum moment)(own ? of[rnd(&m->d, sizeof of)] : at[rnd(&m->d, sizeof at)]);
+	struct step *st;
+
+	switch (is) {
+	case MOMENT_PINS:
+	case MOMENT_PENDING:
+		fault_at(m, FAULT_LATE, AIM_PLACE, PLACE_GET_WHOLE);
+		break;
+	case MOMENT_AGAIN:
+		fault_at(m, FAULT_WRITE_ERROR, AIM_PLACE, PLACE_BLOCK);
+		break;
+	case MOMENT_QUARANTINE:
+		fault_at(m, FAULT_READ_FLIP, AIM_PLACE, PLACE_GET_WHOLE);
+		break;
+	case MOMENT_LOST: /* and is so for a while, if the other paths do not take it at once */
+		st = add(m, STEP_FAULT);
+		st->fault = rnd(&m->d, 2) == 0 ? FAULT_LATE : FAULT_SLOW;
+		st->aim = AIM_PLACE;
+		st->place = rnd(&m->d, 2) == 0 ? PLACE_BLOCK : PLACE_HEADER;
+		/* fallthrough */
+	case MOMENT_HELD:
+	case MOMENT_READONLY:
+		add(m, STEP_FULL)->n = rnd(&m->d, s->paths);
+		break;
+	case MOMENT_SILENT:
+		fault_at(m, FAULT_HANGS, AIM_ANY, 0);
+		break;
+	case MOMENT_OFFLINE:
+	case MOMENT_RETURN:
+	case MOMENT_VIRGIN: /* a path that comes back reads their headers */
+	case MOMENT_CLEAN:
+		add(m, STEP_DISK)->n = rnd(&m->d, s->paths);
+		break;
+	case MOMENT_START_START:
+		fault_at(m, FAULT_READ_ERROR, AIM_START, 0);
+		break;
+	default:
+		break;
+	}
+	if (m->heal_at == 0)
+		m->heal_at = did + (unsigned)between(&m->d, 10, 100);
+	for (uint64_t n = between(&m->d, 1, 3); n > 0; n--) {
+		enum fault f;
+
+		do /* most reads are too small to be short */
+			f = rnd(&m->d, 8) == 0 ? FAULT_READ_SHORT : (enum fault)rnd(&m->d, FAULT_N);
+		while (own ? !cover_can_of(is, f) : !cover_can_at(is, f));
+		st = add(m, f == FAULT_KILL    ? STEP_KILL
+			    : f == FAULT_POWER ? STEP_POWER
+					       : STEP_FAULT);
+		st->fault = (uint8_t)f;
+		st->aim = own ? AIM_OWN : AIM_STATE;
+		st->place = (uint8_t)is;
+		st->n = rnd(&m->d, 3);
+	}
+	if (s->device && rnd(&m->d, 4) == 0) { /* hardly anything else meets one */
+		static const uint8_t rare[] = {FAULT_SLOW, FAULT_LATE, FAULT_OUT, FAULT_HANGS};
+
+		st = add(m, STEP_FAULT);
+		st->fault = rare[rnd(&m->d, sizeof rare)];
+		st->aim = AIM_PLACE;
+		st->place = PLACE_DISCARD;
+	}
+	if (is == MOMENT_FLUSHING)
+		add(m, STEP_FLUSH)->worker = (uint8_t)rnd(&m->d, s->workers);
+	else if (is == MOMENT_STOPPING)
+		add(m, STEP_STOP);
+	else if (is == MOMENT_UNWALKED || is == MOMENT_START_START)
+		add(m, STEP_KILL);
+}
+
 void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
 {
 	struct maker m = {.p = p, .d = {.x = plan_mix(seed)}};
@@ -335,6 +463,16 @@ void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
 	make_setup(&p->setup, &m.d, seed);
 	if (calm)
 		p->setup.faults = false;
+	if (!calm && meets(seed)) {
+		for (unsigned n = 0; n < 2 && p->setup.paths == 1; n++)
+			make_setup(&p->setup, &m.d, seed); /* so that there is another one */
+		if (rnd(&m.d, 2) == 0)
+			p->setup.buffers = p->setup.workers * 2 * STORE_WHOLE_MAX;
+		p->setup.faults = p->setup.meets = true;
+		if (p->setup.io_timeout_ns == 0)
+			p->setup.io_timeout_ns = between(&m.d, 50, 250) * NS_PER_MS;
+		add_first(&m);
+	}
 	faults = p->setup.faults ? (unsigned)between(&m.d, 1, 16) : 0;
 	crash = ops / (unsigned)between(&m.d, 3, 6);
 	while (did < ops) {
@@ -343,6 +481,8 @@ void plan_make(struct plan *p, uint64_t seed, unsigned ops, bool calm)
 
 		if (rnd(&m.d, ops) < faults)
 			add_fault(&m, did);
+		if (p->setup.meets && rnd(&m.d, ops / MEETINGS + 1) == 0)
+			add_meeting(&m, did);
 		if (m.heal_at != 0 && did >= m.heal_at)
 			add_heal(&m);
 		if (rnd(&m.d, crash) == 0)
@@ -416,7 +556,18 @@ void plan_print_step(FILE *f, const struct setup *s, unsigned i, const struct st
 	    PLACES(X)
 #undef X
 	};
+	static const char *const moment[] = {
+#define X(n, s) s,
+	    MOMENTS(X)
+#undef X
+	};
+	char state[100];
 	const char *at = st->aim == AIM_PLACE ? place[st->place] : aim[st->aim];
+
+	if (st->aim == AIM_STATE || st->aim == AIM_OWN) {
+		snprintf(state, sizeof state, "%s (%s)", aim[st->aim], moment[st->place]);
+		at = state;
+	}
 
 	switch (st->kind) {
 	case STEP_SET:

@@ -32,10 +32,20 @@ SIM_ASAN  ?= 1-300
 SIM_SEEDS ?= 1-1000000
 SIM_DIR   ?= $(BUILD)/simulate
 
-.PHONY: simulate simulate-asan simulate-long simulate-total
+SIM_TABLE := tests/simulation/coverage.txt
+SIM_NAMES := sed -E '/^\#/d; s/ +([0-9]+|-)//g'
+
+.PHONY: simulate simulate-table simulate-asan simulate-long simulate-total
+# The committed table has the rows and columns of this one; its numbers are of the day on which it was made.
 simulate: $(BUILD)/tests/simulate
 	BUILD=$(BUILD) SIM_NO_MAKE=1 tests/simulate --list
-	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS) --cover
+	$(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS) --cover >$(BUILD)/coverage || { cat $(BUILD)/coverage; exit 1; }
+	cat $(BUILD)/coverage
+	$(SIM_NAMES) $(BUILD)/coverage >$(BUILD)/coverage.names
+	$(SIM_NAMES) $(SIM_TABLE) | diff - $(BUILD)/coverage.names
+simulate-table: $(BUILD)/tests/simulate
+	{ echo '# SPDX-License-Identifier: Apache-2.0'; echo '# simulate --seeds $(SIM_CI) --cover, made by `make simulate-table`'; \
+	  $(BUILD)/tests/simulate --seeds $(SIM_CI) --jobs $(SIM_JOBS) --cover; } >$(SIM_TABLE)
 simulate-asan:
 	+$(MAKE) BUILD=build/asan OPT='-O1 -g' SAN='$(ASAN_FLAGS)' CFLAGS=-DDIAGNOSTIC build/asan/tests/simulate
 	build/asan/tests/simulate --seeds $(SIM_ASAN) --jobs $(SIM_JOBS)

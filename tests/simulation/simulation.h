@@ -8,6 +8,7 @@
  *   ops.c    the operations of clients
  *   fault.c  what each I/O is for, and what it meets
  *   death.c  kills and power cuts
+ *   state.c  in which states the machines are
  *   names.c  from hashes, records and places to keys
  *   model.c  the checker: what each key may be
  *   walk.c   reads the disks by itself and compares
@@ -76,7 +77,9 @@ enum step_kind {
 	X(START, "the next start")                                                                 \
 	X(PLACE, "one purpose")                                                                    \
 	X(YIELD, "the slow worker's waiting for others")                                           \
-	X(RARE, "anybody in a state that is rare")
+	X(RARE, "anybody in a state that is rare")                                                 \
+	X(STATE, "anybody while something is in one state")                                        \
+	X(OWN, "anybody, for what is in one state")
 
 enum aim {
 #define X(n, s) AIM_##n,
@@ -114,7 +117,8 @@ enum fault {
 };
 
 struct step {
-	uint8_t kind, worker, fault, aim, place;
+	uint8_t kind, worker, fault, aim;
+	uint8_t place; /* or moment, as aim says */
 	uint8_t turns; /* of the machine, afterwards */
 	uint8_t leave; /* op: its owner ends it at so manieth turn of its own; 0: it does not */
 	uint16_t key;
@@ -131,6 +135,7 @@ struct setup {
 	enum store_admit admit;
 	bool device; /* block devices, which are told what is no longer needed */
 	bool faults;
+	bool meets; /* faults wait for states that are rare, and for the first start */
 	struct sim_config sim;
 };
 
@@ -232,7 +237,7 @@ enum place {
 	    PLACE_N
 };
 
-/* In which states the machines are when a process dies, beside what an I/O is for. */
+/* In which states the machines are when a fault comes, beside what the I/O is for. */
 #define MOMENTS(X)                                                                                 \
 	X(VIRGIN, "segment: virgin")                                                               \
 	X(CLEAN, "segment: clean")                                                                 \
@@ -243,8 +248,8 @@ enum place {
 	X(QUARANTINE, "segment: quarantined")                                                      \
 	X(UNWALKED, "segment: of a killed process, not walked")                                    \
 	X(PENDING, "segment: recycled, and a late read pins it")                                   \
-	X(GRACE, "recycle: grace")                                                                 \
-	X(PINS, "recycle: pins")                                                                   \
+	X(GRACE, "slow worker: waits until all have turned")                                       \
+	X(PINS, "recycle: waits for reads")                                                        \
 	X(ONLINE, "path: online")                                                                  \
 	X(READONLY, "path: read-only")                                                             \
 	X(OFFLINE, "path: offline")                                                                \
@@ -255,6 +260,7 @@ enum place {
 	X(WRITING, "write buffer: block in flight")                                                \
 	X(AGAIN, "write buffer: block tried again")                                                \
 	X(CLOSING, "write buffer: closing")                                                        \
+	X(LOST, "write buffer: lost, its values go elsewhere")                                     \
 	X(HELD, "write buffer: lost, held for its ends")                                           \
 	X(FINDING, "get: finding")                                                                 \
 	X(STREAMING, "get: between chunks")                                                        \
@@ -268,6 +274,11 @@ enum place {
 	X(SHM_GOOD, "shared memory: good")                                                         \
 	X(SHM_DOUBT, "shared memory: in doubt")                                                    \
 	X(SHM_OWED, "shared memory: DROP records owed")                                            \
+	X(START_CLEAN, "start: after a stop")                                                      \
+	X(START_KILL, "start: after a kill")                                                       \
+	X(START_POWER, "start: after a power cut")                                                 \
+	X(START_START, "start: after one that gave up")                                            \
+	X(LOADING, "start: reads on, and serves")                                                  \
 	X(STOPPING, "stop: under way")                                                             \
 	X(IDLE, "nothing under way")
 
@@ -282,7 +293,8 @@ enum moment {
 #define LAYERS(X)                                                                                  \
 	X(SHM, "start: from shared memory")                                                        \
 	X(DISK, "start: from disk")                                                                \
-	X(EMPTY, "start: empty")
+	X(EMPTY, "start: empty")                                                                   \
+	X(NONE, "start: not to the end")
 
 enum layer {
 #define X(n, s) LAYER_##n,
@@ -291,14 +303,17 @@ enum layer {
 	    LAYER_N
 };
 
-enum ended { ENDED_CLEAN, ENDED_KILL, ENDED_POWER, ENDED_N };
+enum ended { ENDED_CLEAN, ENDED_KILL, ENDED_POWER, ENDED_START, ENDED_N };
 
 /* Counts; in memory that all processes of a run share. */
 struct cover {
 	_Atomic uint64_t io[PLACE_N][FAULT_N];
 	_Atomic uint64_t all[PLACE_N];
-	_Atomic uint64_t at[MOMENT_N][FAULT_N];
+	_Atomic uint64_t
+	    of[MOMENT_N][FAULT_N]; /* of what the I/O is for: its segment, path, buffer */
+	_Atomic uint64_t at[MOMENT_N][FAULT_N]; /* of anything in the process */
 	_Atomic uint64_t layer[LAYER_N][ENDED_N];
+	_Atomic uint64_t start[LAYER_N][FAULT_N];
 	_Atomic uint64_t schedules, ops, restarts, kills, powers, cut_starts, laps, recycled,
 	    sealed, hits, misses, stored, same, conflicts, deleted, flushes, longs, admitted,
 	    reinserted, rescued, moved, lost, victims, quarantined, offline, returned, emptied,
@@ -307,9 +322,13 @@ struct cover {
 extern struct cover *cover;
 
 void cover_io(enum place p, enum fault f);
-void cover_crash(enum moment m, enum fault f);
-/* Can this fault meet this I/O? */
+/* Sets of moments, a bit each. */
+void cover_of(uint64_t moments, enum fault f);
+void cover_at(uint64_t moments, enum fault f);
+/* Can this fault meet this I/O? One for what is in this state? Any while something is? */
 bool cover_can(enum place p, enum fault f);
+bool cover_can_of(enum moment m, enum fault f);
+bool cover_can_at(enum moment m, enum fault f);
 /* Cells that a full run must have met and has not; prints the table. */
 unsigned cover_print(FILE *f, bool must);
 
@@ -353,15 +372,18 @@ struct world {
 	/* when a write to a segment went wrong unnoticed, in this life of it; 0: never */
 	uint64_t hurt[SIM_PATHS][64];
 	bool super_damaged, silent_damage, start_fault;
+	uint32_t start_met;        /* bits of the faults that this start has met */
 	uint64_t start_gone[4096]; /* places that the hook named during a start ... */
 	uint64_t start_life[4096]; /* ... and their generation; 0: it was not known yet */
 	unsigned nstart_gone;
+	bool made;    /* some start has come to its end */
 	bool loading; /* the start still reads its disks, and serves */
 	uint64_t digest;
 	uint64_t died_at, delays, turns, idle_turns, recycled;
 	uint64_t hash[SIM_KEYS], hashed_with; /* of the keys, with the store's secret */
 	uint32_t header_of[SIM_PATHS]; /* segment whose next header has been submitted last */
 	enum place last_slow;          /* what the slow worker did last */
+	int64_t heap;                  /* bytes of it after the first start */
 	bool verbose;
 };
 
@@ -370,6 +392,9 @@ extern uint64_t world_digest; /* of all answers of the last run */
 
 /* Runs a plan; returns if it held. */
 void world_run(const struct plan *p, bool verbose);
+/* memory.c */
+void memory_begin(struct world *w);
+void memory_check(const struct world *w);
 void violation(const char *fmt, ...) __attribute__((format(printf, 1, 2), noreturn));
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 static inline uint64_t world_rnd(struct world *w, uint64_t n)
@@ -409,6 +434,12 @@ void fault_on_yield(struct world *w);
 /* All disks work. */
 void fault_heal(struct world *w);
 void fault_heal_path(struct world *w, unsigned path);
+
+/* ---- state.c ----------------------------------------------------------------------------------- */
+
+/* Bits of moments: of all machines; of the segment, the path and the write buffer that an I/O is for. */
+uint64_t state_all(const struct world *w);
+uint64_t state_of(const struct world *w, unsigned path, const struct io_op *op);
 
 /* ---- death.c ----------------------------------------------------------------------------------- */
 

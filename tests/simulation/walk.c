@@ -394,12 +394,32 @@ void walk_damage_bytes(struct world *w, const uint8_t *mem, uint32_t len)
 	}
 }
 
+/* What the index has there: of a record that was put there since, what went astray may have landed on the head. */
+static void indexed_damage(struct world *w, unsigned path, uint64_t off, uint64_t len)
+{
+	for (unsigned k = 0; k < w->plan->setup.keys; k++) {
+		struct index_probe probe;
+
+		index_find(w->s->index, world_hash(k), &probe);
+		for (unsigned i = 0; i < probe.n; i++) {
+			uint32_t seg = 0, at = 0;
+			struct path *p = loc_path(w->s, probe.ref[i].loc, &seg, &at);
+
+			if (p != NULL && p->index == path && seg_offset(p, seg) + SIM_SEG > off &&
+			    seg_offset(p, seg) < off + len)
+				model_damaged(w->model, k);
+		}
+	}
+}
+
 void walk_damage(struct world *w, unsigned path, uint64_t off, uint64_t len)
 {
 	uint64_t size = sim_disk_size(w->env, w->path[path]);
 
 	if (w->s == NULL || w->starting)
 		all_damaged(w);
+	else
+		indexed_damage(w, path, off, len);
 	for (uint64_t at = off / SIM_SEG * SIM_SEG;
 	     w->s != NULL && at < off + len && at + SIM_SEG <= size; at += SIM_SEG) {
 		walk_damage_bytes(w, sim_disk_bytes(w->env, w->path[path]) + at, SIM_SEG);

@@ -6,6 +6,7 @@
  * A process that dies goes on as a shade: its I/O fails, nothing it says or writes counts, and it must be able to
  * close with every pool at zero.
  */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -184,13 +185,22 @@ static void verify(struct world *w)
 	}
 }
 
+/* How a start has gone about it, and what it has met. */
+static void note_start(const struct world *w, enum layer l, enum ended before)
+{
+	atomic_fetch_add_explicit(&cover->layer[l][before], 1, memory_order_relaxed);
+	for (unsigned f = 0; f < FAULT_N; f++)
+		if (w->start_met >> f & 1)
+			atomic_fetch_add_explicit(&cover->start[l][f], 1, memory_order_relaxed);
+}
+
 static void note_layer(struct world *w)
 {
 	enum layer l = strcmp(w->s->layer, "shm") == 0    ? LAYER_SHM
 		       : strcmp(w->s->layer, "disk") == 0 ? LAYER_DISK
 							  : LAYER_EMPTY;
 
-	atomic_fetch_add_explicit(&cover->layer[l][w->ended], 1, memory_order_relaxed);
+	note_start(w, l, w->ended);
 	w->after_kill = w->ended == ENDED_KILL;
 	w->ended = ENDED_CLEAN;
 }
@@ -250,6 +260,17 @@ static void serve_early(struct world *w)
 	w->loading = false;
 }
 
+/* What a first start has left half written is nobody's: the operator is told so, and empties it. */
+static void empty_devices(struct world *w)
+{
+	static const uint8_t zeros[2 * FORMAT_ALIGN];
+
+	for (unsigned i = 0; i < w->plan->setup.paths; i++)
+		if (sim_disk_size(w->env, w->path[i]) >= sizeof zeros)
+			sim_disk_poke(w->env, w->path[i], 0, zeros, sizeof zeros);
+	say("the operator empties what no store was made on");
+}
+
 /* False: the store cannot be opened any more, for a reason that it may have. */
 static bool open_store(struct world *w)
 {
@@ -257,6 +278,7 @@ static bool open_store(struct world *w)
 	char *cause = NULL;
 
 	for (unsigned tries = 0;; tries++) {
+		enum ended before = w->ended;
 		int res;
 
 		if (w->super_damaged) /* a path may have to come back empty */
@@ -265,11 +287,13 @@ static bool open_store(struct world *w)
 		w->dead = false;
 		w->starting = true;
 		w->start_fault = false;
+		w->start_met = 0;
 		w->nstart_gone = 0;
 		res = store_open(&w->cfg, sim_env_engine(w->env), &w->s, &cause);
 		w->starting = false;
 		if (res == 0 && !w->dead)
 			break;
+		note_start(w, LAYER_NONE, before);
 		if (res == 0) {
 			/* it died with its last I/O, and opened all the same: nobody knows */
 			store_close(&w->s);
@@ -290,10 +314,14 @@ static bool open_store(struct world *w)
 			return false;
 		if (!w->plan->setup.faults || tries > HOLD_AT_START + 8)
 			violation("the store cannot be opened: %s", strerror(-res));
+		if (res == -EINVAL && !w->made)
+			empty_devices(w);
 		fault_heal(w);
-		fault_disarm(w);
-		w->ended = ENDED_CLEAN; /* it gave up by itself */
+		if (!w->plan->setup.meets || tries > HOLD_AT_START)
+			fault_disarm(w);
+		w->ended = ENDED_START; /* it gave up by itself */
 	}
+	w->made = true;
 	cover->restarts++;
 	note_layer(w);
 	for (unsigned i = 0; i < w->nstart_gone; i++) {
@@ -453,6 +481,13 @@ static bool step(struct world *w, const struct step *st)
 	return true;
 }
 
+/* The plan begins with what comes before the store is made. */
+static bool of_first_start(const struct step *st)
+{
+	return st->aim == AIM_START &&
+	       (st->kind == STEP_FAULT || st->kind == STEP_KILL || st->kind == STEP_POWER);
+}
+
 void world_run(const struct plan *p, bool verbose)
 {
 	struct world *w = calloc(1, sizeof *w);
@@ -494,11 +529,15 @@ void world_run(const struct plan *p, bool verbose)
 		w->cfg.paths[i] = w->path[i];
 	}
 	sim_env_on_submit(w->env, fault_on_submit, w);
+	while (w->next < p->n && of_first_start(&p->step[w->next]))
+		step(w, &p->step[w->next++]);
 	open = open_store(w);
+	memory_begin(w);
 	while (open && w->next < p->n) {
 		const struct step *st = &p->step[w->next++];
 
 		sim_env_reseed(w->env, st->seed);
+		memory_check(w);
 		open = step(w, st);
 		while (open && w->dead)
 			open = restart(w);

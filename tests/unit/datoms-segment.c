@@ -240,6 +240,9 @@ static void damage_is_an_error_or_another_segment(void **state)
 				    (uint8_t)(i < sizeof to ? to[i] : was ^ 1u << (i - sizeof to));
 				refused += try_decode(b, len) != 0;
 				cases++;
+				/* version, and what is to be zero */
+				if (b[at] != was && (at == 0 || at == 3 || (at >= 36 && at < 40)))
+					assert_int_equal(try_decode(b, len), -EBADMSG);
 			}
 			b[at] = was;
 		}

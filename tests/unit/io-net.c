@@ -163,7 +163,7 @@ static void recv_multi(void **state)
 
 	io_recv_multi(w->io, &r.op, s, box_done);
 	for (int i = 0; i < 100; i++) {
-		char m[8];
+		char m[16];
 
 		snprintf(m, sizeof m, "%06d\n", i);
 		assert_int_equal(write(c, m, 7), 7);

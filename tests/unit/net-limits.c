@@ -179,6 +179,59 @@ static void slow_taking(void **state)
 	}
 }
 
+/*
+ * The same on a unix socket, of which is known only what is done. A receive is ended to know it; who takes an answer may
+ * take as long as for all that is under way.
+ */
+static void slow_local(void **state)
+{
+	static const struct sim_config sc = {.sock_bytes = 20000};
+	const struct net_config nc = {.request_ns = 5 * NS_PER_S};
+	const uint64_t most = 5 * NS_PER_S + (1u << 20) * (NS_PER_S / SLOW_RATE);
+	char some[8000];
+
+	(void)state;
+	memset(some, 'x', sizeof some);
+	for (int fast = 0; fast < 2; fast++) {
+		struct rig *r = rig_open(11, &sc, &nc);
+		size_t step = fast ? 8000 : 100, n = 0;
+		uint64_t begin;
+		int32_t did;
+		int fd;
+
+		r->listener.port = 0;
+		fd = rig_connect(r);
+		rig_send(r, fd, "set v 0 0 1000000\r\n", 19);
+		begin = rig_now(r);
+		do { /* 20 kB or 250 bytes a second */
+			n += rig_send(r, fd, some, 1000000 - n < step ? 1000000 - n : step);
+			rig_pass(r, 400 * NS_PER_MS);
+		} while (rig_conns(r) == 1 && n < 1000000);
+		assert_int_equal(rig_conns(r), fast);
+		if (fast)
+			ask(r, fd, "\r\n", "STORED\r\n");
+		else
+			assert_in_range(rig_now(r) - begin, 5 * NS_PER_S, 15 * NS_PER_S);
+		sim_sock_close(r->env, fd, false);
+		rig_run(r);
+		if (!fast)
+			store_value(r, "v", 1000000);
+		fd = rig_connect(r);
+		rig_send(r, fd, "get v\r\n", 7);
+		rig_run(r);
+		begin = rig_now(r);
+		do {
+			did = sim_sock_recv(r->env, fd, some, (uint32_t)step);
+			rig_pass(r, 400 * NS_PER_MS);
+		} while (rig_conns(r) == 1 && did > 0);
+		assert_int_equal(rig_conns(r), fast);
+		if (!fast)
+			assert_in_range(rig_now(r) - begin, 5 * NS_PER_S, most + 10 * NS_PER_S);
+		sim_sock_close(r->env, fd, false);
+		rig_close(&r);
+	}
+}
+
 /* Time in which the client waits for us is not its own: the store takes up to a minute for each step. */
 static void waits_for_us(void **state)
 {
@@ -295,6 +348,99 @@ static void tight(void **state)
 	rig_close(&r);
 }
 
+/* As long as that of a daemon. */
+static bool long_stats(void *arg, const char *group, size_t n, struct text *out)
+{
+	(void)arg;
+	(void)group;
+	(void)n;
+	for (unsigned i = 0; i < 200; i++)
+		text_printf(out, "STAT a_name_of_what_is_counted %u\r\n", i);
+	text_add(out, "END\r\n", 5);
+	return true;
+}
+
+/* Replies that wait for their clients. */
+static uint64_t waiting_max;
+static void look_at_replies(struct rig *r)
+{
+	uint64_t n = 0;
+
+	for (const struct conn *c = r->w->conns; c != NULL; c = c->next)
+		n += c->out_bytes;
+	waiting_max = n > waiting_max ? n : waiting_max;
+}
+
+/* The same of replies to `stats`, by clients that have taken some before: their windows are wide. */
+static void tight_stats(void **state)
+{
+	enum { DEAF = 40, LIMIT = 1 << 20 };
+	static const struct sim_config sc = {.sock_bytes = 4000};
+	static const unsigned char packet[24] = {0x80, 0x10};
+	const struct net_config nc = {.conn_bytes = LIMIT};
+	char got[4000];
+
+	(void)state;
+	for (int binary = 0; binary < 2; binary++) {
+		struct rig *r = rig_open(10, &sc, &nc);
+		const void *ask = binary ? (const void *)packet : "stats\r\n";
+		size_t one = binary ? sizeof packet : 7;
+		int deaf[DEAF];
+
+		r->net.cfg.stats = long_stats;
+		r->look = look_at_replies;
+		waiting_max = 0;
+		for (int i = 0; i < DEAF; i++) {
+			deaf[i] = rig_connect(r);
+			for (int k = 0; k < 8; k++) {
+				rig_send_all(r, deaf[i], ask, one);
+				for (rig_run(r); rig_recv(r, deaf[i], got, sizeof got) > 0;)
+					rig_run(r);
+			}
+		}
+		for (int i = 0; i < DEAF; i++)
+			for (int k = 0; k < 200; k++) {
+				rig_send(r, deaf[i], ask, one);
+				rig_turn(r);
+			}
+		/* above the limit each may have one */
+		assert_in_range(waiting_max, LIMIT / 4, LIMIT + DEAF * 8192);
+		rig_pass(r, 3 * NS_PER_S);
+		assert_in_range(counter(&r->w->count.stalled_connections), 1, DEAF);
+		assert_true(atomic_load(&r->w->held) <= LIMIT);
+		for (int i = 0; i < DEAF; i++)
+			sim_sock_close(r->env, deaf[i], false);
+		rig_run(r);
+		assert_int_equal(atomic_load(&r->w->held), 0);
+		rig_close(&r);
+	}
+}
+
+/* What costs much is a turn's worth, however many are asked for at once. */
+static void turns(void **state)
+{
+	static const struct {
+		const char *ask;
+		unsigned n, least, most;
+	} all[] = {{"version\r\n", 50, 2, 3}, {"stats\r\n", 50, 50, 51}};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+		struct rig *r = rig_open(9, NULL, NULL);
+		int fd = rig_connect(r);
+		char text[1024] = "", got[4096];
+
+		for (unsigned k = 0; k < all[i].n; k++)
+			strcat(text, all[i].ask);
+		rig_send_all(r, fd, text, strlen(text));
+		for (rig_run(r); rig_recv(r, fd, got, sizeof got) > 0;)
+			rig_run(r);
+		assert_in_range(counter(&r->w->count.yields), all[i].least, all[i].most);
+		sim_sock_close(r->env, fd, false);
+		rig_close(&r);
+	}
+}
+
 /* All clients of the rig come from one address. */
 static void by_address(void **state)
 {
@@ -326,6 +472,8 @@ int main(void)
 	    cmocka_unit_test(slow_enough),   cmocka_unit_test(slow_taking),
 	    cmocka_unit_test(waits_for_us),  cmocka_unit_test(idle),
 	    cmocka_unit_test(tight),         cmocka_unit_test(by_address),
+	    cmocka_unit_test(turns),         cmocka_unit_test(slow_local),
+	    cmocka_unit_test(tight_stats),
 	};
 
 	return cmocka_run_group_tests_name("net-limits", tests, NULL, NULL);

@@ -68,6 +68,7 @@ static inline struct rig *rig_open(uint64_t seed, const struct sim_config *sc,
 		r->net.cfg.turn_requests = 20;
 	r->net.cfg.workers = 1;
 	r->net.cfg.allow_flush = true;
+	r->net.cfg.item_max = RIG_ITEM_MAX;
 	r->net.cfg.stall_ns = RIG_STALL_S * NS_PER_S;
 	r->net.cfg.stats = rig_stats;
 	r->net.magic = NET_MAGIC;

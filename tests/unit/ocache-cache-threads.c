@@ -5,6 +5,7 @@
  * end the account is exact.
  */
 #include <pthread.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include "ocache/cache_int.h"
@@ -114,10 +115,52 @@ static void all_calls_at_once(void **state)
 	cache_close(cache);
 }
 
+/* Two resizes at a time: all parts end with their share of the same budget, which is the one that is said. */
+static _Atomic unsigned arrived;
+
+/* Without sleeping: one that wakes up comes when the other is done. */
+static void meet(unsigned times)
+{
+	atomic_fetch_add(&arrived, 1);
+	for (unsigned i = 0; atomic_load(&arrived) < 2 * times; i++)
+		if (i > 10000)
+			sched_yield();
+}
+
+static void *resizes(void *arg)
+{
+	for (unsigned i = 0; i < 3000; i++) {
+		meet(2 * i + 1);
+		AZ(ocache_resize(cache, *(const uint64_t *)arg));
+		meet(2 * i + 2);
+		for (unsigned k = 1; k < cache->shards; k++)
+			A(cache->shard[k].budget == cache->shard[0].budget);
+		A(cache->shard[0].budget ==
+		  cache->budget / cache->shards - cache->own_bytes / cache->shards);
+	}
+	return NULL;
+}
+
+static void resized_by_two(void **state)
+{
+	uint64_t budget[2] = {1500 * MIB, 3000 * MIB};
+	pthread_t t[2];
+
+	(void)state;
+	cache = cache_open(2048 * MIB); /* in as many parts as there are */
+	assert_int_equal(cache->shards, 16);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, resizes, &budget[i]), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	cache_close(cache);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(all_calls_at_once),
+	    cmocka_unit_test(resized_by_two),
 	};
 	const char *set = getenv("TEST_SET");
 

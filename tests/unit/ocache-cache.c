@@ -4,7 +4,10 @@
  * and that a hit writes nothing that is shared.
  */
 #include <pthread.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "base/memcheck.h"
 #include "ocache/cache_int.h"
 #include "tests/unit/ocache_rig.h"
 
@@ -20,6 +23,8 @@ static void opening(void **state)
 	assert_int_equal(ocache_open(NULL, &c, NULL), 0);
 	assert_true(stats_of(c).budget >= OCACHE_BUDGET_MIN);
 	assert_int_equal(ocache_close(&c), 0);
+	assert_null(c);
+	assert_int_equal(ocache_close(&c), 0); /* there is none any more */
 	assert_int_equal(ocache_open(&cfg, &c, &cause), -EINVAL);
 	assert_string_equal(cause, "the budget of 1000 bytes is below 1048576");
 	free(cause);
@@ -288,6 +293,32 @@ static void sizes_are_checked(void **state)
 }
 
 /* A held object stays, and holds back nothing else. */
+static void let_be(void *ctx, void *object)
+{
+	(void)ctx;
+	(void)object;
+}
+
+/* Objects that are said to take nothing: their entries do, and the newest are in the cache. */
+static void sizes_of_nothing(void **state)
+{
+	static char nothing;
+	static const struct ocache_decoder decoder = {NULL, NULL, let_be};
+	struct ocache *c = cache_open(MIB);
+	uint64_t most = 0;
+
+	(void)state;
+	for (uint64_t key = 0; key < 60000; key++) {
+		assert_int_equal(ocache_add(c, id_of(key), &decoder, &nothing, 0, NULL), 0);
+		if (key % 500 == 0 && stats_of(c).used > most)
+			most = stats_of(c).used;
+	}
+	assert_in_range(most, MIB / 2, MIB);
+	assert_true(stats_of(c).evicted > 10000);
+	assert_in_range(stats_of(c).uncached, 0, 100);
+	cache_close(c);
+}
+
 static void held_for_long(void **state)
 {
 	struct ocache *c = cache_open(4 * MIB);
@@ -591,6 +622,52 @@ static void references_between_threads(void **state)
 	cache_close(c);
 }
 
+/*
+ * Where a limit leaves few addresses for entries, there are fewer of them: the room is halved until it fits, and each of
+ * them has its bit. When they are used up, what comes takes the place of others, as where the budget is. Sanitizers need
+ * their addresses.
+ */
+static void few_addresses(void **state)
+{
+#ifndef INSTRUMENTED
+	static struct shard s;
+	const uint64_t seed[2] = {1, 2};
+	struct rlimit before, small;
+	unsigned long pages;
+	struct grave g;
+	FILE *p;
+
+	if (memcheck_runs())
+		return;
+	p = fopen("/proc/self/statm", "re");
+	assert_non_null(p);
+	assert_int_equal(fscanf(p, "%lu", &pages), 1);
+	fclose(p);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	small = before;
+	small.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + 4 * MIB;
+	assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+	assert_int_equal(shard_open(&s, seed, 100000000), 0);
+	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+	assert_in_range(s.entries_room, MIB, 4 * MIB);
+	for (uint64_t key = 0; key < 100000; key++) {
+		struct object *o = object_new(id_of(key), 64);
+
+		grave_open(&g);
+		assert_non_null(shard_insert(&s, o->id, &object_decoder, o, o->size, &g));
+		shard_bury(&s, &g);
+		assert_int_equal(s.held_words * 64, s.entries_bytes / ENTRY_BYTES);
+	}
+	assert_true(s.entries_bytes > s.entries_room - 65536);
+	assert_in_range(s.table.count, s.entries_bytes / ENTRY_BYTES - 256,
+			s.entries_bytes / ENTRY_BYTES);
+	assert_int_equal(s.evicted, 100000 - s.table.count);
+	shard_close(&s);
+	assert_int_equal(objects_alive, 0);
+#endif
+	(void)state;
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -605,6 +682,7 @@ int main(void)
 	    cmocka_unit_test(resized_below_overhead),
 	    cmocka_unit_test(references_of_others),
 	    cmocka_unit_test(sizes_are_checked),
+	    cmocka_unit_test(sizes_of_nothing),
 	    cmocka_unit_test(held_for_long),
 	    cmocka_unit_test(references_fill_the_budget),
 	    cmocka_unit_test(forgotten_and_held),
@@ -614,6 +692,7 @@ int main(void)
 	    cmocka_unit_test(thousands_of_references),
 	    cmocka_unit_test(resized),
 	    cmocka_unit_test(large_tables),
+	    cmocka_unit_test(few_addresses),
 	    cmocka_unit_test(scans_pass_through),
 	    cmocka_unit_test(hits_write_nothing_shared),
 	    cmocka_unit_test(references_between_threads),

@@ -3,6 +3,11 @@
  * test: threads=yes Reading through tiers: single flight, deadlines, tries, breakers, fills, damage
  * and its repair, closing in the middle of it all.
  */
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/memcheck.h"
 #include "tests/unit/ocache_tier.h"
 
 #define MIB (1ull << 20)
@@ -472,6 +477,76 @@ static void asked_for_many(void **state)
 	cache_close(c);
 }
 
+static void take_metrics(void *user, const struct ocache_metrics *m)
+{
+	*(struct ocache_metrics *)user = *m;
+}
+
+/* Of many, each with a deadline of its own has that, also a later one; the others have the call's. */
+static void deadlines_of_many(void **state)
+{
+	struct ocache *c = two_tiers(20 * NS_PER_S);
+	struct ocache_want wants[20];
+
+	(void)state;
+	memset(answers, 0, sizeof answers);
+	memset(wants, 0, sizeof wants);
+	FAKE_SET(near, hold, true);
+	for (unsigned i = 0; i < 20; i++) {
+		wants[i].id = id_of(i);
+		wants[i].hint.deadline_ns = i < 8 ? in_ms(60000) : i < 13 ? in_ms(1) : 0;
+	}
+	assert_int_equal(ocache_submit(c, wants, 20, in_ms(20), NULL, on_answer, wants), 0);
+	WAIT_FOR(answers[2] == 12);
+	fake_let_go(near);
+	WAIT_FOR(answers[0] == 8);
+	assert_int_equal(answers[2], 12);
+	assert_int_equal(ocache_submit(c, wants + 13, 1, 0, NULL, on_answer, wants + 13), 0);
+	WAIT_FOR(answers[0] == 9);
+	cache_close(c);
+}
+
+/* Those that fail together are not tried again together. */
+static void pauses_differ(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	struct ocache_metrics m;
+	const struct ocache_metric *pause = NULL;
+
+	(void)state;
+	FAKE_SET(far, fail, -EIO);
+	for (uint64_t key = 0; key < 10; key++) {
+		struct ocache_hint hint = {.deadline_ns = in_ms(1)};
+
+		assert_int_not_equal(get(c, key, &hint, NULL), 0);
+	}
+	WAIT_FOR(tier_of(c, 1).retries >= 5);
+	assert_int_equal(ocache_metrics(c, take_metrics, &m), 0);
+	for (unsigned i = 0; i < m.n; i++)
+		if (strcmp(m.metric[i].name, "StorageBackoff") == 0)
+			pause = &m.metric[i];
+	assert_non_null(pause);
+	assert_true(pause->hi > pause->lo + 10); /* between one second and two */
+	cache_close(c);
+}
+
+/* A tier that has all the time there is: what fails is tried again soon all the same. */
+static void pauses_end(void **state)
+{
+	struct fake *f = fake_new("efs", TIER_RECORD);
+	struct ocache_tier tier = {.tier = &f->tier, .deadline_ns = UINT64_MAX, .tries = 3};
+	struct ocache *c = chain_of(4 * MIB, &tier, 1);
+	struct ocache_hint hint = {.deadline_ns = in_ms(15000)};
+
+	(void)state;
+	fake_set(f, 0, 1, FAKE_GOOD);
+	FAKE_SET(f, fail_few, 1);
+	FAKE_SET(f, fail, -EIO);
+	assert_int_equal(get(c, 0, &hint, NULL), 0);
+	assert_int_equal(FAKE_GET(f, reads), 2);
+	cache_close(c);
+}
+
 static void prefetched(void **state)
 {
 	struct ocache *c = two_tiers(0);
@@ -551,6 +626,135 @@ static void close_waits_for_references(void **state)
 	cache_close(c);
 }
 
+/*
+ * A call that waits when the close begins returns before the close does. Its thread is kept from running on, by a signal,
+ * until the close is over, or for 300 ms if that is not over without it.
+ */
+static _Atomic bool close_is_over, kept;
+
+static void keep_thread(int sig)
+{
+	uint64_t end = clock_ns() + 300 * MS;
+	struct timespec nap = {0, MS};
+
+	(void)sig;
+	atomic_store(&kept, true);
+	while (!atomic_load(&close_is_over) && clock_ns() < end)
+		nanosleep(&nap, NULL);
+	if (atomic_load(&close_is_over)) { /* it would go on with a cache that is gone */
+		static const char said[] =
+		    "the close was over before a call that had begun before\n";
+
+		(void)!write(STDERR_FILENO, said, sizeof said - 1);
+		_exit(1);
+	}
+}
+
+static void *close_it(void *cache)
+{
+	struct ocache *c = cache;
+
+	AZ(ocache_close(&c));
+	atomic_store(&close_is_over, true);
+	return NULL;
+}
+
+static bool is_closing(struct ocache *c)
+{
+	bool is;
+
+	pthread_mutex_lock(&c->shard[0].lock);
+	is = c->shard[0].closing;
+	pthread_mutex_unlock(&c->shard[0].lock);
+	return is;
+}
+
+/* The cache, and the tier, are there for as long as the test looks at them. */
+static _Atomic bool let_go;
+
+static void close_later(struct tier *t)
+{
+	struct timespec nap = {0, MS};
+
+	while (!atomic_load(&let_go))
+		nanosleep(&nap, NULL);
+	fake_close(t);
+}
+
+/* `thread` waits for `held`, which keeps what it was given. */
+static void close_beside(struct ocache *c, pthread_t thread, struct fake *held)
+{
+	struct sigaction act = {.sa_handler = keep_thread}, before;
+	pthread_t closer;
+
+	atomic_store(&close_is_over, false);
+	atomic_store(&kept, false);
+	atomic_store(&let_go, false);
+	held->ops.close = close_later;
+	assert_int_equal(sigaction(SIGUSR1, &act, &before), 0);
+	assert_int_equal(pthread_kill(thread, SIGUSR1), 0);
+	WAIT_FOR(atomic_load(&kept));
+	assert_int_equal(pthread_create(&closer, NULL, close_it, c), 0);
+	WAIT_FOR(is_closing(c));
+	fake_let_go(held);
+	atomic_store(&let_go, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(pthread_join(closer, NULL), 0);
+	assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
+}
+
+static void *put_one(void *cache)
+{
+	struct segment s = {.id = id_of(3000), .size = 500};
+
+	AZ(ocache_put(cache, s.id, &s, sizeof s, 0));
+	return NULL;
+}
+
+static void closed_during_a_put(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	pthread_t t;
+
+	(void)state;
+	FAKE_SET(far, hold_writes, true);
+	assert_int_equal(pthread_create(&t, NULL, put_one, c), 0);
+	WAIT_FOR(FAKE_GET(far, write_n) == 1);
+	close_beside(c, t, far);
+}
+
+static char keys_file[100];
+
+static void *warm_up(void *cache)
+{
+	AZ(ocache_warm(cache, keys_file, NULL, NULL, NULL, NULL));
+	return NULL;
+}
+
+static void closed_during_a_warm_start(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	pthread_t t;
+	int fd;
+
+	(void)state;
+	snprintf(keys_file, sizeof keys_file, "%s/keys.XXXXXX",
+		 getenv("TEST_TMP") != NULL ? getenv("TEST_TMP") : "/tmp");
+	fd = mkstemp(keys_file);
+	assert_true(fd >= 0);
+	assert_int_equal(close(fd), 0);
+	for (uint64_t key = 0; key < 100; key++)
+		assert_int_equal(get(c, key, NULL, NULL), 0);
+	assert_int_equal(ocache_save(c, keys_file, NULL, NULL), 0);
+	cache_close(c);
+	c = two_tiers(20 * NS_PER_S);
+	FAKE_SET(near, hold, true);
+	assert_int_equal(pthread_create(&t, NULL, warm_up, c), 0);
+	WAIT_FOR(FAKE_GET(near, held_n) == 32);
+	close_beside(c, t, near);
+	assert_int_equal(unlink(keys_file), 0);
+}
+
 /* ---- writing ---- */
 
 static void put(void **state)
@@ -570,6 +774,61 @@ static void put(void **state)
 	FAKE_SET(far, hold_writes, true);
 	assert_int_equal(ocache_put(c, s.id, &s, sizeof s, in_ms(30)), -ETIMEDOUT);
 	fake_let_go(far);
+	cache_close(c);
+}
+
+/* What no tier can take is refused, and nothing is sent. */
+static void put_refused(void **state)
+{
+	struct fake *f[2] = {fake_new("valcache", 0), fake_new("dev", TIER_RECORD)};
+	struct ocache_tier tiers[] = {{.tier = &f[0]->tier}, {.tier = &f[1]->tier}};
+	struct ocache *c;
+	char byte = 'x';
+
+	(void)state;
+	f[1]->ops.write = NULL; /* a record that is only read */
+	c = chain_of(4 * MIB, tiers, 2);
+	assert_int_equal(ocache_put(c, id_of(1), &byte, 1, 0), -EROFS);
+	assert_int_equal(FAKE_GET(f[0], writes), 0);
+	cache_close(c);
+	f[0] = fake_new("valcache", 0);
+	f[0]->ops.write = NULL; /* nobody writes */
+	tiers[0].tier = &f[0]->tier;
+	c = chain_of(4 * MIB, tiers, 1);
+	assert_int_equal(ocache_put(c, id_of(1), &byte, 1, 0), -EROFS);
+	cache_close(c);
+	c = two_tiers(0);
+	assert_int_equal(ocache_put(c, id_of(1), &byte, (256u << 20) + 1, 0), -E2BIG);
+	assert_int_equal(ocache_put(c, id_of(1), &byte, SIZE_MAX, 0), -E2BIG);
+	assert_int_equal(FAKE_GET(far, writes), 0);
+	cache_close(c);
+}
+
+/* A fill has its tier's deadline; a tier that is not to be filled is not, but what it had damaged comes again. */
+static void fills_of_a_tier(void **state)
+{
+	struct ocache_tier tiers[2] = {{.deadline_ns = 7 * NS_PER_S}, {.no_fill = true}};
+	struct fake *f[3] = {fake_new("valcache", 0), fake_new("mem", 0),
+			     fake_new("dev", TIER_RECORD)};
+	struct ocache_tier chain[3];
+	struct ocache *c;
+	int64_t before = (int64_t)clock_ns(), deadline;
+
+	(void)state;
+	for (unsigned i = 0; i < 3; i++) {
+		chain[i] = i < 2 ? tiers[i] : (struct ocache_tier){0};
+		chain[i].tier = &f[i]->tier;
+	}
+	fake_set(f[2], 0, 10, FAKE_GOOD);
+	c = chain_of(4 * MIB, chain, 3);
+	assert_int_equal(get(c, 1, NULL, NULL), 0);
+	WAIT_FOR(tier_of(c, 0).writes == 1);
+	deadline = FAKE_GET(f[0], write_deadline_ns);
+	assert_true(deadline >= before + 7000 * MS && deadline <= (int64_t)clock_ns() + 7000 * MS);
+	assert_int_equal(ocache_put(c, id_of(2), "x", 1, 0), 0);
+	WAIT_FOR(tier_of(c, 0).writes == 2);
+	assert_int_equal(FAKE_GET(f[1], writes), 0);
+	assert_int_equal(stats_of(c).fills, 2);
 	cache_close(c);
 }
 
@@ -710,7 +969,8 @@ static void a_scan_passes_through(void **state)
 	for (unsigned round = 0; round < 4; round++)
 		for (uint64_t key = 0; key < 300; key++) /* a sixth of the budget */
 			assert_int_equal(get(c, key, NULL, NULL), 0);
-	for (uint64_t key = 300; key < FAKE_KEYS; key++) {
+	/* so many that all of the cache goes by more times than uses are counted */
+	for (uint64_t key = 300; key < 4ul * FAKE_KEYS; key++) {
 		struct ocache_want want = {.id = id_of(key)};
 
 		if (key % 2 == 0) /* alone, or ahead of who wants it */
@@ -724,6 +984,91 @@ static void a_scan_passes_through(void **state)
 	assert_in_range(there, 290, 300);
 	assert_true(stats_of(c).evicted > 1000);
 	cache_close(c);
+}
+
+/* Times before the clock's beginning have passed as well. */
+static void deadlines_that_have_passed(void **state)
+{
+	static const int64_t passed[] = {1, -1, -5 * (int64_t)NS_PER_S - 3, INT64_MIN};
+	struct ocache *c = two_tiers(20 * NS_PER_S);
+	struct segment s = {.id = id_of(3000), .size = 500};
+
+	(void)state;
+	FAKE_SET(near, hold, true);
+	FAKE_SET(far, hold_writes, true);
+	for (unsigned i = 0; i < sizeof passed / sizeof *passed; i++) {
+		struct ocache_hint hint = {.deadline_ns = passed[i]};
+
+		assert_int_equal(get(c, 1, &hint, NULL), -ETIMEDOUT);
+		assert_int_equal(ocache_put(c, s.id, &s, sizeof s, passed[i]), -ETIMEDOUT);
+	}
+	fake_let_go(near);
+	fake_let_go(far);
+	WAIT_FOR(tier_of(c, 0).writes == 1); /* what went on alone */
+	cache_close(c);
+}
+
+static void no_object(void *ctx, void *object)
+{
+	(void)ctx;
+	(void)object;
+	fail_msg("there is nothing to destroy");
+}
+
+static int decode_nothing(void *ctx, struct seg_id id, const void *bytes, size_t len, void **object,
+			  size_t *size)
+{
+	(void)ctx;
+	(void)id;
+	(void)bytes;
+	(void)len;
+	(void)object;
+	*size = 10;
+	return 0;
+}
+
+/* Tiers whose errors are positive, a decoder that says 0 and has no object: none is a hit. */
+static void answers_against_the_rules(void **state)
+{
+	struct ocache *c = two_tiers(0);
+	const struct ocache_decoder nothing = {NULL, decode_nothing, no_object};
+	const struct ocache_hint hint = {.decoder = &nothing};
+	struct segment s = {.id = id_of(3000), .size = 500};
+
+	(void)state;
+	FAKE_SET(far, fail, 1); /* as ocache__load_wait() says that it was in the table */
+	assert_int_equal(get(c, 1, NULL, NULL), -EIO);
+	assert_int_equal(ocache_put(c, s.id, &s, sizeof s, 0), -EIO);
+	assert_int_equal(tier_of(c, 1).failures, 2);
+	assert_int_equal(tier_of(c, 1).writes_failed, 1);
+	FAKE_SET(far, fail, 0);
+	assert_int_equal(get(c, 1, &hint, NULL), -EBADMSG);
+	assert_int_equal(tier_of(c, 1).damaged, 1);
+	assert_int_equal(FAKE_GET(far, drops), 0);
+	assert_int_equal(get(c, 1, NULL, NULL), 0);
+	cache_close(c);
+}
+
+/* A sum is verified once: by the chain, unless the tier says that it has. Key and lengths are looked at again. */
+static void verified_once(void **state)
+{
+	(void)state;
+	for (unsigned verifies = 0; verifies < 2; verifies++) {
+		struct fake *dev = fake_new("dev", TIER_RECORD);
+		struct fake *files = fake_new("efs", verifies ? TIER_VERIFIES : 0);
+		struct ocache_tier tiers[] = {{.tier = &files->tier}, {.tier = &dev->tier}};
+		struct ocache *c;
+
+		fake_set(dev, 0, 10, FAKE_GOOD);
+		fake_set(files, 0, 5, FAKE_UNSUMMED);
+		fake_set(files, 5, 6, FAKE_FOREIGN);
+		c = chain_of(4 * MIB, tiers, 2);
+		for (uint64_t key = 0; key < 6; key++)
+			assert_int_equal(get(c, key, NULL, NULL), 0);
+		assert_int_equal(tier_of(c, 0).damaged, verifies ? 1 : 6);
+		assert_int_equal(FAKE_GET(dev, reads), verifies ? 1 : 6);
+		cache_close(c);
+	}
 }
 
 static void bad_chains(void **state)
@@ -754,7 +1099,53 @@ static void bad_chains(void **state)
 	f->tier.key = NULL;
 	f->ops.read = NULL;
 	assert_int_equal(ocache_open(&cfg, &c, NULL), -EINVAL);
+	f->ops.read = fake_read;
+	cfg.threads = 257;
+	assert_int_equal(ocache_open(&cfg, &c, &cause), -EINVAL);
+	assert_string_equal(cause, "257 threads are more than 256");
+	free(cause);
 	fake_close(&f->tier); /* it is still ours */
+}
+
+/* No addresses for so many stacks: what has begun ends, and there is a sentence. Sanitizers need their addresses. */
+static void no_more_threads(void **state)
+{
+	struct fake *f = fake_new("efs", 0);
+	struct ocache_tier tier = {.tier = &f->tier};
+	struct ocache_config cfg = {.struct_size = sizeof cfg,
+				    .budget = MIB,
+				    .tiers = &tier,
+				    .tiers_count = 1,
+				    .threads = 256};
+	struct ocache *c = NULL;
+	char *cause = NULL;
+	int err = -EAGAIN;
+
+	(void)state;
+#ifndef INSTRUMENTED
+	if (!memcheck_runs()) {
+		FILE *p = fopen("/proc/self/statm", "re");
+		struct rlimit before, small;
+		unsigned long pages;
+
+		assert_non_null(p);
+		assert_int_equal(fscanf(p, "%lu", &pages), 1);
+		fclose(p);
+		assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+		small = before;
+		small.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + 256 * MIB;
+		assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+		err = ocache_open(&cfg, &c, &cause);
+		assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
+		assert_string_equal(cause, "the threads of a cache cannot be started: "
+					   "Resource temporarily unavailable");
+		free(cause);
+	}
+#endif
+	assert_int_equal(err, -EAGAIN);
+	assert_null(c);
+	assert_int_equal(ocache_open(&cfg, &c, &cause), 0);
+	cache_close(c);
 }
 
 int main(void)
@@ -773,15 +1164,26 @@ int main(void)
 	    cmocka_unit_test(fills_and_repairs_are_capped),
 	    cmocka_unit_test(references_fill_the_budget),
 	    cmocka_unit_test(asked_for_many),
+	    cmocka_unit_test(deadlines_of_many),
+	    cmocka_unit_test(pauses_differ),
+	    cmocka_unit_test(pauses_end),
 	    cmocka_unit_test(prefetched),
 	    cmocka_unit_test(closed_in_flight),
 	    cmocka_unit_test(close_waits_for_references),
+	    cmocka_unit_test(closed_during_a_put),
+	    cmocka_unit_test(closed_during_a_warm_start),
 	    cmocka_unit_test(put),
+	    cmocka_unit_test(put_refused),
+	    cmocka_unit_test(fills_of_a_tier),
 	    cmocka_unit_test(put_while_a_load_is_out),
 	    cmocka_unit_test(put_and_get_by_memory),
 	    cmocka_unit_test(slow_loads_are_told),
 	    cmocka_unit_test(a_scan_passes_through),
+	    cmocka_unit_test(deadlines_that_have_passed),
+	    cmocka_unit_test(answers_against_the_rules),
+	    cmocka_unit_test(verified_once),
 	    cmocka_unit_test(bad_chains),
+	    cmocka_unit_test(no_more_threads),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -66,6 +66,56 @@ static void lines(void **state)
 	}
 }
 
+/* What each kind of request takes for its answer, and with which status; all else is no answer to it. */
+static void answers(void **state)
+{
+	static const char key[] = "00000000-0000-0000-0000-000000000001";
+	static const struct {
+		const char *line;
+		int get, set, del; /* 1: not an answer */
+	} all[] = {
+	    {"END\r\n", -ENOENT, 1, 1},  {"STORED\r\n", 1, 0, 1},
+	    {"NOT_STORED\r\n", 1, 0, 1}, /* it has a value, and segments never change */
+	    {"EXISTS\r\n", 1, 0, 1},     {"DELETED\r\n", 1, 1, 0},
+	    {"NOT_FOUND\r\n", 1, 1, 0},  {"SERVER_ERROR busy\r\n", -EIO, -EIO, -EIO},
+	    {"ERROR\r\n", 1, 1, 1},
+	};
+	struct mc_reader *r = malloc(sizeof *r);
+
+	(void)state;
+	assert_non_null(r);
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+		for (unsigned kind = MC_GET; kind <= MC_DELETE; kind++) {
+			const int want = kind == MC_GET   ? all[i].get
+					 : kind == MC_SET ? all[i].set
+							  : all[i].del;
+			struct mc_asked asked = {(enum mc_kind)kind, true, true, key};
+			size_t n = strlen(all[i].line);
+			struct iovec v[2];
+			struct seg_buf *bytes;
+			int status = 77;
+
+			mc_reader_init(r, 1000);
+			assert_int_equal(mc_reader_room(r, v), 1);
+			memcpy(v[0].iov_base, all[i].line, n);
+			mc_reader_put(r, n);
+			assert_int_equal(mc_reader_take(r, &asked, &status, &bytes),
+					 want == 1 ? -EPROTO : 1);
+			assert_null(bytes);
+			if (want != 1)
+				assert_int_equal(status, want);
+			/* nobody has asked */
+			mc_reader_reset(r);
+			assert_int_equal(mc_reader_room(r, v), 1);
+			memcpy(v[0].iov_base, all[i].line, n);
+			mc_reader_put(r, n);
+			assert_int_equal(mc_reader_take(r, NULL, &status, &bytes), -EPROTO);
+			mc_reader_reset(r);
+		}
+	}
+	free(r);
+}
+
 static void endless(void **state)
 {
 	char line[MC_LINE_MAX];
@@ -138,10 +188,8 @@ static void ring(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(lines),
-	    cmocka_unit_test(endless),
-	    cmocka_unit_test(md5_vectors),
-	    cmocka_unit_test(ring),
+	    cmocka_unit_test(lines),       cmocka_unit_test(answers), cmocka_unit_test(endless),
+	    cmocka_unit_test(md5_vectors), cmocka_unit_test(ring),
 	};
 
 	return cmocka_run_group_tests_name("ocache-mc-reply", tests, NULL, NULL);

@@ -11,115 +11,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ocache/memcached.h"
 #include "ocache/thread.h"
 #include "tests/unit/ocache_tier.h"
-
-#define MS 1000000ull
-
-static char root[100];
-
-static const char *file(const char *name)
-{
-	static char path[4][160];
-	static unsigned n;
-
-	n = (n + 1) % 4;
-	snprintf(path[n], sizeof path[n], "%s/%s", root, name);
-	return path[n];
-}
-
-static void nap(uint64_t ns)
-{
-	const struct timespec ts = thread_timespec((int64_t)ns);
-
-	nanosleep(&ts, NULL);
-}
-
-/* ---- servers ------------------------------------------------------------------------ */
-
-struct server {
-	bool valcached;
-	char sock[160];
-	pid_t pid;
-};
-
-static int dial(const char *path)
-{
-	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_true(fd >= 0);
-	snprintf(un.sun_path, sizeof un.sun_path, "%.107s", path);
-	if (connect(fd, (const struct sockaddr *)&un, sizeof un) == 0)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-static void server_start(struct server *s, bool valcached, const char *name)
-{
-	const char *build = getenv("TEST_BUILD");
-	int fd = -1;
-
-	s->valcached = valcached;
-	snprintf(s->sock, sizeof s->sock, "%s", file(name));
-	unlink(s->sock);
-	s->pid = fork();
-	assert_true(s->pid >= 0);
-	if (s->pid == 0) {
-		char program[300], store[200];
-		int log =
-		    open(file("servers.log"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-
-		dup2(log, STDERR_FILENO);
-		dup2(log, STDOUT_FILENO);
-		prctl(PR_SET_PDEATHSIG, SIGKILL); /* of a test that fails */
-		snprintf(program, sizeof program, "%s/valcached", build != NULL ? build : "build");
-		snprintf(store, sizeof store, "--path=%s.store", s->sock);
-		if (valcached)
-			execl(program, program, "-s", s->sock, "-t", "1", "-I", "8m", "--size=256m",
-			      store, (char *)NULL);
-		else
-			execlp("memcached", "memcached", "-s", s->sock, "-u", "root", "-m", "256",
-			       "-I", "8m", "-t", "1", (char *)NULL);
-		_exit(127);
-	}
-	for (unsigned i = 0; fd < 0 && i < 2000; i++) {
-		fd = dial(s->sock);
-		if (fd < 0)
-			nap(10 * MS);
-	}
-	assert_true(fd >= 0);
-	close(fd);
-}
-
-static void server_end(struct server *s, int sig)
-{
-	int status;
-
-	if (s->pid == 0)
-		return;
-	assert_int_equal(kill(s->pid, sig), 0);
-	assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
-	s->pid = 0;
-}
-
-/* Stopped when this returns: the signal alone takes a while to arrive. */
-static void server_hold(const struct server *s)
-{
-	int status;
-
-	assert_int_equal(kill(s->pid, SIGSTOP), 0);
-	assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
-	assert_true(WIFSTOPPED(status));
-}
+#include "tests/unit/server.h"
 
 static struct tier *tier_at(const struct server *s, unsigned n)
 {
@@ -586,10 +485,62 @@ static void poisoned(void **state)
 	server_end(&s, SIGTERM);
 }
 
+/* ---- tests: logins -------------------------------------------------------------------------- */
+
+static struct tier *tier_as(const struct server *s, const char *user, const char *password)
+{
+	struct tier_memcached_config cfg = {.struct_size = sizeof cfg,
+					    .servers = &(const char *){s->sock},
+					    .servers_count = 1,
+					    .user = user,
+					    .password = password};
+	struct tier *t = NULL;
+	char *cause;
+
+	if (tier_memcached_open(&cfg, &t, &cause) != 0)
+		fail_msg("%s", cause);
+	return t;
+}
+
+static void logs_in(void **state)
+{
+	static const char users[] = "ann:a long/pass:word\nbob:pw\n";
+	int fd = open(file("users"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	(void)state;
+	assert_int_equal(write(fd, users, sizeof users - 1), sizeof users - 1);
+	assert_int_equal(close(fd), 0);
+	for (unsigned valcached = 0; valcached < 2; valcached++) {
+		struct server s = {.users = strdup(file("users"))};
+		struct tier *t;
+
+		server_start(&s, valcached, "login");
+		t = tier_as(&s, NULL, NULL);
+		assert_int_equal(look(t, 1), -EPROTO);
+		t->ops->close(t);
+		t = tier_as(&s, "ann", "wrong");
+		assert_int_equal(look(t, 1), -EACCES);
+		t->ops->close(t);
+		/* memcached 1.6.18 splits at all blanks */
+		t = valcached ? tier_as(&s, "ann", "a long/pass:word") : tier_as(&s, "bob", "pw");
+		assert_int_equal(look(t, 1), -ENOENT);
+		for (uint64_t k = 0; k < 50; k++)
+			assert_int_equal(store(t, k), 0);
+		assert_int_equal(look(t, 7), 0);
+		server_end(&s, SIGKILL);
+		server_start(&s, valcached, "login"); /* and again on the next connection */
+		until(t, 7, valcached ? 0 : -ENOENT);
+		t->ops->close(t);
+		server_end(&s, SIGTERM);
+		free((void *)(uintptr_t)s.users);
+	}
+}
+
 /* ---- tests: servers that are none --------------------------------------------------------- */
 
 struct liar {
 	int fd;
+	_Atomic unsigned accepted;
 	const char *says;
 	size_t n;
 	_Atomic bool over;
@@ -610,6 +561,7 @@ static void *liar_run(void *arg)
 		fd = accept(l->fd, NULL, NULL);
 		if (fd < 0)
 			continue;
+		atomic_fetch_add(&l->accepted, 1);
 		if (read(fd, in, sizeof in) > 0)
 			(void)!send(fd, l->says, l->n, MSG_NOSIGNAL);
 		shutdown(fd, SHUT_WR);
@@ -699,6 +651,73 @@ static void lies(void **state)
 		pthread_join(thread, NULL);
 		close(l.fd);
 	}
+}
+
+/* A socket that listens, and a tier for it. */
+static struct tier *listening(const char *name, uint32_t in_flight, int *fd)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct tier_memcached_config cfg = {
+	    .struct_size = sizeof cfg, .servers_count = 1, .in_flight = in_flight};
+	const char *path = file(name);
+	struct tier *t = NULL;
+
+	snprintf(un.sun_path, sizeof un.sun_path, "%.107s", path);
+	*fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(*fd, (const struct sockaddr *)&un, sizeof un), 0);
+	assert_int_equal(listen(*fd, 10), 0);
+	cfg.servers = &path;
+	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), 0);
+	return t;
+}
+
+/* What is above in_flight fails at once. */
+static void too_many(void **state)
+{
+	struct get g[10];
+	struct batch b;
+	struct tier *t;
+	int fd;
+
+	(void)state;
+	t = listening("full", 4, &fd); /* nobody answers */
+	batch_init(&b);
+	for (unsigned i = 0; i < 10; i++)
+		ask(t, &b, &g[i], i);
+	for (unsigned i = 0; i < 10; i++) {
+		if (i < 4) {
+			t->ops->cancel(t, &g[i].r);
+			assert_int_equal(g[i].r.status, -ECANCELED);
+		} else {
+			assert_int_equal(g[i].answers, 1);
+			assert_int_equal(g[i].r.status, -EAGAIN);
+		}
+	}
+	assert_true(batch_wait(&b, 20 * NS_PER_S));
+	t->ops->close(t);
+	close(fd);
+}
+
+/* Between two attempts at a server that is no use there is a pause, in which requests fail at once. */
+static void pauses(void **state)
+{
+	struct liar l = {.says = "hello\r\n", .n = 7};
+	uint64_t begun = clock_ns();
+	unsigned asked = 0;
+	pthread_t thread;
+	struct tier *t;
+
+	(void)state;
+	t = listening("hello", 0, &l.fd);
+	assert_int_equal(pthread_create(&thread, NULL, liar_run, &l), 0);
+	for (; clock_ns() - begun < 400 * MS; asked++)
+		assert_int_not_equal(look(t, 1), 0);
+	t->ops->close(t);
+	atomic_store(&l.over, true);
+	pthread_join(thread, NULL);
+	close(l.fd);
+	assert_in_range(l.accepted, 1, 8); /* after 15, 30, 60, 120 ms at least */
+	assert_true(asked > l.accepted);
 }
 
 /* ---- tests: a server that is slow, and one that has stopped -------------------------------------- */
@@ -846,6 +865,9 @@ static void bad_config(void **state)
 {
 	static const char *const bad[] = {"",    ":1",   "h:",     "h:0", "h:65536", "h:1x",
 					  "::1", "[::1", "[::1]x", "[]",  "[::1]:",  "h:123456"};
+	static const char *const logins[][2] = {{"u", NULL},   {NULL, "p"},  {"", "p"},
+						{"u", ""},     {"u v", "p"}, {"u", "p\r\n"},
+						{"u", "\x7f"}, {"u\t", "p"}};
 	static const char *const good[] = {"h", "h:1", "[::1]", "[::1]:65535", "/a/socket"};
 	struct tier_memcached_config cfg = {.struct_size = sizeof cfg, .servers_count = 1};
 	struct tier *t = NULL;
@@ -894,28 +916,35 @@ static void bad_config(void **state)
 	cfg.ring = (enum tier_memcached_ring)3;
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
 	cfg.ring = TIER_MEMCACHED_LIBMEMCACHED;
+	for (unsigned i = 0; i < sizeof logins / sizeof logins[0]; i++) {
+		cfg.user = logins[i][0];
+		cfg.password = logins[i][1];
+		assert_int_equal(tier_memcached_open(&cfg, &t, &cause), -EINVAL);
+		assert_string_equal(cause,
+				    "memcached: user or password are not what memcached.h says");
+		free(cause);
+	}
 	cfg.servers_count = 0;
 	assert_int_equal(tier_memcached_open(&cfg, &t, NULL), -EINVAL);
-}
-
-static int make_root(void **state)
-{
-	const char *tmp = getenv("TEST_TMP");
-
-	(void)state;
-	snprintf(root, sizeof root, "%s/mc.XXXXXX", tmp != NULL ? tmp : "/tmp");
-	return mkdtemp(root) == NULL;
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(slow_is_no_stall),     cmocka_unit_test(stopped_is_a_stall),
-	    cmocka_unit_test(bad_config),           cmocka_unit_test(there_and_back),
-	    cmocka_unit_test(nobody_there),         cmocka_unit_test(lies),
-	    cmocka_unit_test(many_at_once),         cmocka_unit_test(stopped),
-	    cmocka_unit_test(killed_in_the_middle), cmocka_unit_test(poisoned),
+	    cmocka_unit_test(slow_is_no_stall),
+	    cmocka_unit_test(stopped_is_a_stall),
+	    cmocka_unit_test(too_many),
+	    cmocka_unit_test(pauses),
+	    cmocka_unit_test(logs_in),
+	    cmocka_unit_test(bad_config),
+	    cmocka_unit_test(there_and_back),
+	    cmocka_unit_test(nobody_there),
+	    cmocka_unit_test(lies),
+	    cmocka_unit_test(many_at_once),
+	    cmocka_unit_test(stopped),
+	    cmocka_unit_test(killed_in_the_middle),
+	    cmocka_unit_test(poisoned),
 	};
 
-	return cmocka_run_group_tests_name("ocache-memcached", tests, make_root, NULL);
+	return cmocka_run_group_tests_name("ocache-memcached", tests, make_root, remove_root);
 }

@@ -371,6 +371,43 @@ static void closed_twice(void **state)
 	free(text);
 }
 
+/* A report that is being made when the close begins: the close waits for its function. */
+static _Atomic bool close_is_over, entered;
+static _Atomic int over_in_report = -1;
+
+static void waits_for_the_close(void *user, const struct ocache_metrics *m)
+{
+	uint64_t end = clock_ns() + 300 * NS_PER_MS;
+	struct timespec nap = {0, 1000000};
+
+	(void)user;
+	(void)m;
+	atomic_store(&entered, true);
+	while (!atomic_load(&close_is_over) && clock_ns() < end)
+		nanosleep(&nap, NULL);
+	atomic_store(&over_in_report, atomic_load(&close_is_over));
+}
+
+static void *reports(void *cache)
+{
+	AZ(ocache_metrics(cache, waits_for_the_close, NULL));
+	return NULL;
+}
+
+static void closed_during_a_report(void **state)
+{
+	struct ocache *c = cache_of(keys, TIERS, 0, NULL);
+	pthread_t t;
+
+	(void)state;
+	assert_int_equal(pthread_create(&t, NULL, reports, c), 0);
+	WAIT_FOR(atomic_load(&entered));
+	cache_close(c);
+	atomic_store(&close_is_over, true);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(over_in_report, 0);
+}
+
 static void texts(void **state)
 {
 	struct ocache_metrics m = {
@@ -530,6 +567,7 @@ int main(void)
 	    cmocka_unit_test(by_itself),
 	    cmocka_unit_test(no_function),
 	    cmocka_unit_test(closed_twice),
+	    cmocka_unit_test(closed_during_a_report),
 	    cmocka_unit_test(texts),
 	    cmocka_unit_test(all_at_once),
 	    cmocka_unit_test(every_read_is_counted),

@@ -10,21 +10,10 @@
 
 #include "ocache/keys.h"
 #include "tests/unit/ocache_tier.h"
+#include "tests/unit/root_dir.h"
 
 #define MIB  (1ull << 20)
 #define KEYS 3000u
-
-static char root[100];
-
-static const char *file(const char *name)
-{
-	static char path[4][160];
-	static unsigned n;
-
-	n = (n + 1) % 4;
-	snprintf(path[n], sizeof path[n], "%s/%s", root, name);
-	return path[n];
-}
 
 static struct fake *tier;
 
@@ -195,6 +184,31 @@ static void bad_files(void **state)
 	assert_int_equal(warm_with(-EBADMSG), 0); /* not even a block */
 	assert_int_equal(unlink(file("keys")), 0);
 	assert_int_equal(warm_with(-ENOENT), 0);
+	/* what has no end */
+	assert_int_equal(symlink("/dev/zero", file("keys")), 0);
+	assert_int_equal(warm_with(-EBADMSG), 0);
+	assert_int_equal(unlink(file("keys")), 0);
+	assert_int_equal(mkfifo(file("keys"), 0600), 0);
+	assert_int_equal(warm_with(-EBADMSG), 0);
+	assert_int_equal(unlink(file("keys")), 0);
+	assert_int_equal(mkdir(file("keys"), 0700), 0);
+	assert_int_equal(warm_with(-EISDIR), 0);
+	assert_int_equal(rmdir(file("keys")), 0);
+}
+
+/* A file of terabytes in which nothing is: close does not wait for its end. */
+static void closed_in_a_large_file(void **state)
+{
+	struct ocache *c;
+	int fd = open(file("large"), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+
+	(void)state;
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)1 << 42), 0);
+	assert_int_equal(close(fd), 0);
+	c = cache_with(file("large"), 0, 32 * MIB);
+	cache_close(c);
+	assert_int_equal(truncate(file("large"), 0), 0);
 }
 
 static void by_itself(void **state)
@@ -216,6 +230,36 @@ static void by_itself(void **state)
 	cache_close(c);
 	c = cache_with(file("nowhere/self"), 10 * NS_PER_MS, 32 * MIB);
 	WAIT_FOR(stats_of(c).saves_failed >= 2);
+	cache_close(c);
+}
+
+/* Two saves under one name, as by hand while the cache does so by itself: each leaves a whole file. */
+static void *saves_to_one(void *arg)
+{
+	char path[160];
+
+	snprintf(path, sizeof path, "%s/one", root);
+	for (unsigned i = 0; i < 100; i++)
+		AZ(ocache_save(arg, path, NULL, NULL));
+	return NULL;
+}
+
+static void saved_by_two(void **state)
+{
+	struct ocache *c = cache_with(NULL, 0, 32 * MIB);
+	uint64_t loaded = 0;
+	pthread_t t[2];
+
+	(void)state;
+	fill(c);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, saves_to_one, c), 0);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+	cache_close(c);
+	c = cache_with(NULL, 0, 32 * MIB);
+	assert_int_equal(ocache_warm(c, file("one"), NULL, NULL, &loaded, NULL), 0);
+	assert_int_equal(loaded, KEYS);
 	cache_close(c);
 }
 
@@ -250,6 +294,37 @@ static void closed_while_it_loads(void **state)
 		assert_true(clock_ns() - begin < 5 * NS_PER_S);
 	}
 	c = cache_with(file("hung"), 0, 32 * MIB);
+	WAIT_FOR(stats_of(c).warmed == KEYS);
+	cache_close(c);
+}
+
+/* [WM-1] A process that lives while its tiers are away has nothing to save, and leaves the file. */
+static void closed_while_tiers_are_away(void **state)
+{
+	struct ocache *c = cache_with(file("away"), 0, 32 * MIB);
+
+	(void)state;
+	fill(c);
+	cache_close(c);
+	{
+		struct fake *f = fake_new("efs", TIER_RECORD);
+		struct ocache_tier chain = {.tier = &f->tier, .tries = 1};
+		struct ocache_config cfg = {.struct_size = sizeof cfg,
+					    .budget = 32 * MIB,
+					    .tiers = &chain,
+					    .tiers_count = 1,
+					    .decoder = &object_decoder,
+					    .keys_file = file("away")};
+
+		FAKE_SET(f, fail, -ECONNREFUSED);
+		assert_int_equal(ocache_open(&cfg, &c, NULL), 0);
+		WAIT_FOR(stats_of(c).loads_failed == KEYS);
+		/* for the thread to come to the end of it; if it does not, nothing is saved either */
+		nanosleep(&(struct timespec){0, 30000000}, NULL);
+		assert_int_equal(stats_of(c).warmed, 0);
+		cache_close(c);
+	}
+	c = cache_with(file("away"), 0, 32 * MIB);
 	WAIT_FOR(stats_of(c).warmed == KEYS);
 	cache_close(c);
 }
@@ -342,15 +417,6 @@ static void all_at_once(void **state)
 	cache_close(c);
 }
 
-static int make_root(void **state)
-{
-	const char *tmp = getenv("TEST_TMP");
-
-	(void)state;
-	snprintf(root, sizeof root, "%s/warm.XXXXXX", tmp != NULL ? tmp : "/tmp");
-	return mkdtemp(root) == NULL;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,10 +424,13 @@ int main(void)
 	    cmocka_unit_test(most_used_first),
 	    cmocka_unit_test(bad_files),
 	    cmocka_unit_test(by_itself),
+	    cmocka_unit_test(saved_by_two),
 	    cmocka_unit_test(closed_while_it_loads),
+	    cmocka_unit_test(closed_while_tiers_are_away),
+	    cmocka_unit_test(closed_in_a_large_file),
 	    cmocka_unit_test(hit_ratio_is_back),
 	    cmocka_unit_test(all_at_once),
 	};
 
-	return cmocka_run_group_tests_name("ocache-warm", tests, make_root, NULL);
+	return cmocka_run_group_tests_name("ocache-warm", tests, make_root, remove_root);
 }

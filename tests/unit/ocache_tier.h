@@ -18,7 +18,8 @@
 #define FAKE_KEYS 4096u
 #define FAKE_OUT  4096u
 
-enum fake_has { FAKE_NONE, FAKE_GOOD, FAKE_DAMAGED, FAKE_UNDECODABLE, FAKE_FOREIGN };
+/* FAKE_UNSUMMED: all is right but the sum itself */
+enum fake_has { FAKE_NONE, FAKE_GOOD, FAKE_DAMAGED, FAKE_UNDECODABLE, FAKE_FOREIGN, FAKE_UNSUMMED };
 
 struct fake {
 	struct tier tier;
@@ -36,6 +37,7 @@ struct fake {
 	uint64_t spin_ns;  /* the same on the caller's thread, to the microsecond */
 	bool compress;
 	uint8_t has[FAKE_KEYS];
+	int64_t write_deadline_ns; /* the last write's */
 	/* counts: */
 	unsigned reads, writes, drops, cancels;
 	/* what is out: */
@@ -76,6 +78,8 @@ static inline struct seg_buf *fake_bytes(struct seg_id id, enum fake_has has, bo
 	seg_buf_cut(b, n);
 	if (has == FAKE_DAMAGED)
 		((char *)seg_buf_data(b))[n / 2] ^= 1;
+	if (has == FAKE_UNSUMMED)
+		((char *)seg_buf_data(b))[ENVELOPE_HEAD - 1] ^= 1;
 	return b;
 }
 
@@ -181,6 +185,7 @@ static inline void fake_write(struct tier *t, struct seg_write *const *writes, u
 
 		pthread_mutex_lock(&f->lock);
 		f->writes++;
+		f->write_deadline_ns = w->deadline_ns;
 		w->status = f->fail;
 		if (f->fail == 0)
 			f->has[key_of_id(w->id)] = FAKE_GOOD;

@@ -188,6 +188,46 @@ static void kills_evict_stubs(void **state)
 	rig_free(&r);
 }
 
+/*
+ * A full store that is mostly young: what main has is what came last, here because it had been evicted before. A start
+ * knows nothing of main's use, and evicts what is older.
+ */
+static void young_is_older(void **state)
+{
+	uint64_t oldest = next_key, off, set[400];
+	const struct order *main;
+	struct index_ref ref;
+	struct rig r;
+	uint32_t seg;
+	unsigned n = 0;
+
+	(void)state;
+	begin(&r, 15);
+	rig_open(&r);
+	lap(&r, r.s->path[0].nseg, 9000);
+	main = &r.s->path[0].order[STREAM_MAIN];
+	while (main->n < 2 || n < 400) {
+		assert_true(n < 10000);
+		lap(&r, 1, 9000);
+		while (rig_place(&r, oldest, &seg, &off, &ref) == NULL ||
+		       r.s->path[0].seg[seg].stream == STREAM_MAIN)
+			oldest++;
+		/* what has just been evicted, and the ghost list remembers */
+		for (uint64_t k = oldest - 200; k < oldest && (main->n < 2 || n < 400); k++) {
+			assert_int_equal(set_k(&r, k, k, 9000), STORE_OK);
+			set[n++ % 400] = k;
+		}
+	}
+	rig_crash(&r, false);
+	rig_open(&r);
+	lap(&r, 6, 9000);
+	ram_clear(r.s->ram);
+	for (unsigned i = 0; i < 400; i++)
+		assert_true(get_k(&r, set[i], set[i], 9000));
+	rig_close(&r);
+	rig_free(&r);
+}
+
 /* The largest values that lie in write buffers are written again like any other; longer ones are not. */
 static void large_ones_stay(void **state)
 {
@@ -437,6 +477,7 @@ static void write_budget(void **state)
 
 static void block_device(void **state)
 {
+	uint8_t junk[8192] = {1, 2, 3};
 	struct rig r;
 
 	(void)state;
@@ -456,6 +497,13 @@ static void block_device(void **state)
 		assert_int_equal(rig_counters(&r).corrupt_reads, 0);
 		lap(&r, 5, 30000);
 	}
+	rig_close(&r);
+	sim_disk_poke(r.env, r.path[0], 0, junk, sizeof junk);
+	assert_int_equal(rig_try(&r), -EINVAL);
+	assert_non_null(strstr(r.cause, "clear the device"));
+	memset(junk, 0, sizeof junk); /* as it says */
+	sim_disk_poke(r.env, r.path[0], 0, junk, sizeof junk);
+	rig_open(&r);
 	rig_close(&r);
 	rig_free(&r);
 }
@@ -650,6 +698,124 @@ static void copies_before_header(void **state)
 	assert_true(looked > 1000);
 }
 
+/* [S-5] A worker that sets seldom has its extent in a segment of long ago; what it puts there is not gone at once. */
+static void seldom_is_not_old(void **state)
+{
+	enum { KEEPS = 8 }; /* values of its own; between each two of them 20 of the other one's */
+	uint64_t mine[KEEPS];
+	struct rig r;
+
+	(void)state;
+	begin(&r, 15);
+	r.cfg.workers = 2;
+	rig_open(&r);
+	for (unsigned n = 0; n < 2000; n++) {
+		char key[32];
+
+		/* nobody has asked for it yet: that would keep it */
+		ram_clear(r.s->ram);
+		if (n >= KEEPS)
+			assert_true(get_k(&r, mine[n % KEEPS], mine[n % KEEPS], 9000));
+		for (unsigned i = 0; i < 20; i++, next_key++)
+			assert_int_equal(set_k(&r, next_key, next_key, 9000), STORE_OK);
+		mine[n % KEEPS] = next_key++;
+		assert_int_equal(rig_put(&r, 1, STORE_SET, key, rig_key(key, mine[n % KEEPS]),
+					 (uint32_t)mine[n % KEEPS], mine[n % KEEPS], 9000, NULL),
+				 STORE_OK);
+	}
+	rig_close(&r);
+	rig_free(&r);
+}
+
+struct lateness {
+	struct rig *r;
+	struct rop set;
+	bool begun; /* of set: it must be ended when it is done */
+	uint64_t sets;
+	uint64_t written, worst; /* ns; written: the first write since a sync began, 0: none */
+};
+
+/* At each step of the slow worker another worker sets a value. */
+static void set_meanwhile(struct lateness *l)
+{
+	static const char value[100];
+	struct rop *o = &l->set;
+	char key[32];
+
+	if (l->begun && !o->done)
+		return;
+	if (l->begun)
+		store_op_end(&o->op);
+	l->begun = true;
+	store_op_init(&o->op, l->r->w[0], key, (uint8_t)rig_key(key, next_key++), rop_done, o);
+	o->done = store_set(&o->op, STORE_SET, 0, sizeof value);
+	if (o->op.body_n == sizeof value) {
+		memcpy(o->op.body, value, sizeof value);
+		o->done = store_set_body(&o->op);
+	}
+	l->sets++;
+}
+
+static void see_syncs(void *arg, struct io *io, const struct io_op *op, struct sim_fate *fate)
+{
+	struct lateness *l = arg;
+	struct rig *r = l->r;
+	uint64_t now = sim_env_now(r->env);
+
+	(void)fate;
+	if (op->kind == IO_WRITE && io == r->io[0] && l->written == 0)
+		l->written = now;
+	if (op->kind == IO_SYNC && l->written != 0) {
+		if (now - l->written > l->worst)
+			l->worst = now - l->written;
+		l->written = 0;
+	}
+	if (io == r->io[0])
+		return;
+	set_meanwhile(l);
+	rig_one(r, 0);
+}
+
+/* [W-8] To write a segment's used values again takes long on this disk; what is set meanwhile is not kept waiting. */
+static void syncs_while_recycling(void **state)
+{
+	struct lateness l = {0};
+	uint64_t began, slowest = 0;
+	struct rig r;
+
+	(void)state;
+	begin(&r, 14);
+	l.r = &r;
+	rig_open(&r);
+	lap(&r, 1, 9000);
+	ram_clear(r.s->ram);
+	for (uint64_t k = next_key - 5000; k < next_key; k += 8) /* each is a read of its own */
+		(void)get_k(&r, k, k, 9000);
+	rig_settle(&r);
+	sim_env_config(r.env)->read_ns[0] = sim_env_config(r.env)->read_ns[1] = 20 * NS_PER_MS;
+	sim_env_on_submit(r.env, see_syncs, &l);
+	for (unsigned i = 0; i < 3; i++) {
+		uint64_t n = recycled(&r);
+
+		while (recycled(&r) == n) {
+			began = sim_env_now(r.env);
+			assert_int_equal(set_k(&r, next_key, next_key, 9000), STORE_OK);
+			next_key++;
+			if (sim_env_now(r.env) - began > slowest)
+				slowest = sim_env_now(r.env) - began;
+		}
+	}
+	sim_env_on_submit(r.env, NULL, NULL);
+	RIG_UNTIL(&r, l.set.done);
+	store_op_end(&l.set.op);
+	assert_true(slowest > 3 * r.cfg.sync_ns); /* the recycler was busy for so long */
+	assert_true(l.sets > 30);
+	assert_true(l.worst > 0);
+	assert_true(l.worst < r.cfg.sync_ns);
+	rig_close(&r);
+	rig_free(&r);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -665,8 +831,11 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(readers_are_waited_for),
 	    cmocka_unit_test(seq_is_kept),
 	    cmocka_unit_test(copies_before_header),
+	    cmocka_unit_test(syncs_while_recycling),
+	    cmocka_unit_test(seldom_is_not_old),
 	    cmocka_unit_test(kills_evict_nothing),
 	    cmocka_unit_test(kills_evict_stubs),
+	    cmocka_unit_test(young_is_older),
 	};
 
 	if (argc > 1)

@@ -418,6 +418,47 @@ static bool shrinking_dies(struct rig *r, unsigned at, bool power)
 }
 
 /*
+ * Nor if it is killed, at any operation: of what was being moved then everything is moved, used or not [LV-2]. The
+ * values lie in the part that leaves.
+ */
+static void killed_without_loss(void **state)
+{
+	unsigned at = 1, last = 0; /* operations; at the end of it each is tried */
+
+	(void)state;
+	while (last == 0 || at + 8 > last) {
+		struct model *m = malloc(sizeof *m);
+		struct rig *r = &m->r;
+		unsigned n;
+
+		begin(m, 60);
+		r->cfg.size = LARGE;
+		rig_open(r);
+		put(m, 0, 1500);
+		take(m, 0, 1500, 1);
+		put(m, 0, 300);
+		rig_close(r);
+		r->cfg.size = SMALL;
+		rig_open(r);
+		if (shrinking_dies(r, at, false)) {
+			rig_open(r);
+			assert_string_equal(r->s->layer, r->s->path[0].nseg == 15 ? "disk" : "shm");
+		} else if (last == 0) {
+			last = at;
+		}
+		shrunk(r);
+		n = there(m, 0, 300);
+		if (n != 300)
+			fail_msg("killed at operation %u: %u of 300 are there", at, n);
+		rig_close(r);
+		rig_free(r);
+		free(m);
+		at = last == 0 ? at + 5 : at - 1;
+	}
+	assert_in_range(last, 100, 10000);
+}
+
+/*
  * The process (even rounds, between sets and deletes) or the power goes at any operation while it shrinks, again
  * and again; then it grows and shrinks once more.
  */
@@ -870,6 +911,7 @@ int main(int argc, char **argv)
 	    cmocka_unit_test(cannot_grow),
 	    cmocka_unit_test(shrinks),
 	    cmocka_unit_test(shrinks_without_loss),
+	    cmocka_unit_test(killed_without_loss),
 	    cmocka_unit_test(shrinks_and_dies),
 	    cmocka_unit_test(device),
 	    cmocka_unit_test(fails_meanwhile),

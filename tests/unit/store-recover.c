@@ -234,6 +234,7 @@ static void superblocks(void **state)
 	hurt(&r, 4096 + 100, 8);
 	assert_int_equal(rig_try(&r), -EINVAL);
 	assert_non_null(strstr(r.cause, "not a valcached store"));
+	assert_non_null(strstr(r.cause, "remove the file"));
 	hurt(&r, 100, 8);
 	rig_open(&r);
 	assert_int_equal(count_keys(&r, 0, 50, 3000), 50);

@@ -78,6 +78,7 @@ static void begin(struct rig *r, uint64_t seed, unsigned npaths)
 {
 	rig_init(r, sim_env_new(seed, NULL));
 	r->cfg.npaths = npaths;
+	r->cfg.workers = RIG_WORKERS;
 	rig_open(r);
 }
 
@@ -221,6 +222,147 @@ static void killed_on_the_way(void **state)
 	}
 }
 
+/* Values from *k on until the buffer of path 1 holds so much, and that of path 0 cannot take more. */
+static void fill_buffer(struct rig *r, uint64_t *k, uint32_t bytes)
+{
+	const struct store_worker *sw = r->w[0];
+	const struct wbuf *w;
+
+	do {
+		assert_int_equal(set_k(r, *k, *k, 20000), STORE_OK);
+		++*k;
+		w = sw->cur[1][STREAM_MAIN];
+	} while (w == NULL || w->fill < bytes || sw->cur[0][STREAM_MAIN] != NULL);
+}
+
+/* The other path has no room for a while: the values wait for it, and none is given up [RS-3]. */
+static void waits_for_room(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 3; how++) {
+		const struct path *p;
+		struct failing f;
+		struct rig r;
+		uint64_t k = 0;
+
+		rig_init(&r, sim_env_new(600 + how, NULL));
+		r.cfg.npaths = 2;
+		rig_open(&r);
+		p = &r.s->path[0];
+		RIG_UNTIL(&r, p->nclean == CLEAN_AHEAD && r.s->path[1].nclean == CLEAN_AHEAD);
+		r.held = true; /* who makes room */
+		do
+			fill_buffer(&r, &k, 700000);
+		while (p->nclean > CLEAN_RESERVE ||
+		       p->seg[p->open[STREAM_MAIN]].used + FORMAT_EXTENT / 2 < r.s->seg_size);
+		fail_writes(&f, &r, 1, how * 4);
+		RIG_UNTIL(&r, is_lost(&r, 1));
+		for (unsigned i = 0; i < 200; i++)
+			rig_turn(&r);
+		assert_true(any_lost(&r));
+		r.held = false;
+		settled(&r);
+		assert_int_equal(rig_counters(&r).values_lost, 0);
+		assert_true(rig_counters(&r).values_rescued > 20);
+		assert_int_equal(there(&r, 0, k, 20000), k);
+		heal(&r);
+		rig_close(&r);
+		rig_open(&r);
+		assert_int_equal(there(&r, 0, k, 20000), k);
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
+static uint64_t seq_of(struct rig *r, uint64_t k, uint64_t *loc)
+{
+	uint8_t bytes[512] __attribute__((aligned(8)));
+	struct index_ref ref = {0};
+	uint64_t off = 0;
+	struct path *p;
+	uint32_t seg;
+
+	p = rig_place(r, k, &seg, &off, &ref);
+	assert_non_null(p);
+	*loc = ref.loc;
+	if (wbuf_copy(r->s, ref.loc, bytes, sizeof bytes) == 0)
+		sim_disk_peek(r->env, p->file->info.path, off, bytes, sizeof bytes);
+	return ((struct format_record *)(void *)bytes)->seq;
+}
+
+/* So that what ends one of the two records ends both [RS-1]. */
+static void seq_is_kept(void **state)
+{
+	uint64_t *seq, *loc, k = 0, now;
+	unsigned moved = 0;
+	struct failing f;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, sim_env_new(610, NULL));
+	r.cfg.npaths = 2;
+	rig_open(&r);
+	fill_buffer(&r, &k, 300000);
+	seq = malloc(k * sizeof *seq);
+	loc = malloc(k * sizeof *loc);
+	for (uint64_t i = 0; i < k; i++)
+		seq[i] = seq_of(&r, i, &loc[i]);
+	fail_writes(&f, &r, 1, 0);
+	RIG_UNTIL(&r, rig_counters(&r).values_rescued > 0);
+	settled(&r);
+	for (uint64_t i = 0; i < k; i++) {
+		assert_int_equal(seq_of(&r, i, &now), seq[i]);
+		moved += now != loc[i];
+	}
+	assert_true(moved > 10);
+	assert_int_equal(moved, rig_counters(&r).values_rescued);
+	free(seq);
+	free(loc);
+	heal(&r);
+	rig_close(&r);
+	rig_free(&r);
+}
+
+/* A delete was answered whose tombstone the path will never take: a kill finds it in the write buffer [PS-3]. */
+static void held_until_moot(void **state)
+{
+	(void)state;
+	for (unsigned how = 0; how < 8; how++) { /* a write that fails may be on the disk */
+		uint64_t on = 0, off;
+		struct index_ref ref;
+		struct rig_corpse c;
+		struct failing f;
+		struct rig r;
+		uint32_t seg;
+
+		begin(&r, 620 + how, 2);
+		for (uint64_t k = 0; k < 300; k++)
+			assert_int_equal(put(&r, k, 20000), STORE_OK);
+		rig_settle(&r);
+		while (rig_place(&r, on, &seg, &off, &ref) != &r.s->path[1])
+			on++;
+		fail_writes(&f, &r, 1, 0);
+		assert_int_equal(del_k(&r, on), STORE_OK);
+		r.held = true; /* who would tell the other path */
+		RIG_UNTIL(&r, is_lost(&r, 1));
+		for (unsigned i = 0; i < 200; i++)
+			rig_turn(&r);
+		assert_true(any_lost(&r));
+		rig_die(&r, false, &c);
+		r.held = false;
+		heal(&r);
+		rig_bury(&r, &c);
+		rig_open(&r);
+		assert_false(get_k(&r, on, on, 20000));
+		rig_close(&r);
+		r.cfg.no_attach = true;
+		rig_open(&r);
+		assert_false(get_k(&r, on, on, 20000));
+		rig_close(&r);
+		rig_free(&r);
+	}
+}
+
 /* Anything may happen at any time; what is deleted stays so, what is there stays while no more than one path fails. */
 static void random_work(void **state)
 {
@@ -332,9 +474,9 @@ static void random_work(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(none_is_missing),
-	    cmocka_unit_test(deleted_stays_deleted),
-	    cmocka_unit_test(killed_on_the_way),
+	    cmocka_unit_test(none_is_missing),   cmocka_unit_test(deleted_stays_deleted),
+	    cmocka_unit_test(killed_on_the_way), cmocka_unit_test(waits_for_room),
+	    cmocka_unit_test(seq_is_kept),       cmocka_unit_test(held_until_moot),
 	    cmocka_unit_test(random_work),
 	};
 

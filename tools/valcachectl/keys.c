@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/size.h"
+#include "base/write.h"
 #include "tools/valcachectl/ctl.h"
 
 #define VALUE_MAX (1024u * 1024 * 1024) /* memcached's own limit for -I */
@@ -76,21 +77,6 @@ int ctl_ping(const struct ctl *ctl, int argc, char **argv)
 
 /* --- get ---------------------------------------------------------------------------------------
  */
-
-static int write_all(int fd, const char *data, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, data, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		data += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
 
 /*
  * A file is written beside its name and renamed when it is whole: a get that fails leaves what was

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/write.h"
 #include "tools/valcachectl/screen.h"
 
 #define ENTER "\033[?1049h\033[?25l" /* alternate screen, no cursor */
@@ -34,19 +35,9 @@ static void on_signal(int sig)
 		quit = 1;
 }
 
-static bool write_all(const char *data, size_t len)
+static bool show(const char *data, size_t len)
 {
-	while (len > 0) {
-		ssize_t n = write(STDOUT_FILENO, data, len);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return false;
-		data += n;
-		len -= (size_t)n;
-	}
-	return true;
+	return write_all(STDOUT_FILENO, data, len) == 0;
 }
 
 static void enter(struct screen *s)
@@ -61,13 +52,13 @@ static void enter(struct screen *s)
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	}
 	if (s->tty)
-		write_all(ENTER, sizeof ENTER - 1);
+		show(ENTER, sizeof ENTER - 1);
 }
 
 static void leave(struct screen *s)
 {
 	if (s->tty)
-		write_all(LEAVE, sizeof LEAVE - 1);
+		show(LEAVE, sizeof LEAVE - 1);
 	if (s->keys)
 		tcsetattr(STDIN_FILENO, TCSANOW, &s->saved);
 }
@@ -168,8 +159,8 @@ void screen_line(struct screen *s, enum screen_style style, const char *fmt, ...
 bool screen_end(struct screen *s)
 {
 	if (!s->tty)
-		return write_all(s->frame, s->used) && write_all("\n", 1);
-	return write_all("\033[H", 3) && write_all(s->frame, s->used) && write_all("\033[J", 3);
+		return show(s->frame, s->used) && show("\n", 1);
+	return show("\033[H", 3) && show(s->frame, s->used) && show("\033[J", 3);
 }
 
 static void stop(struct screen *s)

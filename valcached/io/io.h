@@ -143,7 +143,7 @@ struct io_peer {
  */
 struct io_sock_ops {
 	bool (*say)(struct io *, int fd, const void *bytes, size_t n);
-	void (*finish)(struct io *, int fd);
+	void (*finish)(struct io *, int fd, bool local);
 	void (*close)(struct io *, int fd);
 	uint32_t (*unread)(struct io *, int fd);
 	uint32_t (*unsent)(struct io *, int fd);
@@ -410,10 +410,13 @@ static inline bool io_sock_say(struct io *io, int fd, const void *bytes, size_t 
 	return io->ops->sock->say(io, fd, bytes, n);
 }
 
-/* The other end gets what was sent and then the end of the stream; receiving goes on. */
-static inline void io_sock_finish(struct io *io, int fd)
+/*
+ * The other end gets what was sent and then the end of the stream; receiving goes on. On a unix socket
+ * (local) up to what is there by now: more is refused to the other end, as by a close.
+ */
+static inline void io_sock_finish(struct io *io, int fd, bool local)
 {
-	io->ops->sock->finish(io, fd);
+	io->ops->sock->finish(io, fd, local);
 }
 
 static inline void io_sock_close(struct io *io, int fd)

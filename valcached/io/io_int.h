@@ -157,7 +157,7 @@ struct file {
 /* Of engines on the kernel's sockets. */
 extern const struct io_sock_ops io_real_sock;
 bool io_real_say(struct io *, int fd, const void *bytes, size_t n);
-void io_real_finish(struct io *, int fd);
+void io_real_finish(struct io *, int fd, bool local);
 void io_real_close(struct io *, int fd);
 uint32_t io_real_unread(struct io *, int fd);
 uint32_t io_real_unsent(struct io *, int fd);

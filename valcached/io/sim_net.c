@@ -330,8 +330,9 @@ static bool sock_say(struct io *io, int fd, const void *bytes, size_t n)
 	return sim_sock_send(env, fd, bytes, (uint32_t)n) == (int32_t)n;
 }
 
-static void sock_finish(struct io *io, int fd)
+static void sock_finish(struct io *io, int fd, bool local)
 {
+	(void)local;
 	sim_sock_shutdown(io->engine->env, fd, SHUT_WR);
 }
 

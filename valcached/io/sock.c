@@ -17,10 +17,15 @@ bool io_real_say(struct io *io, int fd, const void *bytes, size_t n)
 	return send(fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)n;
 }
 
-void io_real_finish(struct io *io, int fd)
+void io_real_finish(struct io *io, int fd, bool local)
 {
 	(void)io;
-	shutdown(fd, SHUT_WR); /* fails only where the other end is gone already */
+	/*
+	 * A unix socket that is closed with unread bytes takes what it sent from the other end's hands:
+	 * it is shut both ways, and once read to its end nothing can be unread. TCP would reset on what
+	 * comes to a socket that is shut. Fails only where the other end is gone already.
+	 */
+	shutdown(fd, local ? SHUT_RDWR : SHUT_WR);
 }
 
 void io_real_close(struct io *io, int fd)

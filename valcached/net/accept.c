@@ -47,10 +47,11 @@ static void pause_accepting(struct worker *w, const struct listener *l, int err)
 /* Told at once and closed, as memcached does; a client that waits for TLS is only closed. */
 static void turn_away(struct worker *w, const struct listener *l, int fd)
 {
+	static struct log_limit limit;
 	const struct proto_line *line = &proto_lines[PROTO_TOO_MANY];
 
 	if (!l->tls && !io_sock_say(w->io, fd, line->s, line->len))
-		log_debug("a connection that was turned away is gone already");
+		log_limited(&limit, LOG_DEBUG, "a connection that was turned away is gone already");
 	io_sock_close(w->io, fd);
 }
 

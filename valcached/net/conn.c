@@ -43,7 +43,7 @@
  *
  *   multishot          the rule. Bytes arrive in the engine's buffers; an idle connection has none.
  *   some               bulk mode: at most HEAD_MAX bytes, so that most of a body does not arrive yet; and
- *                      while the worker is short of memory for input (w->narrow)
+ *                      while the worker is short of memory for input (w->narrow), or the client has to log in
  *   direct             the rest of a body with its "\r\n", into its place, when more than DIRECT_MIN is
  *                      to come
  *   none               back-pressure: LEFT_MAX bytes wait here, the others in the socket
@@ -180,7 +180,7 @@ static void received(struct io_op *op)
 	if (direct && !c->dead) {
 		uint32_t got = op->res > 0 ? (uint32_t)op->res : 0;
 
-		if (c->watched)
+		if (c->watched && got > 0)
 			worker__unwatch(w, c); /* progress */
 		if (got < op->u.net.len && !cancelled)
 			c->eof = c->hung_up = true;
@@ -219,6 +219,12 @@ static void stop_receiving(struct conn *c)
 	io_cancel(c->w->io, &c->rx);
 }
 
+void conn__ask_progress(struct conn *c)
+{
+	if (c->local && c->rx_direct)
+		stop_receiving(c);
+}
+
 void conn__narrow(struct conn *c)
 {
 	if (c->rx.kind == IO_RECV_MULTI && !c->dead && c->drain == DRAIN_NOT)
@@ -229,7 +235,9 @@ void conn__narrow(struct conn *c)
 static void receive(struct conn *c)
 {
 	struct io *io = c->w->io;
-	bool direct = direct_wanted(c), narrow = c->w->narrow;
+	bool direct = direct_wanted(c);
+	/* of a stranger no more than a login takes */
+	bool narrow = c->w->narrow || proto_locked(&c->proto);
 
 	if (direct) {
 		c->bulk = true;
@@ -316,9 +324,9 @@ static void reap(struct conn *c)
 
 bool conn__at_rest(const struct conn *c)
 {
-	return (c->tls == NULL || (c->tls->open && io_op_idle(&c->tx))) && c->in == IN_LINE &&
-	       c->cur == NULL && c->queue == NULL && c->out == NULL && c->left_n == 0 &&
-	       proto_idle(&c->proto);
+	return (c->tls == NULL || (c->tls->open && io_op_idle(&c->tx) && !tls__in_record(c))) &&
+	       c->in == IN_LINE && c->cur == NULL && c->queue == NULL && c->out == NULL &&
+	       c->left_n == 0 && proto_idle(&c->proto);
 }
 
 /* The daemon ends: what has arrived by now is the last of the input. */
@@ -340,6 +348,11 @@ static void drain(struct conn *c)
 	}
 }
 
+uint64_t conn__exchanged(const struct conn *c)
+{
+	return c->moved - io_sock_unsent(c->w->io, c->fd);
+}
+
 /*
  * Everything is answered. To close a socket with unread bytes, or before the client has hung up, would
  * reset the stream and with it answers that are still under way. False: the client has yet to hang up.
@@ -351,9 +364,9 @@ static bool parted(struct conn *c)
 	if (c->drain == DRAIN_TOLD && c->w->lingered)
 		return true;
 	if (c->drain != DRAIN_TOLD) {
-		io_sock_finish(c->w->io, c->fd);
+		io_sock_finish(c->w->io, c->fd, c->local);
 		c->drain = DRAIN_TOLD;
-		c->told_unsent = io_sock_unsent(c->w->io, c->fd);
+		c->told_mark = conn__exchanged(c);
 		c->w->told_ns = io_now(c->w->io);
 		c->w->lingered = false;
 	}
@@ -433,6 +446,7 @@ bool conn__look(struct conn *c)
 
 	if (limits__overdue(c))
 		return true;
+	conn__ask_progress(c);
 	if (c->owes ==
 	    OWES_LINE) /* it may have gone for a coffee: --request-timeout is about that */
 		return false;

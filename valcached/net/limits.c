@@ -32,6 +32,12 @@ static void run_clock(struct patience *p, bool owed, uint64_t now)
 	}
 }
 
+/* What may have been taken of a send that is under way: who is slow has the time for all of it. */
+static uint64_t perhaps_taken(const struct conn *c, const struct patience *p)
+{
+	return c->local && p == &c->out_time && !io_op_idle(&c->tx) ? c->tx.u.net.len : 0;
+}
+
 /* Is the client's time over, and has it not kept up since? */
 static bool lost(const struct conn *c, struct patience *p, uint64_t now)
 {
@@ -45,8 +51,8 @@ static bool lost(const struct conn *c, struct patience *p, uint64_t now)
 		return false;
 	}
 	/* a second at least: bytes come in lumps */
-	return now - p->mark_ns >= NS_PER_S &&
-	       limits__moved(c) - p->mark < (now - p->mark_ns) / (NS_PER_S / SLOW_RATE);
+	return now - p->mark_ns >= NS_PER_S && limits__moved(c) - p->mark + perhaps_taken(c, p) <
+						   (now - p->mark_ns) / (NS_PER_S / SLOW_RATE);
 }
 
 static bool handshaking(const struct conn *c)
@@ -102,7 +108,7 @@ static uint8_t what_is_owed(struct conn *c)
 		if (c->left_n == 0 && proto_in_block(&c->proto))
 			return owes | OWES_BODY;
 		if (c->left_n == 0
-			? !proto_idle(&c->proto)
+			? !proto_idle(&c->proto) || (c->tls != NULL && tls__in_record(c))
 			: c->served < c->w->net->cfg.turn_requests && request__may_begin(c))
 			return owes | OWES_LINE;
 		break;

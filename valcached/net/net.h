@@ -47,19 +47,21 @@ struct net_config {
 	unsigned turn_requests; /* of one connection before it is another's turn */
 	unsigned workers;
 	bool allow_flush;
+	uint64_t item_max; /* the store's: a longer value is refused, also if it expires at once */
 	const char *auth_file; /* users and passwords (auth.h); NULL: whoever connects is served */
 	bool text_login, sasl; /* with auth_file: how a client may say who it is */
 	struct net_tls tls;
 	uint64_t spin_ns;      /* of a loop before it sleeps; 0: none */
 	unsigned disk_threads; /* of each loop, where the engine has such; 0: its default */
 	unsigned per_address;  /* TCP connections of one address; 0: no limit */
-	uint64_t conn_bytes; /* of input, requests and short answers of all connections together */
-	uint64_t idle_ns;    /* a client that asks nothing for so long is closed; 0: it is not */
+	uint64_t
+	    conn_bytes;   /* of input, requests, short answers, stats of all connections together */
+	uint64_t idle_ns; /* a client that asks nothing for so long is closed; 0: it is not */
 	uint64_t request_ns; /* for one request or answer, then SLOW_RATE; 0: no limit */
 	uint64_t stall_ns;   /* a client that takes no output for so long is closed */
 	/*
 	 * The reply to "stats GROUP" (group: n bytes, n == 0: the general one), whole, END included.
-	 * Called from any worker. False: no such group.
+	 * Called from any worker. False: no such group, and nothing was written.
 	 */
 	bool (*stats)(void *arg, const char *group, size_t n, struct text *out);
 	void *stats_arg;
@@ -140,7 +142,7 @@ uint16_t net_port(const struct net *net, unsigned i);
 	X(foreign_greetings, "connections hung up on because they spoke HTTP or TLS")              \
 	X(stalled_connections, "connections closed because they took no output")                   \
 	X(input_pauses, "times a connection was not read from until its output moved")             \
-	X(yields, "times a connection gave way to others after max-reqs-per-event requests")
+	X(yields, "times a connection gave way to others in a turn")
 
 struct net_counters {
 #define X(n, s) uint64_t n;

@@ -77,7 +77,7 @@ struct req {
 	char *placed; /* where the store copied the value to, behind the answer's head */
 	const struct proto_line *line; /* the whole answer, if it is a constant */
 	struct proto_line constant;    /* ... that is not one of proto_lines; binary: the body */
-	struct text text;              /* the whole answer, if it is made up (stats) */
+	struct text text;              /* the whole answer, if it is made up (stats); counted */
 	struct proto_meta meta;
 	struct store_op op;
 };
@@ -119,6 +119,9 @@ enum { OWES_LINE = 1, OWES_BODY = 2, OWES_TAKING = 4 };
 
 enum conn_in { IN_LINE, IN_BODY, IN_END, IN_HOLD };
 
+/* Memory that can be short: values', connections' own. */
+enum { SHORT_STORE, SHORT_NET, SHORT_N };
+
 struct conn {
 	unsigned magic;
 	int fd;
@@ -141,10 +144,10 @@ struct conn {
 	bool wait_gets;   /* IN_HOLD: cur begins its step when no read is pending */
 	uint8_t end_seen; /* IN_END: bytes of the "\r\n" seen */
 	bool end_bad;
-	uint8_t small_run;    /* bulk: requests since the last bulk body */
-	uint32_t served;      /* requests in this turn */
-	uint32_t drain_in;    /* DRAIN_IN: bytes that are still received */
-	uint32_t told_unsent; /* DRAIN_TOLD: bytes the client had not taken at the last look */
+	uint8_t small_run;  /* bulk: requests since the last bulk body */
+	uint32_t served;    /* requests in this turn */
+	uint32_t drain_in;  /* DRAIN_IN: bytes that are still received */
+	uint64_t told_mark; /* DRAIN_TOLD: conn__exchanged() at the last look */
 	struct proto proto;
 	uint32_t left_at, left_n, left_room;
 	char *left; /* bytes received, not yet understood */
@@ -174,6 +177,7 @@ struct conn {
 	bool watched;
 	uint8_t watch_idle; /* looks without progress */
 	uint64_t watch_ns, watch_mark;
+	uint64_t press_ns[SHORT_N]; /* press.c need not look at it before */
 	uint64_t still_ns,
 	    still_mark; /* since then it has been slower than SLOW_RATE; 0: not known */
 	/* limits.c */
@@ -231,7 +235,7 @@ struct worker {
 	bool lingered;     /* draining: clients have had the time to hang up */
 	uint64_t drain_ns; /* when that began */
 	uint64_t
-	    told_ns; /* when one was told the end of the stream, or seen to take output; 0: none */
+	    told_ns; /* when one was told the end of the stream, or seen at work since; 0: none */
 	bool woken;  /* since this turn began */
 	bool gone;   /* under net.lock: no connection, no accept any more */
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
@@ -342,6 +346,9 @@ int worker__loop(struct worker *w, bool serves);
 int worker__open(struct worker *w);
 bool worker__turn(struct worker *w);
 void worker__close(struct worker *w);
+/* Counts memory of connections that is not of the lists below: w->held. */
+void worker__hold(struct worker *w, size_t n);
+void worker__let_go(struct worker *w, size_t n);
 struct req *worker__req(struct worker *w);
 void worker__req_free(struct worker *w, struct req *r);
 struct out *worker__out(struct worker *w);
@@ -366,7 +373,14 @@ void conn__begin(struct worker *w, struct conn *c);
 void conn__bytes_came(struct conn *c, const char *bytes, size_t n);
 /* Nothing is asked, nothing is owed. */
 bool conn__at_rest(const struct conn *c);
+/* A number that changes when the client has taken some of what was sent, or has sent more. */
+uint64_t conn__exchanged(const struct conn *c);
 void conn__settle(struct conn *c);
+/*
+ * Of a unix socket the kernel tells how much of a body has come only when the receive ends: so it is ended, and is made
+ * again for the rest.
+ */
+void conn__ask_progress(struct conn *c);
 /* Ends a receive that may bring much at once. */
 void conn__narrow(struct conn *c);
 /* Takes the connection down without another word. */

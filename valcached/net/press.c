@@ -46,8 +46,13 @@ static uint64_t kept_here(const struct conn *c)
 {
 	uint64_t n = c->left_room + c->queue_n * (uint64_t)sizeof(struct req);
 
-	for (const struct out *o = c->out; o != NULL; o = o->next)
+	for (const struct out *o = c->out; o != NULL; o = o->next) {
 		n += sizeof *o;
+		for (const struct req *r = o->held; r != NULL; r = r->next)
+			n += sizeof *r + r->text.room;
+	}
+	for (const struct req *r = c->queue; r != NULL; r = r->next)
+		n += r->text.room;
 	if (c->tls != NULL)
 		n += c->tls->out_room + c->tls->flying_room;
 	return n;
@@ -74,6 +79,7 @@ static uint64_t still_for(struct conn *c, uint64_t rate, uint64_t now)
 		return 0;
 	}
 	moved = limits__moved(c);
+	conn__ask_progress(c); /* for the next look */
 	if (c->still_ns == 0 ||
 	    moved - c->still_mark > rate * ((now - c->still_ns) / NS_PER_MS) / 1000) {
 		c->still_ns = now;
@@ -96,9 +102,17 @@ static void close_one(struct conn *c, uint64_t still, const char *what)
 	conn__die(c);
 }
 
-/* The slow may keep all / SHARE. How many connections were looked at. */
-static unsigned relieve(struct worker *w, uint64_t now, uint64_t all, const char *what,
-			uint64_t (*keeps)(const struct conn *))
+struct shortage {
+	uint64_t all;
+	const char *what;
+	uint64_t (*keeps)(const struct conn *);
+};
+
+/*
+ * The slow may keep all / SHARE. Who keeps nothing or was not slow is looked at again when he can have been slow
+ * for long enough: of thousands who hurt most are passed over. How many connections were looked at.
+ */
+static unsigned relieve(struct worker *w, uint64_t now, unsigned is, const struct shortage *s)
 {
 	struct conn *c, *next;
 	uint64_t sum = 0, longest = 0, age = 16 * STILL_NS;
@@ -107,37 +121,32 @@ static unsigned relieve(struct worker *w, uint64_t now, uint64_t all, const char
 	for (c = w->watch; c != NULL; c = c->watch_next) {
 		uint64_t its, still;
 
-		/* most of those who hurt: what they keep is not added up */
-		if (!may_be_slow(c)) {
-			c->still_ns = 0;
-			continue;
-		}
-		its = keeps(c);
-		if (its == 0)
+		if (now < c->press_ns[is])
 			continue;
 		n++;
-		still = still_for(c, SLOW_RATE / 4, now);
-		if (still >= STILL_NS) {
-			sum += its;
-			c->window = WINDOW_FIRST;
+		its = may_be_slow(c) ? s->keeps(c) : 0;
+		still = its > 0 ? still_for(c, SLOW_RATE / 4, now) : 0;
+		if (still < STILL_NS) {
+			c->press_ns[is] = now - still + STILL_NS;
+			continue;
 		}
+		sum += its;
+		c->window = WINDOW_FIRST;
 		longest = still > longest ? still : longest;
 	}
 	while (age > longest && age > STILL_NS)
 		age /= 2;
 	/* the longest first, by halves: one pass for each, however many they are */
-	for (; age >= STILL_NS && sum > all / SHARE; age /= 2)
-		for (c = w->watch; c != NULL && sum > all / SHARE; c = next) {
+	for (; age >= STILL_NS && sum > s->all / SHARE; age /= 2)
+		for (c = w->watch; c != NULL && sum > s->all / SHARE; c = next) {
 			uint64_t its;
 
 			next = c->watch_next;
-			if (c->dead || c->still_ns == 0 || now - c->still_ns < age)
+			if (now < c->press_ns[is] || now - c->still_ns < age)
 				continue;
-			its = keeps(c);
-			if (its == 0)
-				continue;
+			its = s->keeps(c);
 			sum -= its;
-			close_one(c, now - c->still_ns, what);
+			close_one(c, now - c->still_ns, s->what);
 		}
 	return n;
 }
@@ -179,9 +188,11 @@ uint64_t press__turn(struct worker *w, uint64_t now)
 	if (now < w->press_ns)
 		return w->press_ns;
 	if (all != 0)
-		n += relieve(w, now, all, "its memory", kept);
+		n += relieve(w, now, SHORT_STORE, &(struct shortage){all, "its memory", kept});
 	if (tight)
-		n += relieve(w, now, w->net->held_max, "memory of connections", kept_here);
+		n += relieve(
+		    w, now, SHORT_NET,
+		    &(struct shortage){w->net->held_max, "memory of connections", kept_here});
 	if (places == STORE_PLACES_WANTED)
 		n += free_places(w, now);
 	w->press_ns = now + PRESS_NS + n * LOOKED_NS;

@@ -37,8 +37,10 @@ void request__end(struct conn *c, struct req *r)
 	A(!r->busy);
 	if (r->open)
 		store_op_end(&r->op);
-	if (r->text.at != NULL)
+	if (r->text.at != NULL) {
+		worker__let_go(c->w, r->text.room);
 		text_free(&r->text);
+	}
 	if (r->dumps) {
 		r->dumps = false;
 		atomic_store(&c->w->net->dumping, false);
@@ -220,6 +222,7 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		return;
 	case PROTO_STATS:
 		service__stats(c, rq);
+		c->served = w->net->cfg.turn_requests; /* costs as much as many others */
 		return;
 	case PROTO_STATS_RESET:
 		net_reset(w->net);
@@ -235,6 +238,7 @@ static void begin(struct conn *c, const struct proto_request *rq)
 		return;
 	case PROTO_LOGIN:
 		login__try(c, rq);
+		c->served = w->net->cfg.turn_requests;
 		return;
 	case PROTO_SASL_MECHS:
 		binary__answer(c, &rq->bin, PROTO_ST_OK, "PLAIN", 5);

@@ -90,6 +90,18 @@ void service__metadump(struct conn *c, const struct proto_request *rq)
 	request__step(r, store_dump(&r->op, &r->cursor));
 }
 
+/* An answer that was made up: memory of connections until the client has taken it. */
+static void give_text(struct conn *c, struct req *r)
+{
+	if (r->text.failed) {
+		text_free(&r->text);
+		answer__line(c, r, PROTO_OUT_OF_MEMORY);
+		return;
+	}
+	worker__hold(c->w, r->text.room);
+	answer__give(c, r);
+}
+
 static void path_tried(struct req *r)
 {
 	static const char *const word[] = {[STORE_OK] = "OK", [STORE_MISS] = "CLIENT_ERROR"};
@@ -99,12 +111,7 @@ static void path_tried(struct req *r)
 	text_printf(&r->text, "%s %.*s\r\n",
 		    st == STORE_OK || st == STORE_MISS ? word[st] : "SERVER_ERROR",
 		    (int)r->op.value_n, (const char *)r->op.value);
-	if (r->text.failed) {
-		text_free(&r->text);
-		answer__line(r->conn, r, PROTO_OUT_OF_MEMORY);
-	} else {
-		answer__give(r->conn, r);
-	}
+	give_text(r->conn, r);
 }
 
 static void try_path(struct req *r)
@@ -122,7 +129,7 @@ void service__path(struct conn *c, const struct proto_request *rq)
 	request__hold(c, r, try_path);
 }
 
-/* Milliseconds of this worker: so not more often than once a second, whoever asks. */
+/* Milliseconds of this worker, and a line in the log: not more often than once a second, whoever asks. */
 void service__refresh_certs(struct conn *c, const struct proto_request *rq)
 {
 	struct net *net = c->w->net;
@@ -134,8 +141,8 @@ void service__refresh_certs(struct conn *c, const struct proto_request *rq)
 		return;
 	}
 	r = request__take(c, rq);
-	if (tls__age(net) < 1) {
-		text_printf(&r->text, "Error they were read less than a second ago\r\n");
+	if (!tls__may_ask(net)) {
+		text_printf(&r->text, "Error that was asked for less than a second ago\r\n");
 	} else if (tls__reload(net, &cause) == 0) {
 		answer__line(c, r, PROTO_OK);
 		return;
@@ -143,7 +150,7 @@ void service__refresh_certs(struct conn *c, const struct proto_request *rq)
 		text_printf(&r->text, "Error %s\r\n", cause != NULL ? cause : "out of memory");
 	}
 	free(cause);
-	answer__give(c, r);
+	give_text(c, r);
 }
 
 /* ---- stats ------------------------------------------------------------------------------------ */
@@ -159,10 +166,5 @@ void service__stats(struct conn *c, const struct proto_request *rq)
 	}
 	if (r->bin.on)
 		binary__stats(r);
-	if (r->text.failed) {
-		text_free(&r->text);
-		answer__line(c, r, PROTO_OUT_OF_MEMORY);
-	} else {
-		answer__give(c, r);
-	}
+	give_text(c, r);
 }

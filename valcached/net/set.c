@@ -143,6 +143,8 @@ static void begin_expire(struct req *r)
 void set__begin(struct conn *c, const struct proto_request *rq)
 {
 	struct req *r = request__take(c, rq);
+	/* what is too large is refused, whatever else it asks */
+	bool expires = rq->expire && rq->body_len <= c->w->net->cfg.item_max;
 
 	count_add(&c->w->count.cmd_set, 1);
 	request__open(r, rq->key, rq->key_len);
@@ -150,11 +152,11 @@ void set__begin(struct conn *c, const struct proto_request *rq)
 	c->body_left = rq->body_len;
 	c->end_seen = 0;
 	c->end_bad = false;
-	if (rq->expire && rq->bin.on && rq->body_len == 0) {
+	if (expires && rq->bin.on && rq->body_len == 0) {
 		request__hold(c, r, begin_expire);
 		return;
 	}
-	if (rq->expire) {
+	if (expires) {
 		proto_drain(&c->proto, rq->body_len); /* answered with PROTO_BLOCK */
 		return;
 	}

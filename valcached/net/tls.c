@@ -25,16 +25,20 @@ struct tls_server {
 	pthread_mutex_t lock;
 	SSL_CTX *ctx;
 	uint64_t read_ns;
+	uint64_t asked_ns; /* a client asked to read anew, and it was tried */
 };
 
 /* flag, file and OpenSSL's reason; -EINVAL. */
 static int bad(char **cause, const char *flag, const char *value, const char *remedy)
 {
-	unsigned long e = ERR_peek_last_error();
-	const char *why = e != 0 ? ERR_reason_error_string(e) : NULL;
+	unsigned long e =
+	    ERR_peek_error(); /* the first: later ones say only where it was noticed */
+	const char *why = NULL;
 
-	if (why == NULL && ERR_SYSTEM_ERROR(e))
+	if (ERR_SYSTEM_ERROR(e))
 		why = strerror(ERR_GET_REASON(e));
+	else if (e != 0)
+		why = ERR_reason_error_string(e);
 	if (asprintf(cause, "%s=%s cannot be used: %s; %s", flag, value,
 		     why != NULL ? why : "it is not what was expected", remedy) < 0)
 		*cause = NULL;
@@ -212,6 +216,20 @@ int tls__reload(struct net *net, char **cause)
 	SSL_CTX_free(old); /* connections that began with it hold it */
 	log_info("certificates were read anew");
 	return 0;
+}
+
+bool tls__may_ask(struct net *net)
+{
+	struct tls_server *s = net->tls;
+	uint64_t now = clock_ns();
+	bool may;
+
+	pthread_mutex_lock(&s->lock);
+	may = now - s->read_ns >= NS_PER_S && now - s->asked_ns >= NS_PER_S;
+	if (may)
+		s->asked_ns = now;
+	pthread_mutex_unlock(&s->lock);
+	return may;
 }
 
 uint64_t tls__age(const struct net *net)

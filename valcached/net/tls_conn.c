@@ -224,6 +224,14 @@ void tls__came(struct conn *c, const char *bytes, size_t n)
 	t->in_n = 0;
 }
 
+bool tls__in_record(const struct conn *c)
+{
+	const SSL *ssl = c->tls->ssl;
+
+	/* the second is so, and the first is not, when its head has come and nothing else */
+	return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
+}
+
 void tls__greet(struct conn *c)
 {
 	struct tls *t = c->tls;
@@ -234,6 +242,7 @@ void tls__greet(struct conn *c)
 	if (c->left_n == 0 || c->closing)
 		return;
 	if (c->w->greeted >= GREETINGS) {
+		count_add(&c->w->count.yields, 1);
 		conn__dirty(c);
 		return;
 	}

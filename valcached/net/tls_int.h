@@ -40,6 +40,8 @@ void tls__close(struct net *net);
  * Reads them anew, for connections to come. On failure what was read before stays; *cause says why. Any thread.
  */
 int tls__reload(struct net *net, char **cause);
+/* For clients: not within a second of the last time, whether that failed or not. Any thread. */
+bool tls__may_ask(struct net *net);
 /* When they were read last; seconds since. */
 uint64_t tls__age(const struct net *net);
 /* A session for one connection; NULL: no memory. */
@@ -52,6 +54,8 @@ bool tls__begin(struct conn *c);
 void tls__free(struct conn *c);
 /* Ciphertext came; the handshake is done: it is decrypted, and what can be is understood. */
 void tls__came(struct conn *c, const char *bytes, size_t n);
+/* A record has begun to come and is not whole: OpenSSL has what there is of it. */
+bool tls__in_record(const struct conn *c);
 /* Goes on with the handshake with what has come (c->left). */
 void tls__greet(struct conn *c);
 /* Sends what OpenSSL wants to say, and answers, encrypted. No send is under way. */

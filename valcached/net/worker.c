@@ -25,7 +25,7 @@
 #define LEFT_MIN_SHIFT  9u
 /*
  * While draining: so long what had arrived is still received, however much it is; and so long after
- * any client that was told the end of the stream took output, they may all hang up.
+ * any client that was told the end of the stream took output or sent more, they may all hang up.
  */
 #define INTAKE_NS (300 * NS_PER_MS)
 #define LINGER_NS (500 * NS_PER_MS)
@@ -39,12 +39,12 @@ static void *must(void *p)
 	return p;
 }
 
-static void hold(struct worker *w, size_t n)
+void worker__hold(struct worker *w, size_t n)
 {
 	count_add(&w->held, n);
 }
 
-static void let_go(struct worker *w, size_t n)
+void worker__let_go(struct worker *w, size_t n)
 {
 	count_add(&w->held, -(uint64_t)n);
 }
@@ -53,7 +53,7 @@ struct req *worker__req(struct worker *w)
 {
 	struct req *r = w->reqs;
 
-	hold(w, sizeof *r);
+	worker__hold(w, sizeof *r);
 	if (r == NULL)
 		return must(calloc(1, sizeof *r));
 	w->reqs = r->next;
@@ -63,7 +63,7 @@ struct req *worker__req(struct worker *w)
 
 void worker__req_free(struct worker *w, struct req *r)
 {
-	let_go(w, sizeof *r);
+	worker__let_go(w, sizeof *r);
 	if (w->reqs_n >= REQS_KEPT) {
 		free(r);
 		return;
@@ -77,7 +77,7 @@ struct out *worker__out(struct worker *w)
 {
 	struct out *o = w->outs;
 
-	hold(w, sizeof *o);
+	worker__hold(w, sizeof *o);
 	if (o == NULL) {
 		o = must(malloc(sizeof *o));
 	} else {
@@ -93,7 +93,7 @@ struct out *worker__out(struct worker *w)
 
 void worker__out_free(struct worker *w, struct out *o)
 {
-	let_go(w, sizeof *o);
+	worker__let_go(w, sizeof *o);
 	if (w->outs_n >= OUTS_KEPT) {
 		free(o);
 		return;
@@ -119,7 +119,7 @@ char *worker__left(struct worker *w, uint32_t need, uint32_t *room)
 	struct left *p;
 
 	*room = k == LEFT_CLASSES ? need : 1u << (LEFT_MIN_SHIFT + k);
-	hold(w, *room);
+	worker__hold(w, *room);
 	if (k == LEFT_CLASSES)
 		return must(malloc(need));
 	p = w->left[k];
@@ -135,7 +135,7 @@ void worker__left_free(struct worker *w, char *left, uint32_t room)
 	unsigned k = left_class(room);
 	struct left *p = (struct left *)(void *)left;
 
-	let_go(w, room);
+	worker__let_go(w, room);
 	if (k == LEFT_CLASSES || (w->left_n[k] + 1) * (uint64_t)room > LEFT_KEPT_BYTES) {
 		free(left);
 		return;
@@ -301,19 +301,19 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-/* Whether a client that was told the end of the stream has taken output since the last look. */
-static bool still_taking(struct worker *w)
+/* Whether a client that was told the end of the stream has taken output, or sent, since the last look. */
+static bool still_at_work(struct worker *w)
 {
-	bool taking = false;
+	bool at_work = false;
 
 	for (struct conn *c = w->conns; c != NULL; c = c->next)
 		if (c->drain == DRAIN_TOLD) {
-			uint32_t unsent = io_sock_unsent(w->io, c->fd);
+			uint64_t mark = conn__exchanged(c);
 
-			taking = taking || unsent != c->told_unsent;
-			c->told_unsent = unsent;
+			at_work = at_work || mark != c->told_mark;
+			c->told_mark = mark;
 		}
-	return taking;
+	return at_work;
 }
 
 /* Ends the intake, then the patience of a drain. */
@@ -327,7 +327,7 @@ static uint64_t drain_turn(struct worker *w, uint64_t now)
 		mark_all(w);
 	}
 	if (now >= linger && !w->lingered) {
-		w->lingered = !still_taking(w);
+		w->lingered = !still_at_work(w);
 		if (w->lingered)
 			mark_all(w);
 		else

@@ -22,7 +22,7 @@
  * PROTO_BAD_CHUNK (text with noreply: nothing; meta: always). Nothing else is swallowed; the next
  * byte starts a line, as in memcached; b. after TOO_LARGE or UNAVAILABLE from the store: answers at
  * once and calls proto_swallow(p, what is left of body_len + 2); the parser then drops these bytes
- * silently; c. request.expire: the set is a delete, an add only looks whether the key is there. proto_drain(p, req.body_len): the parser drops
+ * silently; c. request.expire, unless the block is too large, which goes as b.: the set is a delete, an add only looks whether the key is there. proto_drain(p, req.body_len): the parser drops
  * the block, checks the terminator, and returns PROTO_BLOCK (req.good). Then delete and answer as
  * stored, or PROTO_BAD_CHUNK. The key must be copied before (store_op_init does).
  *  5. get, gets, gat, gats: one PROTO_REQUEST per key, in order; `first` on the first, `last` on
@@ -204,6 +204,10 @@ enum proto_result proto_parse(struct proto *p, const char *bytes, size_t len, si
 void proto_lock(struct proto *p, bool text, bool sasl);
 /* After a PROTO_LOGIN: whether it still is nobody we know. */
 void proto_set_locked(struct proto *p, bool locked);
+static inline bool proto_locked(const struct proto *p)
+{
+	return p->locked;
+}
 /* Between two calls of proto_parse() only (rule 4). */
 void proto_swallow(struct proto *p, uint64_t n);
 void proto_drain(struct proto *p, uint32_t body_len);

@@ -329,7 +329,8 @@ static enum again reinsert_all(struct store_worker *sw, struct path *p, uint32_t
 			flying++;
 		}
 		if (flying == 0)
-			break; /* no memory at all */
+			break;       /* no memory at all */
+		(void)sync_turn(sw); /* [W-8] */
 		r = &run[head];
 		bool whole = disk_wait(&r->d) == (int)r->bytes;
 
@@ -432,14 +433,26 @@ static void make_clean(struct store_worker *sw, struct path *p, uint32_t seg, ui
 	sw->retry = true;
 }
 
+/* Is all that main's oldest holds older than young? It was filled when main's next was opened [S-4]: there must be one. */
+static bool main_is_older(const struct path *p)
+{
+	const struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
+
+	return atomic_load(&p->seg[main->ring[(main->head + 1) % p->nseg]].generation) <
+	       atomic_load(&p->seg[young->ring[young->head]].generation);
+}
+
 /*
- * Main's oldest if it is known to be dead, or young is within its share, or main has not been looked at
- * for a while; else young's oldest. Under the path's lock. NULL: nothing to recycle.
+ * Main's oldest if young is within its share. Else also, if it is known to be dead, or main has not been looked at
+ * for a while; but after a start, when nothing is known of main, and while the path shrinks [LV-2], only if it is
+ * older than young: in a store that is mostly young main has what came last. Else young's oldest. Under the path's
+ * lock. NULL: nothing to recycle.
  */
 static struct order *victim_stream(struct path *p)
 {
 	struct order *young = &p->order[STREAM_YOUNG], *main = &p->order[STREAM_MAIN];
 	uint64_t share = (uint64_t)((double)p->nstay * YOUNG_SHARE), bytes = 0;
+	bool look = p->main_use == MAIN_DEAD || p->since_main >= MAIN_PROBE;
 
 	if (p->redo > 0 && main->n > 0)
 		return main;                      /* [AT-5] */
@@ -450,8 +463,9 @@ static struct order *victim_stream(struct path *p)
 	/* by bytes: a stop seals what is open, and such stubs are no reason to evict anything */
 	for (uint32_t i = 0; i < young->n; i++)
 		bytes += p->seg[young->ring[(young->head + i) % p->nseg]].used;
-	if (main->n <= 1 || (young->n > YOUNG_MIN && bytes > share * p->store->seg_size &&
-			     !p->main_dead && p->since_main < MAIN_PROBE))
+	if (main->n > 1 && (p->main_use == MAIN_UNKNOWN || leaving(p)))
+		look = main_is_older(p);
+	if (main->n <= 1 || (young->n > YOUNG_MIN && bytes > share * p->store->seg_size && !look))
 		return young->n > 1 ? young : NULL;
 	return main;
 }
@@ -649,9 +663,11 @@ bool recycle(struct store_worker *sw, struct path *p, struct order *only)
 	n_pick = choose(s, p, seg, e, n, quota, whole, pick, &used, &total);
 	ends = reinsert_all(sw, p, seg, e, pick, n_pick, to);
 	free(pick);
-	if (g->stream == STREAM_MAIN && !whole && s->cfg.admit == STORE_ADMIT_ALL && total > 0 &&
-	    !atomic_load(&g->quarantined))
-		p->main_dead = (double)used < (double)total * MAIN_DEAD;
+	if (g->stream == STREAM_MAIN && !whole && total > 0 && !atomic_load(&g->quarantined))
+		p->main_use =
+		    s->cfg.admit == STORE_ADMIT_ALL && (double)used >= (double)total * MAIN_HARDLY
+			? MAIN_USED
+			: MAIN_DEAD;
 	slow_flush(sw);
 	/* what was cut short is not given up while others may make room; if none of it has a copy yet */
 	given_up = whole && n_pick > 0 && atomic_load(&s->reinserted) == before && !any_room(p);

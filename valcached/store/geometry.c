@@ -84,7 +84,7 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 		const struct format_super *sb = &s->path[i].super;
 
 		if (have >> sb->path_index & 1)
-			return path_cause(
+			return cause_fail(
 			    cause, -EINVAL,
 			    "%s and %s say both that they are path %u of their store: give one of them",
 			    s->path[i - 1].file->info.path, s->path[i].file->info.path,
@@ -101,7 +101,7 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 		return 0;
 	numbers(missing, text);
 	if (!s->cfg.forget_paths && found < s->npaths)
-		return path_cause(
+		return cause_fail(
 		    cause, -EINVAL,
 		    "%s %s, and %s belongs to a store of %u paths of which %s is not given: give it "
 		    "(is it mounted?), or go on without its values with --forget-paths, or start empty "
@@ -109,7 +109,7 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 		    s->cfg.paths[found], s->path[found].file != NULL ? "is empty" : "is not there",
 		    first, count, text);
 	if (!s->cfg.forget_paths)
-		return path_cause(
+		return cause_fail(
 		    cause, -EINVAL,
 		    "%s belongs to a store of %u paths of which %s is not given: give it, or go on without "
 		    "its values with --forget-paths, or start empty with --restart=empty",
@@ -117,7 +117,7 @@ int geometry_members(struct store *s, unsigned found, char **cause)
 	for (unsigned i = 0; i < found; i++) /* [GE-3] */
 		if ((s->path[i].super.flags & FORMAT_CLEAN) == 0 ||
 		    s->path[i].super.delete_epoch != s->path[0].super.delete_epoch)
-			return path_cause(
+			return cause_fail(
 			    cause, -EINVAL,
 			    "--forget-paths: %s was not stopped in order, so %s may remember deletes that "
 			    "it has missed: start once with all paths and stop that, or start empty with "
@@ -154,6 +154,21 @@ int geometry_sizes(struct store *s, char **cause)
 		if (s->path[i].file->info.have > was[i])
 			(void)s->engine->file_resize(s->path[i].file, was[i], NULL);
 	return res;
+}
+
+void geometry_cut(struct path *p)
+{
+	const struct store *s = p->store;
+	char *cause = NULL;
+	int res;
+
+	if (p->file->info.block_device || p->file->info.have <= s->cfg.size)
+		return;
+	res = s->engine->file_resize(p->file, s->cfg.size, &cause);
+	if (res < 0)
+		log_warn("store: %s keeps its length: %s", p->file->info.path,
+			 cause != NULL ? cause : strerror(-res));
+	free(cause);
 }
 
 int geometry_clear(struct io *io, struct path *p, uint32_t from)
@@ -194,7 +209,7 @@ int geometry_grow(struct store *s, struct io *io, struct path *p, char **cause)
 	if (res >= 0)
 		res = super_write(io, p);
 	if (res < 0)
-		return path_cause(cause, res, "cannot write to %s: %s", p->file->info.path,
+		return cause_fail(cause, res, "cannot write to %s: %s", p->file->info.path,
 				  strerror(-res));
 	if (fresh > s->seg_shift)
 		snprintf(more, sizeof more,
@@ -214,7 +229,7 @@ int geometry_forget(struct store *s, struct io *io, char **cause)
 	if (s->cfg.seed != 0)
 		id[0]++; /* tests want the same every time */
 	else if (getrandom(id, 16, 0) != 16)
-		return path_cause(cause, -EIO, "no random numbers from the kernel");
+		return cause_fail(cause, -EIO, "no random numbers from the kernel");
 	atomic_fetch_add(&s->live->generation, FORGET_GENERATION);
 	for (unsigned i = 0; i < s->npaths; i++) {
 		struct path *p = &s->path[i];
@@ -230,7 +245,7 @@ int geometry_forget(struct store *s, struct io *io, char **cause)
 		p->made = true;
 		res = super_write(io, p);
 		if (res < 0)
-			return path_cause(cause, res, "cannot write to %s: %s", p->file->info.path,
+			return cause_fail(cause, res, "cannot write to %s: %s", p->file->info.path,
 					  strerror(-res));
 	}
 	return live_rename(s, id, cause);

@@ -10,8 +10,8 @@
  *         others and is needed. So what a store of the new size has no room for is its oldest.
  *  [LV-3] As in all recycling [EV-4], the copies are durable before its old life is over on disk: here by a header
  *         of zeros, for there is no next life. [F-9] keeps its generations from being drawn again.
- *  [LV-4] The new number of segments is durable before the file is cut. A kill at any time leaves a path that goes
- *         on where it was; locations of this process stay as they are until the next start.
+ *  [LV-4] The new number of segments is durable before the file is cut, if need be by the next start. A kill at
+ *         any time leaves a path that goes on where it was; locations of this process stay as they are until the next start.
  *  [LV-5] Serving workers get one segment for two steps, so that a flood of sets cannot take all that eviction
  *         gains; while nothing can be done here (a late read, the write budget) they get what they need.
  */
@@ -47,6 +47,7 @@ struct tail {
 	uint32_t rest;  /* of those that are to leave and have not */
 	uint32_t next;  /* of them the oldest, sealed; SEG_NONE */
 	uint32_t open;  /* one that somebody must let go; SEG_NONE */
+	bool redo; /* main's oldest was being recycled when a process or the path died [AT-5] */
 };
 
 /* Those without content leave [LV-1]; what is left to do. */
@@ -67,6 +68,7 @@ static struct tail look(struct path *p)
 			p->clean[kept++] = seg;
 		}
 	t.clean = p->nclean - kept;
+	t.redo = p->redo > 0 && p->order[STREAM_MAIN].n > 0;
 	if (t.clean >= CLEAN_AHEAD) {
 		for (uint32_t i = 0; i < kept; i++)
 			left(p, p->clean[i]);
@@ -122,7 +124,6 @@ static void grant(struct path *p, uint32_t n)
 static void finish(struct store_worker *sw, struct path *p)
 {
 	struct store *s = p->store;
-	char *cause = NULL;
 	int res;
 
 	p->super.seg_count = p->nstay;
@@ -136,11 +137,7 @@ static void finish(struct store_worker *sw, struct path *p)
 	}
 	p->left = true;
 	grant(p, UINT32_MAX);
-	res = s->engine->file_resize(p->file, s->cfg.size, &cause);
-	if (res < 0)
-		log_warn("store: %s keeps its length: %s", p->file->info.path,
-			 cause != NULL ? cause : strerror(-res));
-	free(cause);
+	geometry_cut(p);
 	log_info("store: %s has shrunk to %u segments of %" PRIu64 " MiB: %" PRIu64
 		 " values were written again, the %" PRIu64
 		 " oldest or least used were dropped; the next start reads the disk",
@@ -152,6 +149,8 @@ void leave_turn(struct store_worker *sw, struct path *p, uint64_t *next, bool *m
 {
 	struct store *s = sw->s;
 	struct tail t = look(p);
+	/* one is being opened, and the slow worker's reserve stays what it is */
+	bool fits = t.used <= p->nstay - CLEAN_AHEAD - STREAMS;
 	bool did;
 
 	if (!p->leave_said) {
@@ -170,9 +169,9 @@ void leave_turn(struct store_worker *sw, struct path *p, uint64_t *next, bool *m
 	}
 	if (t.open != SEG_NONE)
 		close_soon(sw, p, t.open);
-	/* one is being opened, and the slow worker's reserve stays what it is */
-	if (p->redo > 0 || t.used > p->nstay - CLEAN_AHEAD - STREAMS || /* [AT-5], [LV-2] */
-	    (t.clean < CLEAN_AHEAD && p->virgins == 0)) {
+	if (t.redo && fits) { /* of what was being moved the rest is moved, too [LV-2] */
+		did = recycle(sw, p, &p->order[STREAM_MAIN]);
+	} else if (p->redo > 0 || !fits || (t.clean < CLEAN_AHEAD && p->virgins == 0)) {
 		did = recycle(sw, p, NULL);
 	} else if (t.clean < CLEAN_AHEAD) {
 		prepare_virgin(sw, p);

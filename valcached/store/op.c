@@ -289,7 +289,7 @@ void op_step(struct store_op *op)
 void ops_retry(struct store_worker *sw)
 {
 	for (unsigned q = 0; q < WAITS; q++) {
-		struct store_op *list = sw->wait[q].head;
+		struct store_op *list = sw->wait[q].head, **tail = sw->wait[q].tail;
 
 		sw->wait[q].head = NULL;
 		sw->wait[q].tail = &sw->wait[q].head;
@@ -301,9 +301,10 @@ void ops_retry(struct store_worker *sw)
 			op_step(op);
 			if (sw->wait[q].head != NULL) {
 				/* nothing left to give: the rest keeps its order behind this one */
-				*sw->wait[q].tail = list;
-				while (*sw->wait[q].tail != NULL)
-					sw->wait[q].tail = &(*sw->wait[q].tail)->next;
+				if (list != NULL) {
+					*sw->wait[q].tail = list;
+					sw->wait[q].tail = tail;
+				}
 				break;
 			}
 		}

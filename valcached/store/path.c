@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,18 +49,6 @@ uint32_t path_segment_shift(uint64_t size)
 	return shift;
 }
 
-int path_cause(char **cause, int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-	return err;
-}
-#define fail path_cause
-
 static void new_super(struct store *s, struct path *p)
 {
 	p->super = (struct format_super){
@@ -97,39 +84,41 @@ static int check_super(struct store *s, struct path *p, char **cause)
 	uint64_t seg;
 
 	if (sb->version != FORMAT_VERSION)
-		return fail(
+		return cause_fail(
 		    cause, -EINVAL,
 		    "%s was written by another version of valcached (format %u, this one reads %u): use "
 		    "that version, or start empty with --restart=empty",
 		    name, sb->version, FORMAT_VERSION);
 	if (!geometry_good(sb))
-		return fail(cause, -EINVAL,
-			    "%s is damaged: its segment size makes no sense: start empty with "
-			    "--restart=empty",
-			    name);
+		return cause_fail(
+		    cause, -EINVAL,
+		    "%s is damaged: its segment size makes no sense: start empty with "
+		    "--restart=empty",
+		    name);
 	seg = 1ull << sb->seg_shift;
 	if (s->cfg.item_max > seg / 2)
-		return fail(
+		return cause_fail(
 		    cause, -EINVAL,
 		    "-I of %" PRIu64 " bytes does not fit the segments of %s (%" PRIu64
 		    " MiB, twice -I at least), and a store keeps the segments that it was made with: "
 		    "use -I of %" PRIu64 "k or less, or start empty with --restart=empty",
 		    s->cfg.item_max, name, seg >> 20, seg >> 11);
 	if (s->cfg.size / seg < SEGMENTS_MIN)
-		return fail(cause, -EINVAL,
-			    "--size is too small for the segments of %s (%" PRIu64
-			    " MiB, and a store needs %u of them): use --size=%" PRIu64
-			    "m or more, or start empty with --restart=empty",
-			    name, seg >> 20, SEGMENTS_MIN, seg * SEGMENTS_MIN >> 20);
+		return cause_fail(cause, -EINVAL,
+				  "--size is too small for the segments of %s (%" PRIu64
+				  " MiB, and a store needs %u of them): use --size=%" PRIu64
+				  "m or more, or start empty with --restart=empty",
+				  name, seg >> 20, SEGMENTS_MIN, seg * SEGMENTS_MIN >> 20);
 	if (p->file->info.have < (sb->seg_count + 1) * seg)
-		return fail(cause, -ENOSPC,
-			    "%s has %" PRIu64 " bytes, less than the %u segments of %" PRIu64
-			    " MiB that it says to have: it was cut: give the whole file, or start "
-			    "empty with --restart=empty",
-			    name, p->file->info.have, (unsigned)sb->seg_count, seg >> 20);
+		return cause_fail(
+		    cause, -ENOSPC,
+		    "%s has %" PRIu64 " bytes, less than the %u segments of %" PRIu64
+		    " MiB that it says to have: it was cut: give the whole file, or start "
+		    "empty with --restart=empty",
+		    name, p->file->info.have, (unsigned)sb->seg_count, seg >> 20);
 	if (memcmp(sb->store_id, s->path[0].super.store_id, 16) != 0 ||
 	    sb->seg_shift != s->path[0].super.seg_shift)
-		return fail(
+		return cause_fail(
 		    cause, -EINVAL,
 		    "%s belongs to another store than %s: give the paths of one store; what is to join "
 		    "it as a new path must be empty: remove the file, or clear the first 8 KiB of the "
@@ -144,7 +133,7 @@ static int path_alloc(struct path *p)
 	p->clean = calloc(p->nseg, sizeof *p->clean);
 	if (p->seg == NULL || p->clean == NULL)
 		return -ENOMEM;
-	p->main_dead = true; /* until one has been looked at */
+	p->main_use = MAIN_UNKNOWN;
 	for (unsigned k = 0; k < STREAMS; k++) {
 		p->open[k] = SEG_NONE;
 		p->order[k].ring = calloc(p->nseg, sizeof *p->order[k].ring);
@@ -164,7 +153,7 @@ static int same_path(struct store *s, char **cause)
 
 			if (strcmp(a, b) == 0 || (stat(a, &x) == 0 && stat(b, &y) == 0 &&
 						  x.st_dev == y.st_dev && x.st_ino == y.st_ino))
-				return fail(
+				return cause_fail(
 				    cause, -EINVAL,
 				    "--path %s and --path %s are the same file: give each once", a,
 				    b);
@@ -188,16 +177,19 @@ static int file_open(struct store *s, struct io *io, unsigned i, bool make, char
 		return res;
 	res = io_add_file(io, p->file);
 	if (res < 0)
-		return fail(cause, res, "cannot use %s: %s", name, strerror(-res));
+		return cause_fail(cause, res, "cannot use %s: %s", name, strerror(-res));
 	res = p->file->info.size < 2 * FORMAT_ALIGN ? -EINVAL : super_read(io, p, &p->super);
 	if (res == -EINVAL)
-		return fail(
+		return cause_fail(
 		    cause, res,
-		    "%s holds something that is not a valcached store: give another --path, or remove "
-		    "the file if it is not needed",
-		    name);
+		    "%s holds something that is not a valcached store: give another --path, or, "
+		    "if that is not needed, %s",
+		    name,
+		    p->file->info.block_device
+			? "clear the device's first 8 KiB (dd if=/dev/zero bs=8k count=1 of=...)"
+			: "remove the file");
 	if (res < 0)
-		return fail(cause, res, "cannot read %s: %s", name, strerror(-res));
+		return cause_fail(cause, res, "cannot read %s: %s", name, strerror(-res));
 	return res;
 }
 
@@ -235,9 +227,9 @@ static int files_make(struct store *s, struct io *io, char **cause)
 		int res = s->path[i].file != NULL ? 0 : file_open(s, io, i, true, cause);
 
 		if (res == 1)
-			return fail(cause, -EBUSY,
-				    "%s: another process made it meanwhile: start again",
-				    s->cfg.paths[i]);
+			return cause_fail(cause, -EBUSY,
+					  "%s: another process made it meanwhile: start again",
+					  s->cfg.paths[i]);
 		if (res < 0)
 			return res;
 	}
@@ -280,10 +272,11 @@ static int new_geometry(struct store *s, char **cause)
 		/* long values want longer segments; a store needs a handful of them to turn over */
 		if ((2ull << s->seg_shift) > FORMAT_SEG_MAX * 2 ||
 		    s->cfg.size / (2ull << s->seg_shift) < SEGMENTS_MIN)
-			return fail(cause, -EINVAL,
-				    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
-				    " MiB: raise --size or lower -I",
-				    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
+			return cause_fail(
+			    cause, -EINVAL,
+			    "-I of %" PRIu64 " bytes needs a store of at least %" PRIu64
+			    " MiB: raise --size or lower -I",
+			    s->cfg.item_max, (s->cfg.item_max * 2 * SEGMENTS_MIN) >> 20);
 		s->seg_shift++;
 	}
 	return 0;
@@ -296,7 +289,7 @@ static int new_identity(struct store *s, char **cause)
 		memcpy(s->store_id, &s->hash_secret, 8);
 		memcpy(s->store_id + 8, &s->cfg.seed, 8);
 	} else if (getrandom(s->store_id, 16, 0) != 16 || getrandom(&s->hash_secret, 8, 0) != 8) {
-		return fail(cause, -EIO, "no random numbers from the kernel");
+		return cause_fail(cause, -EIO, "no random numbers from the kernel");
 	}
 	memcpy(s->id, s->store_id, 16);
 	return 0;
@@ -339,7 +332,8 @@ static int path_make(struct store *s, struct io *io, struct path *p, unsigned fo
 		/* a device may have been a path of this store before */
 		res = geometry_clear(io, p, 0);
 		if (res < 0)
-			return fail(cause, res, "cannot write to %s: %s", name, strerror(-res));
+			return cause_fail(cause, res, "cannot write to %s: %s", name,
+					  strerror(-res));
 		log_info("store: %s joins the store of %s, which keeps its values", name,
 			 s->path[0].file->info.path);
 	}
@@ -348,7 +342,7 @@ static int path_make(struct store *s, struct io *io, struct path *p, unsigned fo
 		p->made = res >= 0;
 	}
 	if (res < 0)
-		return fail(cause, res, "cannot write to %s: %s", name, strerror(-res));
+		return cause_fail(cause, res, "cannot write to %s: %s", name, strerror(-res));
 	log_info("store: made %s: %u segments of %" PRIu64 " MiB%s", name, p->nseg,
 		 s->seg_size >> 20, p->file->info.block_device ? ", block device" : "");
 	return 0;
@@ -370,8 +364,9 @@ int paths_open(struct store *s, char **cause)
 	if (res < 0)
 		return res;
 	if (s->cfg.size / FORMAT_SEG_MIN < SEGMENTS_MIN)
-		return fail(cause, -EINVAL,
-			    "--size of %" PRIu64 " bytes is too small: at least 64m", s->cfg.size);
+		return cause_fail(cause, -EINVAL,
+				  "--size of %" PRIu64 " bytes is too small: at least 64m",
+				  s->cfg.size);
 	res = io_open(s->engine, &ic, &io, cause);
 	if (res < 0)
 		goto out;
@@ -397,8 +392,8 @@ int paths_open(struct store *s, char **cause)
 		p->unit_base = base;
 		base += ((uint64_t)p->nseg + 1) * (s->seg_size / FORMAT_UNIT);
 		if (base > INDEX_LOC_MAX) {
-			res = fail(cause, -EINVAL,
-				   "the paths together are above 4 TiB: lower --size");
+			res = cause_fail(cause, -EINVAL,
+					 "the paths together are above 4 TiB: lower --size");
 			goto out;
 		}
 		res = path_alloc(p);
@@ -428,10 +423,15 @@ int paths_open(struct store *s, char **cause)
 		sb->flags &= ~(uint64_t)FORMAT_CLEAN;
 		res = super_write(io, &s->path[i]);
 		if (res < 0) {
-			fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i], strerror(-res));
+			cause_fail(cause, res, "cannot write to %s: %s", s->cfg.paths[i],
+				   strerror(-res));
 			goto out;
 		}
 	}
+	/* what shrank may have been killed before the cut [LV-4] */
+	for (unsigned i = 0; i < s->npaths; i++)
+		if (!leaving(&s->path[i]))
+			geometry_cut(&s->path[i]);
 	live_started(s);
 	res = 0;
 out:

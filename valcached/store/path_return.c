@@ -147,7 +147,7 @@ static void empty(struct store *s, struct path *p)
 	pthread_mutex_lock(&p->lock);
 	p->virgins = p->nclean = p->redo = 0;
 	atomic_store(&p->keep_ends, false);
-	p->main_dead = true;
+	p->main_use = MAIN_UNKNOWN;
 	for (unsigned t = 0; t < STREAMS; t++) {
 		p->open[t] = SEG_NONE;
 		p->order[t].head = p->order[t].n = 0;

@@ -8,6 +8,8 @@
  *  [S-2] A segment is sealed only when no extent of it is unfinished.
  *  [S-3] Each stream's segments are recycled strictly in the order in which they were opened.
  *  [S-4] They are opened in the order of their generations.
+ *  [S-5] An extent is given back (write.c) when others have gone on to segments so much newer that a record there
+ *        would soon be among the oldest.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -120,6 +122,8 @@ int segment_extent(struct path *p, enum stream stream, bool slow, uint32_t min, 
 			g->data_bytes = 0;
 			g->cut = FORMAT_CUT_NOT;
 			atomic_store_explicit(&g->close_wanted, false, memory_order_relaxed);
+			g->nth = atomic_load_explicit(&p->opens[stream], memory_order_relaxed) + 1;
+			atomic_store_explicit(&p->opens[stream], g->nth, memory_order_relaxed);
 			g->opened_ns = clock_ns();
 			seg_live(p, p->open[stream])->opened_ns = g->opened_ns;
 			seg_live(p, p->open[stream])->stream = (uint32_t)stream;

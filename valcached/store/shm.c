@@ -159,13 +159,13 @@ int shm_hold(const char *name, const char *path, char **cause)
 		close(fd);
 	}
 	if (res == -EBUSY)
-		return path_cause(
+		return cause_fail(
 		    cause, res,
 		    "%s is a copy of a store that another process%s serves, and both would use the same "
 		    "shared memory: stop that one first, or, for an empty store, remove this file or "
 		    "clear the first 8 KiB of the device",
 		    path, who);
-	return path_cause(
+	return cause_fail(
 	    cause, res, "cannot lock %s: %s: the user that runs valcached must be able to read it",
 	    name, strerror(-res));
 }

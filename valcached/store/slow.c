@@ -66,6 +66,33 @@ int slow_sync(struct store_worker *sw, struct path *p)
 	return res;
 }
 
+/*
+ * [W-8] A write buffer waits for half an interval, and so does what it has written; less by what the sync takes, so that
+ * it has ended within the interval.
+ */
+uint64_t sync_turn(struct store_worker *sw)
+{
+	struct store *s = sw->s;
+	uint64_t now = io_now(sw->io), half = s->cfg.sync_ns / 2, took;
+	bool due = now >= sw->sync_at, dirty = false;
+
+	for (unsigned i = 0; i < s->npaths; i++) {
+		struct path *p = &s->path[i];
+
+		/* a failed sync is not tried again: what the disk has is not known */
+		if (atomic_load(&p->dirty) == 0 || atomic_load(&p->offline))
+			continue;
+		if (due)
+			slow_sync(sw, p);
+		dirty = true;
+	}
+	if (due) {
+		took = io_now(sw->io) - now;
+		sw->sync_at = now + (took < half / 2 ? half - took : half / 2);
+	}
+	return dirty ? sw->sync_at : UINT64_MAX;
+}
+
 /* ---- sealing ----------------------------------------------------------------------------------- */
 
 static int by_place(const void *a, const void *b)
@@ -337,7 +364,7 @@ static uint32_t nclean(struct path *p)
 uint64_t slow_turn(struct store_worker *sw)
 {
 	struct store *s = sw->s;
-	uint64_t now = io_now(sw->io), next = UINT64_MAX;
+	uint64_t now = io_now(sw->io), next = UINT64_MAX, due;
 	bool more = false, load = loading(s), idle = !load; /* [RC-8] */
 
 	for (unsigned i = 0; i < s->npaths; i++) {
@@ -370,21 +397,11 @@ uint64_t slow_turn(struct store_worker *sw)
 			if (p->bad && now + NS_PER_MS < next)
 				next = now + NS_PER_MS;
 		}
-		/* a failed sync is not tried again: what the disk has is not known */
-		if (atomic_load(&p->dirty) > 0 && !atomic_load(&p->offline)) {
-			if (now >= sw->sync_at) {
-				slow_sync(sw, p);
-				next = now + s->cfg.sync_ns / 2;
-			} else if (sw->sync_at < next) {
-				next = sw->sync_at;
-			}
-		}
 	}
-	if (now >= sw->sync_at)
-		sw->sync_at = now + s->cfg.sync_ns / 2;
+	due = sync_turn(sw);
+	next = due < next ? due : next;
 	if (unlikely(load)) {
-		uint64_t due = load_turn(sw);
-
+		due = load_turn(sw);
 		next = due < next ? due : next;
 	}
 	paths_turn(sw);

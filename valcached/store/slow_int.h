@@ -11,6 +11,8 @@
 int slow_write(struct store_worker *sw, struct disk_io *d, uint32_t len, uint64_t off);
 /* Makes durable what has been written to the path; if that fails, the path has failed. */
 int slow_sync(struct store_worker *sw, struct path *p);
+/* Does that for all paths when it is time. Returns when (io_now) it will be; UINT64_MAX: there is nothing to sync. */
+uint64_t sync_turn(struct store_worker *sw);
 /* Writes what is in the slow worker's own write buffers. */
 void slow_flush(struct store_worker *sw);
 

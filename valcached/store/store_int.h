@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/assert.h"
+#include "base/cause.h"
 #include "base/clock.h"
 #include "base/hist.h"
 #include "valcached/io/io.h"
@@ -58,9 +59,11 @@
  * deleted), they go first, and young grows up to a plain ring. docs/decisions.md has the figures.
  */
 enum stream { STREAM_MAIN, STREAM_YOUNG, STREAMS };
+/* What its last recycled segment tells of main: none since the start, used, or hardly used. */
+enum main_use { MAIN_UNKNOWN, MAIN_USED, MAIN_DEAD };
 
 #define YOUNG_SHARE   0.03 /* of a path's bytes; at least YOUNG_MIN segments */
-#define MAIN_DEAD     0.10 /* main's oldest is dead if less of its bytes than this was used */
+#define MAIN_HARDLY   0.10 /* main's oldest is dead if less of its bytes than this was used */
 #define MAIN_PROBE    8u   /* main is looked at after so many young segments at the latest */
 #define YOUNG_MIN     4u   /* the open one among them */
 #define CREDIT        0.36 /* bytes that may be written again for each byte of a set */
@@ -92,8 +95,9 @@ struct segment {
 	    pending;   /* slow worker: RECYCLING, clean under this generation once it has no pins */
 	bool unwalked; /* FULL, of the process before: seal() asks the disk what it holds */
 	/* SEALED: as its footer says [EV-7]; before: a stop or a kill was the end of it, and its footer may say so */
-	uint8_t cut; /* enum format_cut */
-	bool lost;   /* RECYCLING: the start could not make sense of its header [RC-11] */
+	uint8_t cut;  /* enum format_cut */
+	bool lost;    /* RECYCLING: the start could not make sense of its header [RC-11] */
+	uint64_t nth; /* OPEN, FULL: `opens` of its path and stream when it was opened [S-5] */
 	/* under the path's lock, while OPEN or FULL: */
 	uint32_t used;    /* bytes given out, with the header */
 	uint32_t extents; /* given out and not finished */
@@ -140,8 +144,9 @@ struct path {
 	_Atomic uint64_t dirty;     /* bytes written since the last sync began */
 	pthread_mutex_t lock;
 	/* under lock: */
-	uint32_t open[STREAMS]; /* OPEN segment, or SEG_NONE */
-	uint32_t *clean;        /* CLEAN segments, nclean of them, in no order [S-4] */
+	uint32_t open[STREAMS];          /* OPEN segment, or SEG_NONE */
+	_Atomic uint64_t opens[STREAMS]; /* by this process; read without lock [S-5] */
+	uint32_t *clean;                 /* CLEAN segments, nclean of them, in no order [S-4] */
 	uint32_t nclean;
 	struct order { /* OPEN, FULL and SEALED ones by age: a ring of nseg places */
 		uint32_t *ring, head, n;
@@ -151,7 +156,7 @@ struct path {
 	uint32_t redo;   /* the oldest so many of main are recycled before anything else [AT-5] */
 	uint32_t since_main;    /* young segments recycled since main's last */
 	_Atomic bool keep_ends; /* nothing that ends records is let go [EV-3] */
-	bool main_dead;         /* slow worker: main's last recycled one was hardly used */
+	enum main_use main_use; /* slow worker */
 	uint32_t no_room;       /* slow worker: segments put back since one was recycled [EV-3] */
 	_Atomic uint64_t seg_recycled, seg_sealed;
 };
@@ -772,6 +777,8 @@ void geometry_adopt(struct store *s);
 int geometry_members(struct store *s, unsigned found, char **cause);
 /* Every file gets the length that it needs; on failure all are as before. */
 int geometry_sizes(struct store *s, char **cause);
+/* A file that is longer than --size is cut; nothing of it may be in use there. */
+void geometry_cut(struct path *p);
 /* Zeroes the headers of p's segments from number `from` on, durably. */
 int geometry_clear(struct io *io, struct path *p, uint32_t from);
 int geometry_grow(struct store *s, struct io *io, struct path *p, char **cause);
@@ -808,8 +815,6 @@ int live_hold(struct store *s, char **cause);
 void live_let_go(struct store *s);
 void live_close(struct store *s);
 int paths_open(struct store *s, char **cause);
-/* Formats *cause; returns err. */
-int path_cause(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* log2 of the segment size of a store that is made with this --size. */
 uint32_t path_segment_shift(uint64_t size);
 void paths_close(struct store *s);

@@ -272,6 +272,22 @@ static bool allow(struct wbuf *w)
 	return true;
 }
 
+/*
+ * [S-5] Of a worker that writes little: the others, were they as slow, would lie no further ahead than their extents
+ * need. Relaxed: it is a matter of megabytes.
+ */
+static bool left_behind(const struct wbuf *w)
+{
+	const struct path *p = w->path;
+	const struct store *s = p->store;
+	uint64_t ahead =
+	    atomic_load_explicit(&p->opens[w->stream], memory_order_relaxed) - p->seg[w->seg].nth;
+
+	return unlikely(ahead >= 2) &&
+	       ahead > ((uint64_t)(s->cfg.workers + 1) * WBUF_BYTES + s->seg_size - 1) >>
+		   s->seg_shift;
+}
+
 static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum stream stream,
 			       uint32_t bytes)
 {
@@ -280,7 +296,7 @@ static struct wbuf *reserve_on(struct store_worker *sw, struct path *p, enum str
 	if (w != NULL) {
 		/* [AT-3] whoever appended has published */
 		A(w->shm->published == w->shm->committed);
-		if (w->fill + bytes <= w->ext_len && allow(w))
+		if (w->fill + bytes <= w->ext_len && !left_behind(w) && allow(w))
 			return w;
 		wbuf_close(w);
 	}
