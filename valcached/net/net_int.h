@@ -42,6 +42,8 @@
 #define WINDOW_BYTES (1024u * 1024)
 /* A connection begins with this and has twice as much after each send that its client has taken. */
 #define WINDOW_FIRST (64u * 1024)
+/* ... and for who has yet to log in, whatever was taken: one block gathers while another is sent */
+#define WINDOW_STRANGER OUT_BLOCK
 /* Received and not yet understood bytes: at this mark the connection is not read from any more. */
 #define LEFT_MAX (64u * 1024)
 /* A body with more than this to come is received straight into its place. */

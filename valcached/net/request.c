@@ -19,7 +19,8 @@
  *     in the line, not many. Reads that were parsed already are in the queue, deferred.
  *  7. A connection has WINDOW_FIRST bytes of disk reads and answers under way, and twice as much after each
  *     send, up to WINDOW_BYTES; one longer value alone may exceed it. So who takes nothing has hardly more
- *     than one value's memory. What is parsed beyond it is deferred, as in rule 6.
+ *     than one value's memory. What is parsed beyond it is deferred, as in rule 6. Of a stranger, who has yet to log
+ *     in, WINDOW_STRANGER bytes.
  *
  * Threads: the connection's worker.
  */
@@ -119,7 +120,8 @@ bool request__may_begin(struct conn *c)
 	if (c->deferred != NULL || request__starved(c) || request__crowded(c))
 		return false;
 	due = c->out_bytes + c->held_bytes + (uint64_t)(c->pending + c->w->ahead_n) * c->mean;
-	return due < c->window || (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
+	return due < (proto_locked(&c->proto) ? WINDOW_STRANGER : c->window) ||
+	       (c->out == NULL && c->queue == NULL && c->w->ahead_n == 0);
 }
 
 static void refused(struct conn *c, const struct proto_request *rq)
