@@ -300,6 +300,44 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 	return rc;
 }
 
+/* Whether the process that listens at the other end is there still. */
+static bool listener_lives(int fd)
+{
+	struct ucred cred;
+	socklen_t len = sizeof cred;
+	char path[64], at[1];
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0 || cred.pid == 0)
+		return true;
+	snprintf(path, sizeof path, "/proc/%d/exe", (int)cred.pid);
+	return readlink(path, at, sizeof at) >= 0 || errno != ENOENT;
+}
+
+/*
+ * 0: a process answers there; ECONNREFUSED: nobody does, ENOENT: it is gone; -errno: that cannot be asked.
+ * As with ports, the ring of a process that was killed answers for a moment longer: bind_one().
+ */
+static int ask(const struct sockaddr_un *sun)
+{
+	uint64_t begin = clock_ns();
+
+	for (;;) {
+		int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), err = 0;
+		bool sure;
+
+		if (fd < 0)
+			return -errno;
+		if (connect(fd, (const struct sockaddr *)sun, sizeof *sun) != 0)
+			err = errno;
+		/* EAGAIN: too many wait there already, whoever it is */
+		sure = err == 0 ? listener_lives(fd) : err != EAGAIN;
+		close(fd);
+		if (sure || clock_ns() - begin > BIND_WAIT_NS)
+			return err;
+		usleep(20000);
+	}
+}
+
 /*
  * A socket file that nobody answers on is a leftover of a process that died: replace it. One that
  * somebody answers on, or a file of another kind, stays.
@@ -307,7 +345,7 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 static int clear_stale(const char *path, const struct sockaddr_un *sun, char **cause)
 {
 	struct stat st;
-	int fd, err;
+	int err;
 
 	if (lstat(path, &st) != 0)
 		return 0;
@@ -317,11 +355,11 @@ static int clear_stale(const char *path, const struct sockaddr_un *sun, char **c
 		    "cannot listen on %s: it exists and is no socket; remove it, or choose another path "
 		    "with -s",
 		    path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return say(cause, -errno, "cannot make a unix socket: %s", strerror(errno));
-	err = connect(fd, (const struct sockaddr *)sun, sizeof *sun) == 0 ? 0 : errno;
-	close(fd);
+	err = ask(sun);
+	if (err == ENOENT)
+		return 0;
+	if (err < 0)
+		return say(cause, err, "cannot make a unix socket: %s", strerror(-err));
 	if (err != ECONNREFUSED)
 		return say(
 		    cause, -EADDRINUSE,
