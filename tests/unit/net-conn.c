@@ -652,6 +652,76 @@ static void drained(void **state)
 	(void)state;
 }
 
+/* While there is a connection. */
+static void turns_for(struct rig *r, uint64_t ns)
+{
+	r->w->timeout_ns = 0;
+	for (uint64_t until = rig_now(r) + ns; rig_now(r) < until && rig_conns(r) > 0;) {
+		int64_t left = (int64_t)(until - rig_now(r));
+
+		if (r->w->timeout_ns < 0 || r->w->timeout_ns > left)
+			r->w->timeout_ns = left;
+		A(rig_turn(r));
+	}
+}
+
+/*
+ * What was told the end of the stream has a number of looks to hang up, not a time: where the machine stood still, it
+ * had none, and a close would reset it.
+ */
+static void drained_after_a_pause(void **state)
+{
+	struct rig *r = rig_open(27, NULL, NULL);
+	struct bytes got = {0};
+	int fd = rig_connect(r);
+
+	(void)state;
+	rig_run(r);
+	rig_send(r, fd, "mn\r\n", 4);
+	atomic_store(&r->net.stage, NET_DRAINING);
+	io_wake(r->w->io);
+	do
+		A(rig_turn(r));
+	while (!take(r, fd, &got));
+	assert_int_equal(got.n, 4);
+	turns_for(r, 450 * NS_PER_MS);
+	rig_send(r, fd, "mn\r\n", 4); /* it has not heard yet */
+	turns_for(r, 80 * NS_PER_MS);
+	sim_env_advance(r->env, 2 * NS_PER_S);
+	turns_for(r, 250 * NS_PER_MS);
+	assert_int_equal(rig_conns(r), 1);
+	turns_for(r, 450 * NS_PER_MS);
+	assert_int_equal(rig_conns(r), 0);
+	sim_sock_close(r->env, fd, false);
+	rig_stop(r);
+	rig_free(&r);
+	free(got.at);
+}
+
+/* A delayed flush_all comes before what is asked after its time, also when the loop had no turn between. */
+static void flush_in_time(void **state)
+{
+	struct rig *r = rig_open(29, NULL, NULL);
+	struct bytes got = {0}, want = {0};
+	int fd = rig_connect(r);
+
+	(void)state;
+	store_value(r, "v", 'v', 5);
+	rig_send_all(r, fd, "flush_all 2\r\nget v\r\n", 20);
+	assert_false(take_all(r, fd, &got));
+	say(&want, "OK\r\n");
+	want_value(&want, "v", 'v', 5);
+	sim_env_advance(r->env, 2 * NS_PER_S);
+	rig_send_all(r, fd, "get v\r\n", 7);
+	assert_false(take_all(r, fd, &got));
+	say(&want, "END\r\n");
+	same(&got, &want);
+	sim_sock_close(r->env, fd, false);
+	rig_close(&r);
+	free(got.at);
+	free(want.at);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -668,6 +738,8 @@ int main(void)
 	    cmocka_unit_test(window_grows),
 	    cmocka_unit_test(half_closed),
 	    cmocka_unit_test(drained),
+	    cmocka_unit_test(drained_after_a_pause),
+	    cmocka_unit_test(flush_in_time),
 	};
 
 	return cmocka_run_group_tests_name("net-conn", tests, NULL, NULL);

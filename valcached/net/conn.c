@@ -169,6 +169,7 @@ static void received(struct io_op *op)
 	if (!op->more)
 		c->rx_direct = c->rx_cancel = false;
 	conn__dirty(c);
+	service__flush_in_time(w);
 	if (op->res > 0) {
 		count_add(&w->count.receives, 1);
 		count_add(&w->count.bytes_read, (uint64_t)op->res);
@@ -370,6 +371,7 @@ static bool parted(struct conn *c)
 		c->w->told_ns = io_now(c->w->io);
 		c->w->lingered = false;
 	}
+		c->w->told_looks = 0;
 	if (io_op_idle(&c->rx))
 		io_recv_some(c->w->io, &c->rx, c->fd, LEFT_MAX, received);
 	return false;

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 #include <sys/types.h>
 
+#include "base/assert.h"
 #include "valcached/io/io.h"
 #include "valcached/net/net.h"
 #include "valcached/net/text.h"
@@ -237,9 +238,10 @@ struct worker {
 	bool lingered;     /* draining: clients have had the time to hang up */
 	uint64_t drain_ns; /* when that began */
 	uint64_t
-	    told_ns; /* when one was told the end of the stream, or seen at work since; 0: none */
-	bool woken;  /* since this turn began */
-	bool gone;   /* under net.lock: no connection, no accept any more */
+	    told_ns; /* when one was told the end of the stream, or the last look at these; 0: none */
+	unsigned told_looks;  /* since one was seen at work */
+	bool woken;           /* since this turn began */
+	bool gone;            /* under net.lock: no connection, no accept any more */
 	uint64_t flush_at_ns; /* a delayed flush_all; 0: none */
 	struct req *flush;
 	uint64_t accept_at_ns;        /* worker 0: accepting is paused until then; 0: it is not */
@@ -429,6 +431,12 @@ void set__body_came(struct conn *c, uint32_t n);
 /* service.c: the time of the worker's delayed flush_all has come. */
 void service__flush_due(struct worker *w);
 
+/* Before anything that came after its time is understood. */
+static inline void service__flush_in_time(struct worker *w)
+{
+	if (unlikely(w->flush_at_ns != 0) && !w->draining && io_now(w->io) >= w->flush_at_ns)
+		service__flush_due(w);
+}
 /* output.c */
 void output__text(struct conn *c, const char *bytes, size_t n);
 /* Room for n <= OUT_BLOCK bytes; what was written is told to output__wrote(). */

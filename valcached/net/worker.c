@@ -24,11 +24,13 @@
 #define LEFT_KEPT_BYTES (1024u * 1024)
 #define LEFT_MIN_SHIFT  9u
 /*
- * While draining: so long what had arrived is still received, however much it is; and so long after
- * any client that was told the end of the stream took output or sent more, they may all hang up.
+ * While draining: so long what had arrived is still received, however much it is; and so many looks after
+ * any client that was told the end of the stream took output or sent more, they may all hang up. Looks, not half a
+ * second at once: where the whole machine stood still, nobody had that time.
  */
-#define INTAKE_NS (300 * NS_PER_MS)
-#define LINGER_NS (500 * NS_PER_MS)
+#define INTAKE_NS    (300 * NS_PER_MS)
+#define LINGER_NS    (100 * NS_PER_MS)
+#define LINGER_LOOKS 5u
 
 /* ---- free lists ------------------------------------------------------------------------------- */
 
@@ -320,20 +322,21 @@ static bool still_at_work(struct worker *w)
 static uint64_t drain_turn(struct worker *w, uint64_t now)
 {
 	uint64_t intake = w->drain_ns + INTAKE_NS;
-	uint64_t linger = w->told_ns == 0 ? UINT64_MAX : w->told_ns + LINGER_NS;
 
 	if (now >= intake && !w->sated) {
 		w->sated = true;
 		mark_all(w);
 	}
-	if (now >= linger && !w->lingered) {
-		w->lingered = !still_at_work(w);
+	if (w->told_ns == 0 || w->lingered)
+		return now < intake ? intake : UINT64_MAX;
+	if (now >= w->told_ns + LINGER_NS) {
+		w->told_ns = now;
+		w->told_looks = still_at_work(w) ? 0 : w->told_looks + 1;
+		w->lingered = w->told_looks == LINGER_LOOKS;
 		if (w->lingered)
 			mark_all(w);
-		else
-			linger = (w->told_ns = now) + LINGER_NS;
 	}
-	return earlier(now < intake ? intake : UINT64_MAX, now < linger ? linger : UINT64_MAX);
+	return earlier(now < intake ? intake : UINT64_MAX, w->told_ns + LINGER_NS);
 }
 
 static bool all_gone(const struct worker *w)
@@ -366,6 +369,7 @@ bool worker__turn(struct worker *w)
 	A(io_turn(w->io, w->timeout_ns) >= 0);
 	w->woken = false;
 	follow_stage(w);
+	service__flush_in_time(w);
 	settle_marked(w);
 	follow_memory(w);
 	/* last: what was begun while settling may have set its timers */
@@ -380,12 +384,8 @@ bool worker__turn(struct worker *w)
 		due = earlier(due, drain_turn(w, now));
 	if (w->id == 0)
 		due = earlier(due, accept__turn(w, now));
-	if (w->flush_at_ns != 0 && !w->draining) {
-		if (now >= w->flush_at_ns)
-			service__flush_due(w);
-		else
-			due = earlier(due, w->flush_at_ns);
-	}
+	if (w->flush_at_ns != 0 && !w->draining)
+		due = earlier(due, w->flush_at_ns);
 	/* the slow worker's store turns the loop itself, and may have eaten a wake-up */
 	if (w->dirty != NULL || w->woken)
 		due = 0;
