@@ -232,6 +232,37 @@ static void slow_local(void **state)
 	}
 }
 
+/* Of a value that comes on a unix socket: a daemon that had no CPU for a while does not blame the client for it. */
+static void local_after_a_pause(void **state)
+{
+	char some[500];
+	struct rig *r;
+	int sends, waits;
+
+	(void)state;
+	memset(some, 'x', sizeof some);
+	setenv("STORE_MEM_BUFFERS", "1", 1);
+	r = rig_open(12, NULL, NULL);
+	r->listener.port = 0;
+	sends = rig_connect(r), waits = rig_connect(r);
+	rig_send(r, sends, "set v 0 0 150000\r\n", 18);
+	rig_run(r);
+	rig_send(r, waits, "set w 0 0 5000\r\n", 16);
+	for (int i = 0; i < 300; i++) { /* 10 kB a second */
+		assert_int_equal(rig_send(r, sends, some, sizeof some), sizeof some);
+		if (i > 50 && i < 62)
+			sim_env_advance(r->env, 50 * NS_PER_MS);
+		else
+			rig_pass(r, 50 * NS_PER_MS);
+	}
+	ask(r, sends, "\r\n", "STORED\r\n");
+	assert_int_equal(counter(&r->w->count.stalled_connections), 0);
+	sim_sock_close(r->env, sends, false);
+	sim_sock_close(r->env, waits, false);
+	rig_close(&r);
+	unsetenv("STORE_MEM_BUFFERS");
+}
+
 /* Time in which the client waits for us is not its own: the store takes up to a minute for each step. */
 static void waits_for_us(void **state)
 {
@@ -473,7 +504,7 @@ int main(void)
 	    cmocka_unit_test(waits_for_us),  cmocka_unit_test(idle),
 	    cmocka_unit_test(tight),         cmocka_unit_test(by_address),
 	    cmocka_unit_test(turns),         cmocka_unit_test(slow_local),
-	    cmocka_unit_test(tight_stats),
+	    cmocka_unit_test(tight_stats),   cmocka_unit_test(local_after_a_pause),
 	};
 
 	return cmocka_run_group_tests_name("net-limits", tests, NULL, NULL);

@@ -222,8 +222,10 @@ static void stop_receiving(struct conn *c)
 
 void conn__ask_progress(struct conn *c)
 {
-	if (c->local && c->rx_direct)
-		stop_receiving(c);
+	if (!c->local || !c->rx_direct || c->rx_cancel)
+		return;
+	c->ended_ns = io_now(c->w->io);
+	stop_receiving(c);
 }
 
 void conn__narrow(struct conn *c)
@@ -369,9 +371,9 @@ static bool parted(struct conn *c)
 		c->drain = DRAIN_TOLD;
 		c->told_mark = conn__exchanged(c);
 		c->w->told_ns = io_now(c->w->io);
+		c->w->told_looks = 0;
 		c->w->lingered = false;
 	}
-		c->w->told_looks = 0;
 	if (io_op_idle(&c->rx))
 		io_recv_some(c->w->io, &c->rx, c->fd, LEFT_MAX, received);
 	return false;

@@ -182,7 +182,8 @@ struct conn {
 	uint64_t watch_ns, watch_mark;
 	uint64_t press_ns[SHORT_N]; /* press.c need not look at it before */
 	uint64_t still_ns,
-	    still_mark; /* since then it has been slower than SLOW_RATE; 0: not known */
+	    still_mark;    /* since then it has been slower than SLOW_RATE; 0: not known */
+	uint64_t ended_ns; /* a receive was ended to know how far it is: conn__ask_progress() */
 	/* limits.c */
 	struct patience in_time, out_time;
 	uint64_t asked_ns; /* the last input, or the last answer that was taken */
@@ -430,13 +431,13 @@ void set__body_came(struct conn *c, uint32_t n);
 
 /* service.c: the time of the worker's delayed flush_all has come. */
 void service__flush_due(struct worker *w);
-
 /* Before anything that came after its time is understood. */
 static inline void service__flush_in_time(struct worker *w)
 {
 	if (unlikely(w->flush_at_ns != 0) && !w->draining && io_now(w->io) >= w->flush_at_ns)
 		service__flush_due(w);
 }
+
 /* output.c */
 void output__text(struct conn *c, const char *bytes, size_t n);
 /* Room for n <= OUT_BLOCK bytes; what was written is told to output__wrote(). */

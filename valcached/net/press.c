@@ -69,23 +69,33 @@ static bool may_be_slow(const struct conn *c)
 	return !c->dead && (c->owes & (OWES_BODY | OWES_TAKING)) != 0;
 }
 
-/* For how long the connection has been slow. */
+/*
+ * For how long the connection has been slow. Of a body on a unix socket that is known as it was at the last look,
+ * when its receive was ended: had we no CPU since, that is not the client's fault.
+ */
 static uint64_t still_for(struct conn *c, uint64_t rate, uint64_t now)
 {
-	uint64_t moved;
+	uint64_t moved, at = now;
 
 	if (!may_be_slow(c)) {
 		c->still_ns = 0;
 		return 0;
 	}
 	moved = limits__moved(c);
+	if (c->local && c->rx_direct)
+		at = c->rx_cancel ? 0 : c->ended_ns;
 	conn__ask_progress(c); /* for the next look */
-	if (c->still_ns == 0 ||
-	    moved - c->still_mark > rate * ((now - c->still_ns) / NS_PER_MS) / 1000) {
+	if (c->still_ns == 0) {
 		c->still_ns = now;
 		c->still_mark = moved;
 	}
-	return now - c->still_ns;
+	if (at < c->still_ns)
+		return 0;
+	if (moved - c->still_mark > rate * ((at - c->still_ns) / NS_PER_MS) / 1000) {
+		c->still_ns = at;
+		c->still_mark = moved;
+	}
+	return at - c->still_ns;
 }
 
 static void close_one(struct conn *c, uint64_t still, const char *what)
