@@ -78,10 +78,13 @@ class Conn:
         self.buf = b""
 
     def send(self, data):
-        self.s.sendall(data)
+        """All of it. The limit is of each step: that of sendall() is of the whole, however much is taken meanwhile."""
+        data = memoryview(data)
+        while data:
+            data = data[self.s.send(data):]
 
     def taken(self, seconds=0.05):
-        """Waits until the daemon has read what was sent (a unix socket tells), for a while."""
+        """Waits until the daemon has read what was sent (a unix socket tells; TCP, that its kernel has it), for a while."""
         end = time.monotonic() + seconds
         n = array.array("i", [1])
         while time.monotonic() < end:
@@ -231,7 +234,7 @@ class Daemon:
         self.began = len(self.log())
         self.proc = subprocess.Popen(self.cmd, env=self.env, stdin=subprocess.DEVNULL,
                                      stdout=subprocess.DEVNULL, stderr=open(self.logname, "ab"))
-        wait_for("the daemon to serve: " + " ".join(self.cmd), self._serves)
+        wait_for("the daemon to serve: " + " ".join(self.cmd), self._serves, 3 * WAIT)  # files are made, and synced
 
     def _serves(self):
         if self.proc.poll() is not None:
