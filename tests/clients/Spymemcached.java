@@ -74,13 +74,13 @@ class Spymemcached {
 		if (wrong)
 			same("a wrong password", refused(() -> set("k", b("v")).get(5, TimeUnit.SECONDS)), "refused");
 		else
-			all(binary);
+			all(binary, args[0].split(",").length);
 		c.shutdown(1, TimeUnit.SECONDS);
 		System.out.printf("%d passed, %d failed%n", passed, failed);
 		System.exit(failed > 0 ? 1 : 0);
 	}
 
-	static void all(boolean binary) throws Exception {
+	static void all(boolean binary, int servers) throws Exception {
 		StatusCode exists = binary ? StatusCode.ERR_EXISTS : StatusCode.ERR_NOT_STORED;
 
 		same("a miss", get("none"), null);
@@ -126,7 +126,9 @@ class Spymemcached {
 			Thread.sleep(100);
 		same("in step", get("new"), b("1"));
 
-		int servers = c.getVersions().size();
+		for (int wait = 0; wait < 100 && c.getVersions().size() < servers; wait++) // refused on each of them
+			Thread.sleep(100);
+		same("versions of all", c.getVersions().size(), servers);
 		System.out.println("restart");
 		System.in.read(new byte[100]);
 		for (int wait = 0; wait < 300 && (get0("k") == null || get0("large") == null ||
