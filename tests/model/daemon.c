@@ -166,6 +166,11 @@ uint64_t daemon_loss(void)
 	return loss;
 }
 
+uint64_t daemon_loss_now(void)
+{
+	return config.loss_ns + 10 * witness_worst() + 2 * slowest_request();
+}
+
 bool daemon_cut(uint64_t seed)
 {
 	char text[64];

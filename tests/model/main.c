@@ -25,6 +25,10 @@ struct config config = {.host = "127.0.0.1",
 			.loss_ns = NS_PER_S,
 			.seed = 1};
 
+#define CERTAIN_NS                                                                                 \
+	(200 * NS_PER_MS) /* of a life that ends by a cut: what happened then must be kept */
+#define LIFE_MAX_NS (15 * NS_PER_S)
+
 static unsigned passed, failed, ended[3], ended_early;
 static uint64_t losses, loss_sum, loss_max; /* what power cuts were permitted to cost, ns */
 static uint64_t demanded, demanded_away;
@@ -59,7 +63,7 @@ static const char help[] =
     "  --first-ms N    but the first one lasts so long\n"
     "  --term N        percent of the lives that end by SIGTERM\n"
     "  --early N       percent chance that a daemon is killed once more while it starts\n"
-    "  --cut FILE      lives end by power cuts: tests/crash/cutfs's control file\n"
+    "  --cut FILE      lives end by power cuts, and last longer than one may cost: tests/crash/cutfs's control file\n"
     "  --kills N       with --cut: percent of the lives that end by SIGKILL all the same\n"
     "  --loss-ms N     what was answered so long before a cut may be lost (1000)\n"
     "  --store FILE    with --cut: a path of the store\n"
@@ -261,10 +265,18 @@ static bool end_life(enum end end, uint64_t random)
 	return daemon_cut(random);
 }
 
+/* A cut may cost all of a life that is short, on a machine that is late: nothing would be demanded after it. */
+static bool too_short(enum end end, uint64_t began)
+{
+	uint64_t lived = clock_ns() - began;
+
+	return end == END_CUT && lived < LIFE_MAX_NS && lived < daemon_loss_now() + CERTAIN_NS;
+}
+
 /* Traffic until `until` operations were verified or time is up, or the daemon is gone; then its end. */
 static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
 {
-	uint64_t random = mix64(config.seed * 7919 + round), over = UINT64_MAX;
+	uint64_t random = mix64(config.seed * 7919 + round), over = UINT64_MAX, began = clock_ns();
 	enum end end = choose_end(random);
 	struct worker *w = calloc(config.threads, sizeof(*w));
 	struct timespec tick = {0};
@@ -278,7 +290,7 @@ static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
 
 		if (round == 0 && config.first_ms != 0)
 			ms = config.first_ms;
-		over = clock_ns() + ms * NS_PER_MS;
+		over = began + ms * NS_PER_MS;
 	}
 	tick.tv_nsec = over != UINT64_MAX ? 1000000 : 20000000;
 	atomic_store(&stopping, false);
@@ -293,7 +305,8 @@ static bool traffic(unsigned round, uint64_t until, bool end_it, uint64_t *sums)
 		if (!ok)
 			break;
 	}
-	while (ok && atomic_load(&totals.ops) < until && clock_ns() < over &&
+	while (ok && atomic_load(&totals.ops) < until &&
+	       (clock_ns() < over || (end_it && too_short(end, began))) &&
 	       atomic_load(&totals.violations) == 0) {
 		nanosleep(&tick, NULL);
 		progress();

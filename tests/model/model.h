@@ -186,8 +186,9 @@ bool daemon_start_short(uint64_t random, unsigned us, enum end end);
 void daemon_kill(void);
 /* Power is cut: cutfs decides by the seed what the disk has, and /dev/shm is empty. False: no cutfs. */
 bool daemon_cut(uint64_t seed);
-/* What that may cost [MC-7], ns. */
+/* What that may cost [MC-7], ns; _now: if it came now. */
 uint64_t daemon_loss(void);
+uint64_t daemon_loss_now(void);
 
 /* A thread that watches how late threads are woken, for as long as this process lives. */
 bool witness_open(void);
