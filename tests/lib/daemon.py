@@ -242,8 +242,8 @@ class Daemon:
         return "serving with" in self.log()[self.began:]
 
     def run(self):
-        """For starts that fail: (exit status, log)."""
-        p = subprocess.run(self.cmd, env=self.env, stdin=subprocess.DEVNULL, timeout=WAIT,
+        """For starts that fail, also after five seconds in which another process has the store: (exit status, log)."""
+        p = subprocess.run(self.cmd, env=self.env, stdin=subprocess.DEVNULL, timeout=2 * WAIT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         return p.returncode, p.stderr.decode()
 
