@@ -292,15 +292,8 @@ static void cancel_disk(void **state)
 		io_cancel(w->io, &b[i].op);
 		io_cancel(w->io, &b[i].op); /* twice is once */
 	}
-	for (int i = 0; i < 2000; i++) {
-		int left = 0;
-
-		for (unsigned j = 0; j < N; j++)
-			left += b[j].lasts == 0;
-		if (left == 0)
-			break;
-		assert_true(io_turn(w->io, NS_PER_MS) >= 0);
-	}
+	for (unsigned i = 0; i < N; i++)
+		turn_until(w->io, b[i].lasts > 0);
 	for (unsigned i = 0; i < N; i++) {
 		assert_int_equal(b[i].lasts, 1);
 		assert_int_equal(b[i].calls, 1);

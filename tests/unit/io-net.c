@@ -2,10 +2,12 @@
 /* Sockets through io.h on each engine: real TCP and unix sockets on this machine. */
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -316,10 +318,13 @@ static void recv_whole(void **state)
 	io_recv(w->io, &r.op, s, buf, 1000, box_done);
 	for (int i = 0; i < 10; i++) {
 		assert_int_equal(write(c, out + i * 100, 100), 100);
+		if (i == 9)
+			break; /* now it may end at any time */
 		assert_true(io_turn(w->io, NS_PER_MS) >= 0);
-		assert_int_equal(r.calls, i == 9);
+		assert_int_equal(r.calls, 0);
 	}
 	turn_until(w->io, r.lasts == 1);
+	assert_int_equal(r.calls, 1);
 	assert_int_equal(r.res, 1000);
 	assert_memory_equal(buf, out, 1000);
 
@@ -333,6 +338,16 @@ static void recv_whole(void **state)
 	io_sock_close(w->io, s);
 }
 
+/* Bytes on their way from c to s that nobody has received; with those that s has and nobody has read. */
+static int untaken(int c, int s)
+{
+	int sent = 0, here = 0;
+
+	assert_int_equal(ioctl(c, SIOCOUTQ, &sent), 0);
+	assert_int_equal(ioctl(s, FIONREAD, &here), 0);
+	return sent + here;
+}
+
 /* A cancelled io_recv() gives the count of what it took from the socket: no byte is lost. */
 static void recv_cancel_keeps_bytes(void **state)
 {
@@ -343,8 +358,7 @@ static void recv_cancel_keeps_bytes(void **state)
 
 	io_recv(w->io, &r.op, s, buf, 1000, box_done);
 	assert_int_equal(write(c, "0123456789", 10), 10);
-	for (int i = 0; i < 5; i++)
-		assert_true(io_turn(w->io, NS_PER_MS) >= 0);
+	turn_until(w->io, untaken(c, s) == 0);
 	io_cancel(w->io, &r.op);
 	turn_until(w->io, r.lasts == 1);
 	assert_int_equal(r.res, 10);
