@@ -190,7 +190,7 @@ static void in_use(void **state)
 	snprintf(word, sizeof word, "(process %d)", (int)pid);
 	t0 = clock_ns();
 	refused(path, MIB, -EBUSY, "in use", word);
-	assert_in_range((clock_ns() - t0) / NS_PER_MS, 4900, 7000);
+	assert_in_range((clock_ns() - t0) / NS_PER_MS, 4900, 60000);
 	assert_int_equal(write(to[1], "x", 1), 1);
 	assert_int_equal(e->file_open(e, path, MIB, &f, NULL), 0);
 	e->file_close(f);
@@ -263,7 +263,7 @@ static void lock_ends_with_close(void **state)
 	e->file_close(f);
 	t0 = clock_ns();
 	assert_int_equal(e->file_open(e, path, MIB, &g, NULL), 0);
-	assert_true(clock_ns() - t0 < NS_PER_S);
+	assert_true(clock_ns() - t0 < 4 * NS_PER_S); /* in five it gives up */
 	e->file_close(g);
 	io_close(&io);
 }
@@ -407,7 +407,7 @@ static void memory_regions(void **state)
 	munmap(p, big);
 }
 
-/* MiB that the kernel keeps in memory for this process's rings. */
+/* KiB that the kernel keeps in memory for this process's rings. */
 static unsigned long pinned(void)
 {
 	FILE *status = fopen("/proc/self/status", "r");
@@ -418,7 +418,17 @@ static unsigned long pinned(void)
 	while (fgets(line, sizeof line, status) != NULL && sscanf(line, "VmPin: %lu kB", &kib) != 1)
 		;
 	fclose(status);
-	return kib >> 10;
+	return kib;
+}
+
+/* The rings that are closed give it back in the background, and with it what is counted from then on. */
+static void nothing_pinned(void)
+{
+	uint64_t end = clock_ns() + 20 * NS_PER_S;
+
+	while (pinned() != 0 && clock_ns() < end)
+		usleep(1000);
+	assert_int_equal(pinned(), 0);
 }
 
 /* A large memory costs nothing before it is used, then a piece for each place that was. */
@@ -431,23 +441,21 @@ static void memory_comes_when_used(void **state)
 	struct box b = {0};
 	struct io_file *f;
 	struct io *io;
-	unsigned long before;
 
 	(void)state;
 	assert_true(p != MAP_FAILED);
+	nothing_pinned();
 	assert_int_equal(e->file_open(e, path, MIB, &f, NULL), 0);
 	assert_int_equal(io_open(e, &c, &io, NULL), 0);
 	assert_int_equal(io_add_file(io, f), 0);
-	before = pinned();
 	assert_int_equal(io_add_memory(io, p, big), 0);
-	assert_in_range(pinned() - before, on_uring(),
-			on_uring() ? 2 : 0); /* libevent pins nothing */
-	for (int i = 0; i < 6; i++) {        /* three places, each twice */
+	assert_in_range(pinned() >> 10, on_uring(), on_uring() ? 2 : 0); /* libevent pins nothing */
+	for (int i = 0; i < 6; i++) { /* three places, each twice */
 		io_read(io, &b.op, f, p + (size_t)i % 3 * (2ull << 30), 8192, 0, box_done);
 		turn_until(io, b.lasts == i + 1);
 		assert_int_equal(b.res, 8192);
 	}
-	assert_in_range(pinned() - before, on_uring() ? 3 : 0, on_uring() ? 6 : 0);
+	assert_in_range(pinned() >> 10, on_uring() ? 3 : 0, on_uring() ? 6 : 0);
 	io_close(&io);
 	e->file_close(f);
 	munmap(p, big);

@@ -119,8 +119,8 @@ static void many_count_as_one(void **state)
 		io_wake(m.io);
 	t0 = clock_ns();
 	while (m.wakes < 2)
-		assert_true(io_turn(m.io, NS_PER_S) >= 0);
-	assert_true(clock_ns() - t0 < NS_PER_S / 2);
+		assert_true(io_turn(m.io, 30 * NS_PER_S) >= 0);
+	assert_true(clock_ns() - t0 < 15 * NS_PER_S); /* it was woken: its time was not over */
 	for (int i = 0; i < 3; i++)
 		assert_int_equal(io_turn(m.io, 5 * NS_PER_MS), 0);
 	assert_int_equal(m.wakes, 2);
@@ -133,13 +133,12 @@ static void timeouts(void **state)
 	struct rusage a, b;
 	struct io *io;
 	char *cause = NULL;
-	uint64_t t0, now;
+	uint64_t t0, now, took, least = UINT64_MAX;
 	long us;
 
 	assert_int_equal(io_open(engine, &c, &io, &cause), 0);
 	t0 = clock_ns();
 	assert_int_equal(io_turn(io, 0), 0);
-	assert_true(clock_ns() - t0 < 100 * NS_PER_MS);
 	now = io_now(io);
 	assert_true(now >= t0 && now <= clock_ns());
 	getrusage(RUSAGE_SELF, &a);
@@ -152,10 +151,15 @@ static void timeouts(void **state)
 	us = (b.ru_utime.tv_sec - a.ru_utime.tv_sec + b.ru_stime.tv_sec - a.ru_stime.tv_sec) *
 		 1000000 +
 	     b.ru_utime.tv_usec - a.ru_utime.tv_usec + b.ru_stime.tv_usec - a.ru_stime.tv_usec;
-	assert_true(us < 20000); /* of 200,000 */
-	for (int i = 0; i < 10; i++)
+	assert_true(us < 100000); /* of 200,000, which a loop that does not sleep takes all */
+	for (int i = 0; i < 10; i++) {
+		t0 = clock_ns();
 		assert_int_equal(io_turn(io, 0), 0);
-	if (on_uring() && !on_valgrind()) /* there it looks every millisecond */
+		took = clock_ns() - t0;
+		least = took < least ? took : least;
+	}
+	assert_true(least < 10 * NS_PER_MS); /* one at least that nobody else held up */
+	if (on_uring() && !on_valgrind())    /* there it looks every millisecond */
 		assert_int_equal(counter(&io->count.enters), 11); /* an empty turn 0 asks nobody */
 	io_close(&io);
 }
