@@ -174,7 +174,7 @@ static void first_address_is_silent(void **state)
 
 	(void)state;
 	assert_true(fd >= 0);
-	assert_in_range(took, 1400 * MS, 3000 * MS);
+	assert_in_range(took, 1400 * MS, 10000 * MS); /* its half, not the kernel's two minutes */
 	close(fd);
 	assert_int_equal(try("one.test", 1, 200 * MS, &took), -ETIMEDOUT);
 	assert_in_range(took, 190 * MS, 10000 * MS); /* the kernel tries for two minutes */
