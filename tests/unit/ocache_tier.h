@@ -40,9 +40,10 @@ struct fake {
 	int64_t write_deadline_ns; /* the last write's */
 	/* counts: */
 	unsigned reads, writes, drops, cancels;
+	uint64_t took_ns; /* reads that it answered late, from being asked to answering */
 	/* what is out: */
 	struct seg_read *held[FAKE_OUT], *late[FAKE_OUT];
-	uint64_t due_ns[FAKE_OUT];
+	uint64_t asked_ns[FAKE_OUT], due_ns[FAKE_OUT]; /* of the late ones */
 	struct seg_write *write[FAKE_OUT];
 	unsigned held_n, late_n, write_n;
 	bool over;
@@ -104,18 +105,19 @@ static inline void fake_read(struct tier *t, struct seg_read *const *reads, unsi
 
 	for (unsigned i = 0; i < n; i++) {
 		struct seg_read *r = reads[i];
-		uint64_t until = clock_ns();
+		uint64_t asked = clock_ns(), until;
 		bool now = false;
 
 		pthread_mutex_lock(&f->lock);
 		f->reads++;
-		until += f->spin_ns;
+		until = asked + f->spin_ns;
 		if (f->hold) {
 			A(f->held_n < FAKE_OUT);
 			f->held[f->held_n++] = r;
 		} else if (f->delay_ns != 0) {
 			A(f->late_n < FAKE_OUT);
-			f->due_ns[f->late_n] = clock_ns() + f->delay_ns;
+			f->asked_ns[f->late_n] = asked;
+			f->due_ns[f->late_n] = asked + f->delay_ns;
 			f->late[f->late_n++] = r;
 			pthread_cond_signal(&f->more);
 		} else {
@@ -125,6 +127,11 @@ static inline void fake_read(struct tier *t, struct seg_read *const *reads, unsi
 		pthread_mutex_unlock(&f->lock);
 		while (now && clock_ns() < until)
 			;
+		if (now && until > asked) {
+			pthread_mutex_lock(&f->lock);
+			f->took_ns += clock_ns() - asked;
+			pthread_mutex_unlock(&f->lock);
+		}
 		if (now)
 			r->done(r);
 	}
@@ -222,9 +229,11 @@ static inline void *fake_run(void *arg)
 			if (f->due_ns[i] > now)
 				continue;
 			r = f->late[i];
-			f->late[i] = f->late[--f->late_n];
-			f->due_ns[i] = f->due_ns[f->late_n];
 			fake_fill_in(f, r);
+			f->took_ns += clock_ns() - f->asked_ns[i];
+			f->late[i] = f->late[--f->late_n];
+			f->asked_ns[i] = f->asked_ns[f->late_n];
+			f->due_ns[i] = f->due_ns[f->late_n];
 		}
 		if (r != NULL) {
 			pthread_mutex_unlock(&f->lock);
