@@ -56,6 +56,8 @@ struct put {
 	struct batch *b;
 };
 
+static _Atomic unsigned hits_now; /* of all */
+
 static void batch_init(struct batch *b)
 {
 	memset(b, 0, sizeof *b);
@@ -78,6 +80,7 @@ static void got(struct seg_read *r)
 
 	A(++g->answers == 1);
 	A((r->status == 0) == (r->bytes != NULL));
+	atomic_fetch_add(&hits_now, r->status == 0);
 	one_less(g->b);
 }
 
@@ -288,7 +291,8 @@ static void many_at_once(void **state)
 {
 	struct server s[3] = {0};
 	struct crowd sum;
-	struct tier *t;
+	struct tier *t, *one;
+	unsigned of_one = 0;
 
 	(void)state;
 	server_start(&s[0], true, "a");
@@ -299,11 +303,17 @@ static void many_at_once(void **state)
 		assert_int_equal(store(t, k), 0);
 	crowd(t, &sum);
 	assert_int_equal(sum.hits, 4 * EACH);
-	/* one of three goes: its share is lost, nobody else's */
+	/* one of three goes: its share is lost, which the names of the sockets decide, and nobody else's */
+	one = tier_at(&s[1], 1);
+	for (uint64_t k = 0; k < KEYS; k++)
+		of_one += look(one, k) == 0;
+	one->ops->close(one);
+	assert_in_range(of_one, 1, KEYS - 1);
 	server_end(&s[1], SIGKILL);
 	crowd(t, &sum);
 	assert_int_equal(sum.misses, 0);
-	assert_in_range(sum.failures, EACH, 2 * EACH);
+	assert_int_equal(sum.failures,
+			 of_one * (4 * EACH / KEYS)); /* each key was asked for so often */
 	assert_int_equal(sum.hits, 4 * EACH - sum.failures);
 	server_start(&s[1], false, "b");
 	for (uint64_t k = 0; k < KEYS; k++)
@@ -325,7 +335,14 @@ static void *killer_run(void *arg)
 	struct killer *k = arg;
 
 	while (!atomic_load(&k->over)) {
-		nap(100 * MS);
+		unsigned before = atomic_load(&hits_now);
+		uint64_t end = clock_ns() + 10 * NS_PER_S;
+
+		/* in the middle of its answers, however long the client took to find it again */
+		while (atomic_load(&hits_now) - before < 100 && !atomic_load(&k->over) &&
+		       clock_ns() < end)
+			nap(MS);
+		nap(50 * MS);
 		server_end(k->s, SIGKILL);
 		nap(30 * MS);
 		server_start(k->s, k->s->valcached, "a");
@@ -392,7 +409,7 @@ static void stopped(void **state)
 	for (unsigned i = 0; i < 100; i++)
 		t->ops->cancel(t, &g[i].r);
 	assert_true(batch_wait(&b, NS_PER_S));
-	assert_true(clock_ns() - begin < NS_PER_S);
+	assert_true(clock_ns() - begin < 2 * NS_PER_S); /* in three they would fail by themselves */
 	for (unsigned i = 0; i < 100; i++) {
 		assert_int_equal(g[i].r.status, -ECANCELED);
 		t->ops->cancel(t, &g[i].r); /* too late is no harm */
@@ -424,7 +441,7 @@ static void nobody_there(void **state)
 	begin = clock_ns();
 	for (uint64_t k = 0; k < 1000; k++)
 		assert_int_equal(look(t, k), -ECONNREFUSED);
-	assert_true(clock_ns() - begin < 2 * NS_PER_S);
+	assert_true(clock_ns() - begin < 10 * NS_PER_S); /* they do not wait for its pauses */
 	t->ops->drop(t, id_of(1));
 	server_start(&s, false, "nobody");
 	until(t, 1, -ENOENT);
@@ -437,7 +454,8 @@ static void poisoned(void **state)
 {
 	struct server s = {0};
 	struct fake *far = fake_new("far", 0);
-	struct ocache_tier chain[2] = {{.deadline_ns = 5 * NS_PER_S}, {.tier = &far->tier}};
+	struct ocache_tier chain[2] = {{.deadline_ns = 20 * NS_PER_S},
+				       {.tier = &far->tier, .deadline_ns = 20 * NS_PER_S}};
 	struct ocache_config cfg = {.struct_size = sizeof cfg,
 				    .budget = 8 << 20,
 				    .tiers = chain,
@@ -466,13 +484,7 @@ static void poisoned(void **state)
 	for (unsigned i = 0; i < 5; i++) {
 		assert_int_equal(ocache_get(cache, id_of(3), NULL, NULL, &ref), 0);
 		ocache_release(&ref);
-		for (unsigned k = 0; k < 500 && i == 0; k++) { /* the repair is in the background */
-			ocache_stats(cache, &st, sizeof st);
-			if (st.repairs == 1 && st.fills == 1)
-				break;
-			nap(10 * MS);
-		}
-		nap(i == 0 ? 100 * MS : 0);
+		WAIT_FOR(tier_of(cache, 0).writes == 1); /* the repair is in the background */
 		assert_true(ocache_forget(cache, id_of(3)));
 	}
 	ocache_stats(cache, &st, sizeof st);
@@ -702,7 +714,7 @@ static void too_many(void **state)
 static void pauses(void **state)
 {
 	struct liar l = {.says = "hello\r\n", .n = 7};
-	uint64_t begun = clock_ns();
+	uint64_t begun = clock_ns(), took;
 	unsigned asked = 0;
 	pthread_t thread;
 	struct tier *t;
@@ -710,13 +722,15 @@ static void pauses(void **state)
 	(void)state;
 	t = listening("hello", 0, &l.fd);
 	assert_int_equal(pthread_create(&thread, NULL, liar_run, &l), 0);
-	for (; clock_ns() - begun < 400 * MS; asked++)
+	for (; clock_ns() - begun < 400 * MS || asked < 100; asked++)
 		assert_int_not_equal(look(t, 1), 0);
+	took = clock_ns() - begun;
 	t->ops->close(t);
 	atomic_store(&l.over, true);
 	pthread_join(thread, NULL);
 	close(l.fd);
-	assert_in_range(l.accepted, 1, 8); /* after 15, 30, 60, 120 ms at least */
+	/* after 15, 30, 60, 120 ms at least, and then less often */
+	assert_in_range(l.accepted, 1, 8 + took / (NS_PER_S / 2));
 	assert_true(asked > l.accepted);
 }
 
@@ -834,8 +848,8 @@ static void slow_is_no_stall(void **state)
 		uint64_t begun = clock_ns();
 		struct tier *t;
 
-		s.bytes = tcp ? 2000000 : 300000;
-		t = slow_start(&s, tcp, 700 * MS);
+		s.bytes = tcp ? 2000000 : 500000;
+		t = slow_start(&s, tcp, 1000 * MS);
 		assert_int_equal(slow_sets(&s, t), 0);
 		assert_true(clock_ns() - begun > 2000 * MS); /* else it was not slow */
 		slow_end(&s, t);
