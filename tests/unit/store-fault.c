@@ -3,6 +3,8 @@
  * Disks that fail: reads, writes, syncs, headers; one path of several, the only path; bits that
  * flip, writes that get lost or land elsewhere. Never a wrong byte, never a hang. Simulated
  * machine, one thread.
+ *
+ * test: limit=300
  */
 #include "tests/unit/store_rig.h"
 

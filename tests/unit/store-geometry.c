@@ -3,7 +3,7 @@
  * Other sizes, fewer paths, another -I, another version, on the simulated machine: what is kept is kept, what was
  * deleted stays so, also if the process or the power goes at any I/O of the change.
  *
- * test: set=full limit=400
+ * test: set=full limit=800
  */
 #include <sys/mman.h>
 

@@ -3,6 +3,8 @@
  * Opening a store again: after a clean stop, a kill, with damaged superblocks, headers, tables,
  * footers, values and blocks; with other options than it was made with: taken, or refused in one
  * sentence. Simulated machine, one thread.
+ *
+ * test: limit=300
  */
 #include "tests/unit/store_rig.h"
 

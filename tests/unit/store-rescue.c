@@ -3,6 +3,8 @@
  * Values in the write buffers of a path that fails: they are written again on another path, whatever comes in
  * between: a write that failed and is on the disk all the same, deletes, kills, power cuts, the path's
  * return, no room. Simulated machine, one thread.
+ *
+ * test: limit=300
  */
 #include "tests/unit/store_rig.h"
 
