@@ -522,7 +522,7 @@ static int ring_refused(int err, int expect, const char *word)
 
 	if (pid == 0) {
 		const struct rlimit locked = {1 << 20, 1 << 20}; /* else it would not be named */
-		struct io_config c = {.net = true};
+		struct io_config c = {.net = true, .trial = true};
 		char *cause = NULL;
 		struct io *io;
 

@@ -128,6 +128,7 @@ struct io_config {
 	bool pool_only;            /* libevent: reads, too, wait in these threads; for tests */
 	uint64_t spin_ns; /* looked for completions so long before sleeping; 0: sleeps at once */
 	bool net;         /* this io serves sockets */
+	bool trial;       /* io_uring: is there room at all? Else there is, if not at once */
 };
 
 /* Who is at the other end. */

@@ -37,7 +37,7 @@ void io_file_id_put(unsigned id)
 
 int io_try(const struct io_engine *engine, unsigned loops, char **cause)
 {
-	const struct io_config cfg = {.net = true};
+	const struct io_config cfg = {.net = true, .trial = true};
 	struct io **io = calloc(loops, sizeof(struct io *));
 	unsigned n = 0;
 	int r = io != NULL ? 0 : -ENOMEM;

@@ -265,18 +265,22 @@ fail:
 	return r;
 }
 
-/* A ring that was closed, or whose process was killed, gives its locked memory back in the background. */
-#define MEMORY_WAIT_NS (200 * NS_PER_MS)
+/*
+ * A ring that was closed, or whose process was killed, gives its locked memory back in the background. Who tries whether
+ * there is room waits a little for that; who opens one after such a trial knows that there is, and waits until the
+ * trial's own rings are gone, also on a busy machine.
+ */
+#define TRIAL_WAIT_NS  (200 * NS_PER_MS)
+#define MEMORY_WAIT_NS (5 * NS_PER_S)
 
 int uring_open(const struct io_engine *engine, const struct io_config *c, struct io **io,
 	       char **cause)
 {
 	const struct timespec pause = {.tv_nsec = 2 * NS_PER_MS};
-	uint64_t begin = clock_ns();
+	uint64_t begin = clock_ns(), wait = c->trial ? TRIAL_WAIT_NS : MEMORY_WAIT_NS;
 	int r;
 
-	while ((r = open_once(engine, c, io, cause)) == -ENOMEM &&
-	       clock_ns() - begin < MEMORY_WAIT_NS) {
+	while ((r = open_once(engine, c, io, cause)) == -ENOMEM && clock_ns() - begin < wait) {
 		if (cause != NULL)
 			free(*cause);
 		nanosleep(&pause, NULL);
