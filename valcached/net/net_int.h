@@ -148,6 +148,8 @@ struct conn {
 	uint8_t end_seen; /* IN_END: bytes of the "\r\n" seen */
 	bool end_bad;
 	uint8_t small_run;  /* bulk: requests since the last bulk body */
+	bool watched;       /* on the worker's list of those who owe progress */
+	uint8_t watch_idle; /* looks without progress */
 	uint32_t served;    /* requests in this turn */
 	uint32_t drain_in;  /* DRAIN_IN: bytes that are still received */
 	uint64_t told_mark; /* DRAIN_TOLD: conn__exchanged() at the last look */
@@ -177,8 +179,6 @@ struct conn {
 	/* lists of the worker */
 	struct conn *next, *prev;
 	struct conn *watch_next, *watch_prev; /* those whose client owes us progress */
-	bool watched;
-	uint8_t watch_idle; /* looks without progress */
 	uint64_t watch_ns, watch_mark;
 	uint64_t press_ns[SHORT_N]; /* press.c need not look at it before */
 	uint64_t still_ns,
