@@ -433,8 +433,11 @@ static void test_attach_torn_move(void **state)
 /* A process is killed at any moment, many times over: keys that it did not touch are all there. */
 static void test_attach_killed(void **state)
 {
-	/* MOST: in a line that is looked through more often the fixed keys, too, would become old and go */
-	enum { FIXED = 200, OTHERS = 180, LINES = 64, MOST = 20000 };
+	/*
+	 * Kills leave the lines in any order; where two lines come to hold nothing but fixed keys, one of these has to go for a
+	 * new key. With 200 of them that was so in one run of 30 on a busy machine, and it falls with their fourteenth power.
+	 */
+	enum { FIXED = 100, OTHERS = 280, LINES = 64, MOST = 20000 };
 	struct index_ref v;
 	struct index_probe p;
 	struct index *ix;
@@ -461,8 +464,7 @@ static void test_attach_killed(void **state)
 				q[n % OTHERS] = n;
 				index_insert(ix, hash_of(n), n + 1, 1, 0, &v);
 				if (v.loc != 0 && v.loc <= FIXED)
-					_exit(1); /* 14 fixed keys in two lines: choose another seed
-						   */
+					_exit(1); /* 14 fixed keys in two lines */
 			}
 			for (;;)
 				pause();
