@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cause.h"
 #include "base/size.h"
 #include "bench/valbench/options.h"
 
@@ -131,17 +131,6 @@ static const struct option long_options[] = {
     {"print-trace", required_argument, NULL, OPT_PRINT_TRACE},
     {NULL, 0, NULL, 0},
 };
-
-static int __attribute__((format(printf, 2, 3))) complain(char **cause, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-	return -EINVAL;
-}
 
 /* The size at the start of s, up to a separator; *end is behind it. */
 static int parse_size(const char *s, const char **end, uint64_t *v)
@@ -422,22 +411,24 @@ int options_parse(struct options *o, int argc, char **argv, char **cause)
 			return 1;
 		}
 		if (opt == '?')
-			return complain(cause, "unknown flag or missing value: %s (see --help)",
-					argv[optind - 1]);
+			return cause_fail(cause, -EINVAL,
+					  "unknown flag or missing value: %s (see --help)",
+					  argv[optind - 1]);
 		if (parse_one(o, opt, optarg) != 0)
-			return complain(cause, "--%s: bad value `%s` (see --help)",
-					long_options[index].name, optarg == NULL ? "" : optarg);
+			return cause_fail(cause, -EINVAL, "--%s: bad value `%s` (see --help)",
+					  long_options[index].name, optarg == NULL ? "" : optarg);
 	}
 	if (optind < argc)
-		return complain(cause, "unexpected argument: %s (see --help)", argv[optind]);
+		return cause_fail(cause, -EINVAL, "unexpected argument: %s (see --help)",
+				  argv[optind]);
 	if (o->threads > o->connections)
-		return complain(cause, "--threads %u is more than --connections %u", o->threads,
-				o->connections);
+		return cause_fail(cause, -EINVAL, "--threads %u is more than --connections %u",
+				  o->threads, o->connections);
 	if (o->keys.new_from > 0 && o->keys.new_from < o->keys.first + o->keys.n)
-		return complain(cause, "--new-from lies within the first --keys");
+		return cause_fail(cause, -EINVAL, "--new-from lies within the first --keys");
 	o->keys.in_flight = (uint64_t)o->connections * o->depth;
 	if (o->idle == 0 && o->duration_s <= 0 && o->ops == 0 && o->keys.dist != KEYS_TRACE &&
 	    o->run)
-		return complain(cause, "give --duration or --ops above 0");
+		return cause_fail(cause, -EINVAL, "give --duration or --ops above 0");
 	return 0;
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "base/cause.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "valcached/net/net_int.h"
@@ -31,19 +32,6 @@
  * (net.ipv4.tcp_mem): then everybody's windows shrink.
  */
 #define UNSENT_MAX (128 * 1024)
-
-static int say(char **cause, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-static int say(char **cause, int err, const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(cause, fmt, ap) < 0)
-		*cause = NULL;
-	va_end(ap);
-	return err;
-}
 
 /* Who holds an inode of a socket: walks /proc like ss does. Start-up only. */
 static bool find_holder(unsigned long inode, char *who, size_t room)
@@ -138,36 +126,36 @@ static int listen_failed(const struct net *net, char **cause, int err, const cha
 	switch (err) {
 	case EADDRINUSE:
 		if (have_already(net, where, port))
-			return say(
+			return cause_fail(
 			    cause, -err,
 			    "cannot listen on %s twice: give -l each address once, and * alone",
 			    where);
 		port_holder(port, who, sizeof who);
-		return say(
+		return cause_fail(
 		    cause, -err,
 		    "cannot listen on %s: the port is taken %s; stop it, or choose another port with "
 		    "-p or -l",
 		    where, who);
 	case EADDRNOTAVAIL:
-		return say(
+		return cause_fail(
 		    cause, -err,
 		    "cannot listen on %s: this host has no such address; see `ip address` and give -l "
 		    "one of them",
 		    where);
 	case EACCES:
-		return say(
+		return cause_fail(
 		    cause, -err,
 		    "cannot listen on %s: ports below %s are for root; choose a higher one with -p, or "
 		    "grant CAP_NET_BIND_SERVICE",
 		    where, "net.ipv4.ip_unprivileged_port_start");
 	case EAFNOSUPPORT:
-		return say(
+		return cause_fail(
 		    cause, -err,
 		    "cannot listen on %s: this kernel has no such address family; leave this address "
 		    "out of -l",
 		    where);
 	default:
-		return say(cause, -err, "cannot listen on %s: %s", where, strerror(err));
+		return cause_fail(cause, -err, "cannot listen on %s: %s", where, strerror(err));
 	}
 }
 
@@ -268,9 +256,9 @@ static int listen_tcp(struct net *net, const struct net_addr *addr, char **cause
 	snprintf(service, sizeof service, "%u", addr->port);
 	rc = getaddrinfo(any ? NULL : addr->host, service, &hints, &list);
 	if (rc != 0)
-		return say(cause, -EINVAL,
-			   "cannot listen on \"%s\": %s; give -l an address of this host",
-			   addr->host, gai_strerror(rc));
+		return cause_fail(cause, -EINVAL,
+				  "cannot listen on \"%s\": %s; give -l an address of this host",
+				  addr->host, gai_strerror(rc));
 	rc = 0;
 	for (ai = list; ai != NULL; ai = ai->ai_next) {
 		snprintf(where, sizeof where, strchr(addr->host, ':') ? "[%s]:%u" : "%s:%u",
@@ -350,7 +338,7 @@ static int clear_stale(const char *path, const struct sockaddr_un *sun, char **c
 	if (lstat(path, &st) != 0)
 		return 0;
 	if (!S_ISSOCK(st.st_mode))
-		return say(
+		return cause_fail(
 		    cause, -EEXIST,
 		    "cannot listen on %s: it exists and is no socket; remove it, or choose another path "
 		    "with -s",
@@ -359,17 +347,18 @@ static int clear_stale(const char *path, const struct sockaddr_un *sun, char **c
 	if (err == ENOENT)
 		return 0;
 	if (err < 0)
-		return say(cause, err, "cannot make a unix socket: %s", strerror(-err));
+		return cause_fail(cause, err, "cannot make a unix socket: %s", strerror(-err));
 	if (err != ECONNREFUSED)
-		return say(
+		return cause_fail(
 		    cause, -EADDRINUSE,
 		    "cannot listen on %s: another process answers there; stop it, or choose another "
 		    "path with -s",
 		    path);
 	if (unlink(path) != 0)
-		return say(cause, -errno,
-			   "cannot replace %s, left by a process that died: %s; remove it by hand",
-			   path, strerror(errno));
+		return cause_fail(
+		    cause, -errno,
+		    "cannot replace %s, left by a process that died: %s; remove it by hand", path,
+		    strerror(errno));
 	log_info("replaced %s, which nobody answered on", path);
 	return 0;
 }
@@ -382,7 +371,7 @@ static int listen_unix(struct net *net, char **cause)
 	int fd, rc;
 
 	if (strlen(path) >= sizeof sun.sun_path)
-		return say(
+		return cause_fail(
 		    cause, -ENAMETOOLONG,
 		    "cannot listen on %s: a socket path has at most %zu bytes; choose a shorter one with "
 		    "-s",
@@ -396,7 +385,7 @@ static int listen_unix(struct net *net, char **cause)
 		return rc;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return say(cause, -errno, "cannot make a unix socket: %s", strerror(errno));
+		return cause_fail(cause, -errno, "cannot make a unix socket: %s", strerror(errno));
 	/* fchmod() of an unbound socket does not reach the file: no wider mode even for a moment */
 	mode_t old = umask(0777 & ~(mode_t)net->cfg.unix_mode);
 
@@ -404,10 +393,11 @@ static int listen_unix(struct net *net, char **cause)
 	umask(old);
 	if (rc != 0) {
 		close(fd);
-		return say(cause, -rc, "cannot listen on %s: %s; choose another path with -s", path,
-			   rc == ENOENT   ? "its folder does not exist"
-			   : rc == EACCES ? "its folder is not writable"
-					  : strerror(rc));
+		return cause_fail(cause, -rc,
+				  "cannot listen on %s: %s; choose another path with -s", path,
+				  rc == ENOENT   ? "its folder does not exist"
+				  : rc == EACCES ? "its folder is not writable"
+						 : strerror(rc));
 	}
 	net->unix_made = true;
 	if (lstat(path, &st) == 0)
@@ -420,7 +410,7 @@ static int listen_unix(struct net *net, char **cause)
 	if (listen(fd, (int)net->cfg.backlog) != 0 || add(net, fd, path, 0) != 0) {
 		rc = errno;
 		close(fd);
-		return say(cause, -rc, "cannot listen on %s: %s", path, strerror(rc));
+		return cause_fail(cause, -rc, "cannot listen on %s: %s", path, strerror(rc));
 	}
 	log_info("listening on %s, mode %04o", path, net->cfg.unix_mode);
 	return 0;
