@@ -632,21 +632,12 @@ static void few_addresses(void **state)
 #ifndef INSTRUMENTED
 	static struct shard s;
 	const uint64_t seed[2] = {1, 2};
-	struct rlimit before, small;
-	unsigned long pages;
+	struct rlimit before;
 	struct grave g;
-	FILE *p;
 
 	if (memcheck_runs())
 		return;
-	p = fopen("/proc/self/statm", "re");
-	assert_non_null(p);
-	assert_int_equal(fscanf(p, "%lu", &pages), 1);
-	fclose(p);
-	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
-	small = before;
-	small.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + 4 * MIB;
-	assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+	before = limit_addresses(4 * MIB);
 	assert_int_equal(shard_open(&s, seed, 100000000), 0);
 	assert_int_equal(setrlimit(RLIMIT_AS, &before), 0);
 	assert_in_range(s.entries_room, MIB, 4 * MIB);

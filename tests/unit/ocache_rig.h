@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -44,6 +46,23 @@ static inline struct seg_id id_of(uint64_t key)
 static inline uint64_t word_of(struct seg_id id, size_t i)
 {
 	return (id.hi ^ id.lo * 3) + i * 0x2545f4914f6cdd1dull;
+}
+
+/* From now on the process gets so many bytes of addresses more. The limit of before, for setrlimit(). */
+static inline struct rlimit limit_addresses(uint64_t more)
+{
+	FILE *p = fopen("/proc/self/statm", "re");
+	struct rlimit before, small;
+	unsigned long pages;
+
+	assert_non_null(p);
+	assert_int_equal(fscanf(p, "%lu", &pages), 1);
+	fclose(p);
+	assert_int_equal(getrlimit(RLIMIT_AS, &before), 0);
+	small = before;
+	small.rlim_cur = pages * (rlim_t)sysconf(_SC_PAGESIZE) + more;
+	assert_int_equal(setrlimit(RLIMIT_AS, &small), 0);
+	return before;
 }
 
 static inline struct object *object_new(struct seg_id id, size_t size)
